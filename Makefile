@@ -1,0 +1,34 @@
+# `make` lists what there is to do.
+.DEFAULT_GOAL := help
+GO ?= go
+PKG ?= ./...
+
+.PHONY: help run build setup test chaos lint fmt
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## Start everything in one process
+	$(GO) run ./cmd/hark serve
+
+build: ## Build bin/hark
+	$(GO) build -trimpath -o bin/hark ./cmd/hark
+
+setup: ## Install what the tests need: Chromium and PostgreSQL, by apt
+	@scripts/test-setup.sh
+
+test: setup ## Run all tests, as CI does
+	$(GO) test -race -shuffle=on -timeout 10m $(PKG)
+	cd notifier/web && node --test test/
+	scripts/fuzz.sh
+
+chaos: ## Kill processes at random while 2,000 jobs run, and count what was lost (under 5 minutes)
+	HARK_CHAOS_JOBS=2000 $(GO) test -count=1 -timeout 10m -v -run TestChaos ./internal/chaos
+
+lint: ## gofmt, vet and staticcheck
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+fmt: ## Format all Go files
+	gofmt -w .

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// baselineArg makes this program the baseline.
+const baselineArg = "baseline-server"
+
+// baseline is the plainest server that takes a notification and writes it to its user's stream: net/http and a
+// channel. It stores nothing, checks nobody and knows one stream a user. What hark costs is told as a ratio to it, since
+// that depends less on the machine than either figure.
+type baseline struct {
+	mu    sync.RWMutex
+	users map[string]*baselineUser
+}
+
+type baselineUser struct {
+	mu     sync.Mutex // makes the order of the ids that of the frames
+	frames chan []byte
+	last   int64
+}
+
+func serveBaseline(addr string) error {
+	b := &baseline{users: make(map[string]*baselineUser)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/notifications", b.post)
+	mux.HandleFunc("GET /v1/stream", b.stream)
+	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	return (&http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}).Serve(l)
+}
+
+func (b *baseline) user(name string) *baselineUser {
+	b.mu.RLock()
+	u := b.users[name]
+	b.mu.RUnlock()
+	if u != nil {
+		return u
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if u = b.users[name]; u == nil {
+		u = &baselineUser{frames: make(chan []byte, 1024)}
+		b.users[name] = u
+	}
+	return u
+}
+
+type baselineNote struct {
+	ID    string          `json:"id"`
+	User  string          `json:"user,omitempty"`
+	Type  string          `json:"type"`
+	Title string          `json:"title"`
+	Body  string          `json:"body,omitempty"`
+	Data  json.RawMessage `json:"data,omitempty"`
+}
+
+func (b *baseline) post(w http.ResponseWriter, r *http.Request) {
+	var n baselineNote
+	if err := json.NewDecoder(r.Body).Decode(&n); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	u := b.user(n.User)
+	u.mu.Lock()
+	u.last++
+	n.ID = fmt.Sprintf("1-%d", u.last)
+	data, err := json.Marshal(&n)
+	if err == nil {
+		u.frames <- fmt.Appendf(nil, "event: notification\nid: %s\ndata: %s\n\n", n.ID, data)
+	}
+	u.mu.Unlock()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusCreated)
+	_, _ = w.Write(data) // to a client that is gone it makes no difference
+}
+
+func (b *baseline) stream(w http.ResponseWriter, r *http.Request) {
+	u := b.user(r.Header.Get("User"))
+	control := http.NewResponseController(w)
+	w.Header().Set("Content-Type", "text/event-stream")
+	frame := []byte("event: hello\nid: 1-0\ndata: {}\n\n")
+	for {
+		if _, err := w.Write(frame); err != nil {
+			return
+		}
+		if err := control.Flush(); err != nil {
+			return
+		}
+		select {
+		case frame = <-u.frames:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}

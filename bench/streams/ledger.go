@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// everyone stands for all users where a user is meant.
+const everyone = -1
+
+// note is a notification that was posted: what the readers are judged by.
+type note struct {
+	at  int64  // when it was about to be posted, Unix nanoseconds
+	seq uint64 // under which the server said it was stored; 0 until then
+	to  int32  // a user, or everyone
+}
+
+// ledger has all notifications of a case. Each says in its data which one it is. An entry belongs to the goroutine
+// that drew it; they are read once all of those have ended.
+type ledger struct {
+	notes []note
+	drawn atomic.Int32
+}
+
+// ledgerSize is more than any case posts. What is not used costs no memory.
+const ledgerSize = 4 << 20
+
+func newLedger() *ledger { return &ledger{notes: make([]note, ledgerSize)} }
+
+// draw returns a new entry.
+func (l *ledger) draw(to int32) (n int32, err error) {
+	n = l.drawn.Add(1) - 1
+	if int(n) >= len(l.notes) {
+		return 0, fmt.Errorf("more than %d notifications", len(l.notes))
+	}
+	l.notes[n].to = to
+	return n, nil
+}
+
+// posted returns the entries that were drawn.
+func (l *ledger) posted() []note { return l.notes[:l.drawn.Load()] }
+
+// arrival is a notification that came to a reader.
+type arrival struct {
+	note int32
+	seq  uint64 // of its event id
+	sock int64  // when the kernel put it into the reader's socket, Unix nanoseconds
+	read int64  // when it was read from there
+}
+
+// verdict says what is wrong with what the readers got.
+type verdict struct {
+	missing, repeated, disordered, foreign int
+}
+
+func (v verdict) err() error {
+	if v == (verdict{}) {
+		return nil
+	}
+	return fmt.Errorf("delivery is broken: %d notifications missing, %d repeated, %d out of order, %d not the reader's or with another id",
+		v.missing, v.repeated, v.disordered, v.foreign)
+}
+
+// judge compares what each reader got with what it is owed: each notification of its user and of everyone, once,
+// in the order in which they were stored.
+func (l *ledger) judge(readers []*reader) (v verdict) {
+	owed := make([]int, len(readers))
+	all := 0
+	for _, n := range l.posted() {
+		switch {
+		case n.seq == 0: // never accepted
+		case n.to == everyone:
+			all++
+		default:
+			owed[n.to]++
+		}
+	}
+	for i, r := range readers {
+		if r.deaf {
+			continue
+		}
+		good, last := 0, uint64(0)
+		for _, a := range r.got {
+			n := l.notes[a.note]
+			switch {
+			case n.seq != a.seq || n.to != everyone && int(n.to) != i:
+				v.foreign++
+			case a.seq == last:
+				v.repeated++
+			case a.seq < last:
+				v.disordered++
+			default:
+				good++
+			}
+			last = max(last, a.seq)
+		}
+		v.missing += max(0, owed[i]+all-good)
+	}
+	return v
+}
+
+// latencies returns how long each arrival to those who read took from just before it was posted, until it was in the
+// reader's socket and until it was read. What was posted before since does not count.
+func (l *ledger) latencies(readers []*reader, since time.Time) (sock, read []time.Duration) {
+	for _, r := range readers {
+		for _, a := range r.got {
+			if at := l.notes[a.note].at; at >= since.UnixNano() {
+				sock = append(sock, time.Duration(a.sock-at))
+				read = append(read, time.Duration(a.read-at))
+			}
+		}
+	}
+	return sock, read
+}
+
+// noteOf reads from a notification which one it is, and whether it is everyone's.
+func noteOf(data []byte) (n int32, all bool, err error) {
+	_, digits, ok := bytes.Cut(data, []byte(`"data":{"n":`))
+	if !ok || len(digits) == 0 || digits[0] < '0' || digits[0] > '9' {
+		return 0, false, fmt.Errorf("not one of ours: %.300s", data)
+	}
+	for _, d := range digits {
+		if d < '0' || d > '9' {
+			break
+		}
+		n = n*10 + int32(d-'0')
+	}
+	return n, bytes.Contains(data, []byte(`"`+typeEveryone+`"`)), nil
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// poster posts notifications over one connection that it keeps. It is for one goroutine.
+type poster struct {
+	server *server
+	ledger *ledger
+	conn   net.Conn
+	in     *bufio.Reader
+	out    []byte
+	body   []byte
+}
+
+func newPoster(s *server, l *ledger) *poster { return &poster{server: s, ledger: l} }
+
+// The types of the notifications that are posted. The readers count the broadcasts apart.
+const (
+	typeNote     = "bench.note"
+	typeEveryone = "bench.everyone"
+)
+
+// post posts a notification with a pad of so many bytes, and enters it into the ledger.
+func (p *poster) post(to int32, pad int) (n int32, err error) {
+	if n, err = p.ledger.draw(to); err != nil {
+		return 0, err
+	}
+	p.write(n, pad, false)
+	p.ledger.notes[n].at = time.Now().UnixNano()
+	return n, p.exchange(n)
+}
+
+// insist posts a notification, with a key, until it is accepted.
+func (p *poster) insist(ctx context.Context, to int32) error {
+	n, err := p.ledger.draw(to)
+	if err != nil {
+		return err
+	}
+	p.write(n, 0, true)
+	p.ledger.notes[n].at = time.Now().UnixNano()
+	for {
+		err := p.exchange(n)
+		if err == nil {
+			return nil
+		}
+		if refused := new(refusal); errors.As(err, &refused) && refused.status < 500 {
+			return err
+		}
+		p.close()
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func (p *poster) close() {
+	if p.conn != nil {
+		p.conn.Close()
+		p.conn = nil
+	}
+}
+
+// refusal is an answer that is not a success.
+type refusal struct {
+	status int
+	body   string
+}
+
+func (r *refusal) Error() string { return fmt.Sprintf("answered %d: %s", r.status, r.body) }
+
+// write makes the request.
+func (p *poster) write(n int32, pad int, key bool) {
+	to := p.ledger.notes[n].to
+	b := append(p.body[:0], '{')
+	if to == everyone {
+		b = append(b, `"everyone":true,"type":"`+typeEveryone+`"`...)
+	} else {
+		b = fmt.Appendf(b, `"user":%q,"type":"`+typeNote+`"`, userName(int(to)))
+	}
+	b = append(b, `,"title":"Your export “Orders 2026” is ready","body":"300,000 rows, 14 MB. The file is kept for 7 days.","data":{"n":`...)
+	b = strconv.AppendInt(b, int64(n), 10)
+	if pad > 0 {
+		b = append(b, `,"pad":"`+strings.Repeat("x", pad)+`"`...)
+	}
+	b = append(b, '}')
+	if key {
+		b = fmt.Appendf(b, `,"key":"key-%d"`, n)
+	}
+	p.body = append(b, '}')
+	p.out = fmt.Appendf(p.out[:0], "POST /v1/notifications HTTP/1.1\r\nHost: %s\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
+		p.server.addr, p.server.service, len(p.body))
+	p.out = append(p.out, p.body...)
+}
+
+// exchange sends the request and takes the answer.
+func (p *poster) exchange(n int32) error {
+	if p.conn == nil {
+		conn, err := net.Dial("tcp", p.server.addr)
+		if err != nil {
+			return err
+		}
+		p.conn, p.in = conn, bufio.NewReader(conn)
+	}
+	if err := p.conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := p.conn.Write(p.out); err != nil {
+		return err
+	}
+	res, err := http.ReadResponse(p.in, nil)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusCreated && res.StatusCode != http.StatusOK {
+		return &refusal{res.StatusCode, string(answer)}
+	}
+	_, id, ok := bytes.Cut(answer, []byte(`"id":"`))
+	if id, _, _ = bytes.Cut(id, []byte{'"'}); !ok {
+		return fmt.Errorf("an answer without an id: %s", answer)
+	}
+	if p.ledger.notes[n].seq, err = seqOf(id); err != nil {
+		return err
+	}
+	return nil
+}
+
+// seqOf returns the sequence of an event id, "<epoch>-<sequence>".
+func seqOf(id []byte) (uint64, error) {
+	_, seq, _ := bytes.Cut(id, []byte{'-'})
+	n := uint64(0)
+	for _, d := range seq {
+		if d < '0' || d > '9' {
+			return 0, fmt.Errorf("%q is not an event id", id)
+		}
+		n = n*10 + uint64(d-'0')
+	}
+	if n == 0 {
+		return 0, fmt.Errorf("%q is not an event id", id)
+	}
+	return n, nil
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+const publishers = 8
+
+// publish posts as fast as it can, and looks at what each notification costs until it has arrived.
+func publish(ctx context.Context, set *settings, r *report) error {
+	st, err := harkStage(ctx, set, set.mid)
+	if err != nil {
+		return err
+	}
+	hark, err := st.flood(ctx, r, "", atMost(64))
+	st.close()
+	if err != nil {
+		return st.blame(err)
+	}
+	if st, err = baselineStage(ctx, set, set.mid); err != nil {
+		return err
+	}
+	defer st.close()
+	plain, err := st.flood(ctx, r, "baseline: ", noTarget)
+	if err != nil {
+		return st.blame(err)
+	}
+	r.add("CPU per notification, ratio to the baseline", hark/plain, ratio, noTarget)
+	return nil
+}
+
+// flood publishes for ten seconds and returns the server's CPU per notification, in microseconds.
+func (st *stage) flood(ctx context.Context, r *report, prefix string, t target) (float64, error) {
+	before, err := st.cpu()
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	err = st.each(publishers, func(_ int, p *poster) error {
+		for time.Since(began) < 10*time.Second && ctx.Err() == nil {
+			if _, err := p.post(int32(rand.IntN(len(st.readers))), 0); err != nil {
+				return err
+			}
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return 0, err
+	}
+	took := time.Since(began)
+	if err := st.settled(ctx); err != nil {
+		return 0, err
+	}
+	after, err := st.cpu()
+	if err != nil {
+		return 0, err
+	}
+	cpu, n := after.Sub(before), float64(st.ledger.drawn.Load())
+	per := micros(cpu.Total()) / n
+	r.add(prefix+"notifications in a second", n/took.Seconds(), "/s", noTarget)
+	r.add(prefix+"CPU per notification", per, "µs", t)
+	r.add(prefix+"CPU per notification, user", micros(cpu.User)/n, "µs", noTarget)
+	r.add(prefix+"CPU per notification, system", micros(cpu.System)/n, "µs", noTarget)
+	return per, nil
+}
+
+// paced posts at a moderate rate, and looks at how long it takes until a notification has arrived.
+func paced(ctx context.Context, set *settings, r *report) error {
+	st, err := harkStage(ctx, set, set.mid)
+	if err != nil {
+		return err
+	}
+	hark, err := st.walk(ctx, r, "", atMost(1))
+	st.close()
+	if err != nil {
+		return st.blame(err)
+	}
+	if st, err = baselineStage(ctx, set, set.mid); err != nil {
+		return err
+	}
+	defer st.close()
+	plain, err := st.walk(ctx, r, "baseline: ", noTarget)
+	if err != nil {
+		return st.blame(err)
+	}
+	r.add("POST to read, p99, ratio to the baseline", hark.Seconds()/plain.Seconds(), ratio, noTarget)
+	return nil
+}
+
+// walk publishes 500 times a second for twenty seconds and returns the 99th percentile.
+func (st *stage) walk(ctx context.Context, r *report, prefix string, t target) (time.Duration, error) {
+	began := time.Now()
+	if err := st.pacedLoad(ctx, len(st.readers), 500, 20*time.Second); err != nil {
+		return 0, err
+	}
+	if err := st.settled(ctx); err != nil {
+		return 0, err
+	}
+	st.crowd.mu.Lock()
+	sock, read := st.ledger.latencies(st.readers, began)
+	st.crowd.mu.Unlock()
+	r.quantiles(prefix+"POST to read", read, t)
+	slices.Sort(sock)
+	r.took(prefix+"POST to the reader's socket, p99", quantile(sock, 0.99), noTarget)
+	return quantile(read, 0.99), nil
+}

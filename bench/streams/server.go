@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hark-jobs/hark/bench/proc"
+	"github.com/hark-jobs/hark/notifier/auth"
+)
+
+// server is what is measured: a program that takes notifications and has event streams, in a process of its own.
+type server struct {
+	addr    string
+	service string           // lines of the head of a request that posts
+	user    func(int) string // and of one of a user's
+	reads   bool             // it has an inbox to be asked
+
+	path    string
+	args    []string
+	ready   string // path that answers 200 once it is
+	data    string // folder
+	log     *os.File
+	process *proc.Process
+}
+
+func userName(i int) string { return fmt.Sprintf("user-%05d@example.com", i) }
+
+// startHark starts the real program with an empty data folder, and makes tokens for so many users.
+func startHark(ctx context.Context, set *settings, users int) (*server, error) {
+	addr, err := proc.FreeAddr()
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.MkdirTemp(set.dir, "data-*")
+	if err != nil {
+		return nil, err
+	}
+	secret := rand.Text() + rand.Text()
+	issuer, err := auth.NewIssuer(auth.IssuerOptions{Secret: []byte(secret)})
+	if err != nil {
+		return nil, err
+	}
+	const valid = 12 * time.Hour
+	service, _, err := issuer.Issue("bench", []string{auth.ScopeNotify}, valid)
+	if err != nil {
+		return nil, err
+	}
+	tokens := make([]string, users)
+	for i := range tokens {
+		if tokens[i], _, err = issuer.Issue(userName(i), nil, valid); err != nil {
+			return nil, err
+		}
+	}
+	s := &server{
+		addr: addr, service: "Authorization: Bearer " + service + "\r\n", reads: true,
+		user: func(i int) string { return "Authorization: Bearer " + tokens[i] + "\r\n" },
+		path: set.hark, ready: "/readyz", data: data,
+		args: []string{"serve", "--listen", addr, "--data", data, "--jwt-secret", secret, "--rate-limit", "0", "--log-level", "warn"},
+	}
+	return s, s.open(ctx)
+}
+
+// startBaseline starts this program as the plainest server that does something of the kind.
+func startBaseline(ctx context.Context, set *settings) (*server, error) {
+	addr, err := proc.FreeAddr()
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.MkdirTemp(set.dir, "baseline-*")
+	if err != nil {
+		return nil, err
+	}
+	s := &server{
+		addr: addr, user: func(i int) string { return "User: " + userName(i) + "\r\n" },
+		path: self, ready: "/readyz", data: data, args: []string{baselineArg, addr},
+	}
+	return s, s.open(ctx)
+}
+
+// open starts the process for the first time.
+func (s *server) open(ctx context.Context) (err error) {
+	if s.log, err = os.Create(filepath.Join(s.data, "bench.log")); err != nil {
+		return err
+	}
+	if err = s.start(); err == nil {
+		err = s.wait(ctx)
+	}
+	if err != nil {
+		s.close()
+		return s.blame(err)
+	}
+	return nil
+}
+
+func (s *server) start() (err error) {
+	s.process, err = proc.Start(s.log, s.path, s.args...)
+	return err
+}
+
+// wait waits until the server is ready.
+func (s *server) wait(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return s.process.Ready(ctx, "http://"+s.addr+s.ready)
+}
+
+// close ends the process and removes what it kept.
+func (s *server) close() {
+	if s.process != nil {
+		s.process.Kill()
+	}
+	s.log.Close()
+	os.RemoveAll(s.data)
+}
+
+// blame adds to an error the last that the server said.
+func (s *server) blame(err error) error {
+	if err == nil {
+		return nil
+	}
+	said, readErr := os.ReadFile(s.log.Name())
+	if readErr != nil || len(said) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w\nthe server said last: %s", err, said[max(0, len(said)-2000):])
+}
+
+func (s *server) cpu() (proc.CPU, error)       { return proc.CPUOf(s.process.PID()) }
+func (s *server) memory() (proc.Memory, error) { return proc.MemoryOf(s.process.PID()) }
+
+// inbox asks for all notifications of a user, and returns their sequences, oldest first.
+func (s *server) inbox(ctx context.Context, user int) (seqs []uint64, err error) {
+	before := ""
+	for {
+		page, err := s.inboxPage(ctx, user, 100, before)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range page.Notifications {
+			seq, err := seqOf([]byte(n.ID))
+			if err != nil {
+				return nil, err
+			}
+			seqs = append([]uint64{seq}, seqs...)
+		}
+		if before = page.Next; before == "" {
+			return seqs, nil
+		}
+	}
+}
+
+type inboxPage struct {
+	Notifications []struct {
+		ID string `json:"id"`
+	} `json:"notifications"`
+	Next string `json:"next"`
+}
+
+func (s *server) inboxPage(ctx context.Context, user, limit int, before string) (page inboxPage, err error) {
+	url := fmt.Sprintf("http://%s/v1/notifications?limit=%d", s.addr, limit)
+	if before != "" {
+		url += "&before=" + before
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return page, err
+	}
+	_, token, _ := strings.Cut(strings.TrimSpace(s.user(user)), ": ")
+	req.Header.Set("Authorization", token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return page, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return page, fmt.Errorf("inbox of %s: %s", userName(user), res.Status)
+	}
+	return page, json.NewDecoder(res.Body).Decode(&page)
+}
+
+// filled waits until the inbox has what was stored last, so that all the work for what was posted is done.
+func (s *server) filled(ctx context.Context, l *ledger) error {
+	var last note
+	for _, n := range l.posted() {
+		if n.seq > last.seq {
+			last = n
+		}
+	}
+	if !s.reads || last.seq == 0 {
+		return nil
+	}
+	return until(ctx, time.Minute, "the inbox to be filled", func() (bool, error) {
+		page, err := s.inboxPage(ctx, max(0, int(last.to)), 1, "")
+		if err != nil || len(page.Notifications) == 0 {
+			return false, err
+		}
+		seq, err := seqOf([]byte(page.Notifications[0].ID))
+		return seq >= last.seq, err
+	})
+}
+
+// until polls a condition.
+func until(ctx context.Context, most time.Duration, what string, done func() (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	for {
+		ok, err := done()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waited in vain for %s: %w", what, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// rest lets the machine settle. Nothing is waited for that could be asked.
+func rest(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+var errEnded = errors.New("streams ended that should not have")

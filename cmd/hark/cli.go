@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/hark-jobs/hark/internal/client"
+)
+
+// Exit codes. A command that a signal ended leaves with 128 and the signal's number.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// CLI is the command line: a field for each command. Every flag can be given by a variable, HARK_ and its
+// name, as well; the flag goes first.
+type CLI struct {
+	Serve    ServeCmd    `cmd:"" help:"Run everything in one process: NATS, inbox, worker, HTTP service and page."`
+	Notifier NotifierCmd `cmd:"" help:"Run the HTTP service alone, for many machines."`
+	Worker   WorkerCmd   `cmd:"" help:"Run the worker alone, for many machines."`
+
+	Export ExportCmd `cmd:"" help:"Export a dataset into a file: ask for it, watch it grow, download it."`
+	Jobs   JobsCmd   `cmd:"" help:"List my jobs, newest first."`
+	Watch  WatchCmd  `cmd:"" help:"Print what happens as it happens: my jobs and notifications."`
+	Notify NotifyCmd `cmd:"" help:"Tell a user, or everyone, something."`
+	Token  TokenCmd  `cmd:"" help:"Make a token that speaks for a user."`
+
+	Version kong.VersionFlag `help:"Print the version." env:"-"`
+}
+
+// Streams are where a command reads and writes. What it is run for goes to Out, all else to Err.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// usageError is a command line that can never work.
+type usageError struct{ sentence string }
+
+func (e *usageError) Error() string { return e.sentence }
+
+func badUsage(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+// exited is what [kong.Kong] panics with where it would end the process: after --help and --version.
+type exited int
+
+// run runs one command line and returns the exit code. It reads the environment for the HARK_ variables.
+func run(ctx context.Context, args []string, s Streams) (code int) {
+	defer func() {
+		switch e := recover().(type) {
+		case nil:
+		case exited:
+			code = int(e)
+		default:
+			panic(e)
+		}
+	}()
+	parser, err := kong.New(&CLI{},
+		kong.Name("hark"),
+		kong.Description("hark runs slow work and tells its users, live, when it is done."),
+		kong.DefaultEnvars("HARK"),
+		kong.Vars{"version": version()},
+		kong.Writers(s.Out, s.Err),
+		kong.Exit(func(code int) { panic(exited(code)) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		return report(ctx, s.Err, err)
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		return report(ctx, s.Err, badUsage("%v; see hark --help", err))
+	}
+	command.BindTo(ctx, (*context.Context)(nil))
+	return report(ctx, s.Err, command.Run(s))
+}
+
+// report writes the error of a command, in one sentence, and returns its exit code.
+func report(ctx context.Context, w io.Writer, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	sentence := strings.TrimSuffix(printable(err.Error()), ".")
+	var unreachable *client.UnreachableError
+	if errors.As(err, &unreachable) {
+		sentence += "; is the server running, and is that its URL?"
+	}
+	var interrupt *interruptError
+	if errors.As(context.Cause(ctx), &interrupt) {
+		if !errors.Is(err, context.Canceled) {
+			fmt.Fprintln(w, "hark: "+sentence)
+		}
+		return interrupt.ExitCode()
+	}
+	fmt.Fprintln(w, "hark: "+sentence)
+	var usage *usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// version says what was built: the module's version, or the revision of a working tree.
+func version() string {
+	v := "(unknown)"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		v = info.Main.Version
+	}
+	return fmt.Sprintf("hark %s %s %s/%s", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// isFile returns the file behind a stream, if it is one.
+func isFile(w io.Writer) (*os.File, bool) {
+	f, ok := w.(*os.File)
+	return f, ok
+}

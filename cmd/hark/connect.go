@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hark-jobs/hark/internal/client"
+	"github.com/hark-jobs/hark/notifier/auth"
+)
+
+// Connection are the flags of every command that asks a server.
+type Connection struct {
+	URL   string `name:"url" default:"http://localhost:4280" help:"The server."`
+	Token string `help:"The token to send. Without it, and with the server's secret at hand, one is made." placeholder:"JWT"`
+	Keys
+}
+
+// Keys are the flags that say where the secret is which tokens are made with.
+type Keys struct {
+	JWTSecret string `name:"jwt-secret" help:"The server's HS256 secret. Without it, the one in the data folder." placeholder:"SECRET"`
+	Data      string `help:"The server's data folder, if it is on this machine." placeholder:"DIR" type:"path"`
+}
+
+// As is the flag that says who a made token speaks for.
+type As struct {
+	User string `help:"The user to be, if a token is made. Your login name without it." placeholder:"NAME"`
+}
+
+// connect returns a client for the server. It does not call it yet.
+func (c *Connection) connect(userName string, scope ...string) (*client.Client, error) {
+	o := client.Options{URL: c.URL, Token: c.Token}
+	if o.Token == "" {
+		issuer, err := c.issuer()
+		if err != nil {
+			return nil, err
+		}
+		if userName == "" {
+			if userName, err = loginName(); err != nil {
+				return nil, err
+			}
+		}
+		o.TokenFunc = (&tokenMaker{issuer: issuer, user: userName, scope: scope}).token
+	}
+	server, err := client.New(o)
+	if err != nil {
+		return nil, badUsage("--url %s is not a URL like http://localhost:4280", c.URL)
+	}
+	return server, nil
+}
+
+// issuer makes tokens with the secret given, or else, for a server on this machine, with the one it keeps.
+func (c *Connection) issuer() (*auth.Issuer, error) {
+	secret := []byte(c.JWTSecret)
+	if len(secret) == 0 {
+		if !isLocal(c.URL) {
+			return nil, badUsage("no token: give --token or HARK_TOKEN to speak to %s", c.URL)
+		}
+		path, err := c.secretPath()
+		if err != nil {
+			return nil, err
+		}
+		secret, err = auth.LoadSecret(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, badUsage("no token: give --token or HARK_TOKEN, or run hark serve on this machine first, which keeps its secret in %s", path)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return auth.NewIssuer(auth.IssuerOptions{Secret: secret})
+}
+
+func (k *Keys) secretPath() (string, error) {
+	dir := k.Data
+	if dir == "" {
+		var err error
+		if dir, err = DefaultDataDir(); err != nil {
+			return "", err
+		}
+	}
+	return filepath.Join(dir, secretFile), nil
+}
+
+// tokenMaker makes tokens that are valid for an hour, a new one when five minutes are left.
+type tokenMaker struct {
+	issuer *auth.Issuer
+	user   string
+	scope  []string
+
+	mu     sync.Mutex
+	last   string
+	expiry time.Time
+}
+
+func (m *tokenMaker) token(context.Context) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if time.Until(m.expiry) > 5*time.Minute {
+		return m.last, nil
+	}
+	token, id, err := m.issuer.Issue(m.user, m.scope, time.Hour)
+	if err != nil {
+		return "", err
+	}
+	m.last, m.expiry = token, id.ExpiresAt
+	return token, nil
+}
+
+// isLocal reports whether the URL can only mean this machine.
+func isLocal(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// loginName returns the name of the operating system's user, without a Windows domain.
+func loginName() (string, error) {
+	me, err := user.Current()
+	if err != nil {
+		return "", fmt.Errorf("find your login name (say who you are with --user): %w", err)
+	}
+	return me.Username[strings.LastIndex(me.Username, `\`)+1:], nil
+}

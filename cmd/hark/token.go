@@ -1,0 +1,74 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/notifier/auth"
+)
+
+// TokenCmd is hark token.
+type TokenCmd struct {
+	User  string        `required:"" help:"The user it speaks for." placeholder:"NAME"`
+	Scope string        `help:"What more it allows: notify, admin, or both with a space between." placeholder:"SCOPES"`
+	TTL   time.Duration `name:"ttl" default:"24h" help:"How long it is valid."`
+	Keys
+}
+
+// Run prints the token.
+func (c *TokenCmd) Run(s Streams) error {
+	scope, err := parseScope(c.Scope)
+	if err != nil {
+		return err
+	}
+	if err := jobs.CheckUser(c.User); err != nil {
+		return badUsage("--%v", err)
+	}
+	if c.TTL < time.Second {
+		return badUsage("--ttl must be at least 1s")
+	}
+	secret, err := c.secret(s)
+	if err != nil {
+		return err
+	}
+	issuer, err := auth.NewIssuer(auth.IssuerOptions{Secret: secret})
+	if err != nil {
+		return err
+	}
+	token, _, err := issuer.Issue(c.User, scope, c.TTL)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(s.Out, token)
+	return nil
+}
+
+// secret returns the one given or the data folder's, which is made if a server has not done so yet.
+func (c *TokenCmd) secret(s Streams) ([]byte, error) {
+	if c.JWTSecret != "" {
+		return []byte(c.JWTSecret), nil
+	}
+	path, err := c.secretPath()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := auth.LoadSecret(path); errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(s.Err, "hark: no --jwt-secret is given, so a new secret was made in %s; servers with that data folder accept the token\n", path)
+	}
+	return auth.LoadOrCreateSecret(path)
+}
+
+// parseScope reads a list of scopes with spaces or commas between.
+func parseScope(text string) ([]string, error) {
+	scope := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' })
+	for _, one := range scope {
+		if one != auth.ScopeNotify && one != auth.ScopeAdmin {
+			return nil, badUsage("--scope %s is neither notify nor admin", one)
+		}
+	}
+	return scope, nil
+}

@@ -1,0 +1,190 @@
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hark-jobs/hark/internal/client"
+	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/jobs"
+)
+
+// output keeps what a process prints.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// runningJob enqueues a job that takes an hour, and waits until it runs.
+func runningJob(t *testing.T, c *client.Client) jobs.Job {
+	t.Helper()
+	job, err := c.Enqueue(t.Context(), client.Request{Kind: "sleep", Params: json.RawMessage(`{"seconds":3600}`), MaxAttempts: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return awaitState(t, c, job.ID, jobs.Running)
+}
+
+func awaitState(t *testing.T, c *client.Client, id string, state jobs.State) jobs.Job {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		job, err := c.Job(t.Context(), id)
+		if err == nil && job.State == state {
+			return job
+		}
+		if time.Now().After(end) {
+			t.Fatalf("job is %+v, %v", job, err)
+		}
+	}
+}
+
+// SIGTERM: streams are told to come back, and when; the running job goes back to the queue without using up its
+// only attempt; the process ends by itself, with open streams and all. Started again, everything is there.
+func TestStop(t *testing.T) {
+	addr, data := harkproc.FreeAddr(t), t.TempDir()
+	url := "http://" + addr
+	p := harkproc.Start(t, t.Output(), "serve", "--listen", addr, "--data", data, "--jwt-secret", secret, "--drain", "1s")
+	harkproc.Ready(t, url)
+	ana := newClient(t, url, "ana")
+	job := runningJob(t, ana)
+	req, err := http.NewRequestWithContext(t.Context(), "GET", url+"/v1/stream", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token(t, "ana"))
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	defer res.Body.Close()
+
+	if code := p.Stop(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	var rest bytes.Buffer
+	rest.ReadFrom(res.Body) // until the stream ends, however it does
+	_, bye, found := strings.Cut(rest.String(), "\nretry: ")
+	if !found || !strings.Contains(bye, `event: bye`) || !strings.Contains(bye, `"code":"shutting_down"`) {
+		t.Errorf("the stream ended with %q", rest.String())
+	}
+
+	p.Restart()
+	harkproc.Ready(t, url)
+	again := awaitState(t, ana, job.ID, jobs.Running)
+	if again.Attempt != 1 || again.Lost != 0 {
+		t.Errorf("the job runs again as %+v", again)
+	}
+	if _, err := ana.Cancel(t.Context(), job.ID); err != nil {
+		t.Fatal(err)
+	}
+	awaitState(t, ana, job.ID, jobs.Cancelled)
+}
+
+// A second signal ends the process at once, in the middle of the grace. Nothing is lost: the job runs again.
+func TestStopAtOnce(t *testing.T) {
+	addr, data, out := harkproc.FreeAddr(t), t.TempDir(), new(output)
+	url := "http://" + addr
+	p := harkproc.Start(t, out, "serve", "--listen", addr, "--data", data, "--jwt-secret", secret, "--drain", "10m", "--lease", "2s")
+	harkproc.Ready(t, url)
+	ana := newClient(t, url, "ana")
+	job := runningJob(t, ana)
+	p.Signal(syscall.SIGTERM)
+	for end := time.Now().Add(time.Minute); !strings.Contains(out.String(), "Stopping"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the first signal is not heard")
+		}
+	}
+	if code := p.Stop(); code != 128+int(syscall.SIGTERM) {
+		t.Errorf("exit code %d", code)
+	}
+	p.Restart()
+	harkproc.Ready(t, url)
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		again, err := ana.Job(t.Context(), job.ID)
+		if err == nil && again.State == jobs.Running && again.Lost == 1 && again.Attempt == 1 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the job is %+v, %v", again, err)
+		}
+	}
+	if _, err := ana.Cancel(t.Context(), job.ID); err != nil {
+		t.Fatal(err)
+	}
+	awaitState(t, ana, job.ID, jobs.Cancelled)
+}
+
+// What is wrong with how hark is started is one sentence, and exit code 1.
+func TestStartErrors(t *testing.T) {
+	addr, data := harkproc.FreeAddr(t), t.TempDir()
+	harkproc.Start(t, t.Output(), "serve", "--listen", addr, "--data", data)
+	harkproc.Ready(t, "http://"+addr)
+	bad := filepath.Join(t.TempDir(), "hark.yaml")
+	err := os.WriteFile(bad, []byte("databases:\n  shop: { driver: oracle, dsn: x }\n"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"port taken":  {[]string{"serve", "--listen", addr, "--data", t.TempDir()}, "Another program listens on " + addr},
+		"data in use": {[]string{"serve", "--listen", "127.0.0.1:0", "--data", data}, "Another hark uses the data folder " + data},
+		"bad config":  {[]string{"serve", "--listen", "127.0.0.1:0", "--data", t.TempDir(), "--config", bad}, "hark.yaml:2:"},
+		"not local":   {[]string{"serve", "--listen", "0.0.0.0:0", "--data", t.TempDir()}, "--jwt-secret"},
+		"short key":   {[]string{"serve", "--listen", "127.0.0.1:0", "--data", t.TempDir(), "--jwt-secret", "short"}, "32"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := new(output)
+			p := harkproc.Start(t, out, c.args...)
+			if code := p.Wait(); code != 1 {
+				t.Errorf("exit code %d", code)
+			}
+			said := strings.TrimSpace(out.String())
+			if lines := strings.Split(said, "\n"); !strings.HasPrefix(lines[len(lines)-1], "hark: ") || !strings.Contains(lines[len(lines)-1], c.want) {
+				t.Errorf("it said %q, not %q", said, c.want)
+			}
+			if strings.Contains(said, "goroutine") {
+				t.Errorf("it printed a stack: %s", said)
+			}
+		})
+	}
+}
+
+// The command line does the main job from a terminal, without any configuration.
+func TestExportCommand(t *testing.T) {
+	addr, data := harkproc.FreeAddr(t), t.TempDir()
+	harkproc.Start(t, t.Output(), "serve", "--listen", addr, "--data", data)
+	harkproc.Ready(t, "http://"+addr)
+	file, out := filepath.Join(t.TempDir(), "products.xlsx"), new(output)
+	p := harkproc.Start(t, out, "export", "products", "-o", file, "--url", "http://"+addr, "--data", data)
+	if code := p.Wait(); code != 0 {
+		t.Fatalf("exit code %d: %s", code, out)
+	}
+	checkWorkbook(t, file, 301)
+	p = harkproc.Start(t, out, "export", "orders", "--param", "from=yesterday", "--url", "http://"+addr, "--data", data)
+	if code := p.Wait(); code == 0 || !strings.Contains(out.String(), "from") {
+		t.Errorf("exit code %d: %s", code, out)
+	}
+}

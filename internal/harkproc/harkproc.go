@@ -1,0 +1,173 @@
+// Package harkproc runs the real program in tests: built once per test process, killed as a crash would or
+// stopped as an operator would, and started again.
+package harkproc
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "harkproc-*")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "hark")
+	out, err := exec.Command("go", "build", "-o", path, "github.com/hark-jobs/hark/cmd/hark").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// Main runs the tests of a package that uses harkproc, and removes what was built for them.
+func Main(m *testing.M) int {
+	code := m.Run()
+	if path, err := build(); err == nil {
+		os.RemoveAll(filepath.Dir(path))
+	}
+	return code
+}
+
+// Binary builds the program, once, and returns its path.
+func Binary(t testing.TB) string {
+	t.Helper()
+	path, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// FreeAddr returns an address of the loopback interface whose port was free a moment ago. A process that is
+// killed comes back on the same one, as behind a balancer.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// Process is one hark with its arguments, running or not. Its methods are safe for concurrent use.
+type Process struct {
+	t    testing.TB
+	args []string
+	log  io.Writer
+
+	mu    sync.Mutex
+	cmd   *exec.Cmd
+	kills int
+}
+
+// Start starts hark with args, and what it prints goes to log. It is killed when the test ends.
+func Start(t testing.TB, log io.Writer, args ...string) *Process {
+	t.Helper()
+	Binary(t)
+	p := &Process{t: t, args: args, log: log}
+	p.Restart()
+	t.Cleanup(p.Kill)
+	return p
+}
+
+// Restart starts the process unless it runs.
+func (p *Process) Restart() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd != nil {
+		return
+	}
+	cmd := exec.Command(Binary(p.t), p.args...)
+	cmd.Stdout, cmd.Stderr = p.log, p.log
+	if err := cmd.Start(); err != nil {
+		p.t.Errorf("hark %s: %v", p.args[0], err)
+		return
+	}
+	p.cmd = cmd
+}
+
+// Kill kills the process as a crash would, and waits until it is gone.
+func (p *Process) Kill() { p.end(syscall.SIGKILL) }
+
+// Stop asks the process to stop, as an operator would, waits for it, and returns its exit code.
+func (p *Process) Stop() int { return p.end(syscall.SIGTERM) }
+
+func (p *Process) end(signal syscall.Signal) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0
+	}
+	if signal == syscall.SIGKILL {
+		p.kills++
+	}
+	p.cmd.Process.Signal(signal)
+	p.cmd.Wait() // the error repeats what the state says
+	code := p.cmd.ProcessState.ExitCode()
+	p.cmd = nil
+	return code
+}
+
+// Wait waits until the process ends by itself and returns its exit code.
+func (p *Process) Wait() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cmd.Wait()
+	code := p.cmd.ProcessState.ExitCode()
+	p.cmd = nil
+	return code
+}
+
+// Signal sends a signal and waits for nothing.
+func (p *Process) Signal(signal os.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd != nil {
+		p.cmd.Process.Signal(signal)
+	}
+}
+
+// Kills returns how often the process was killed.
+func (p *Process) Kills() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.kills
+}
+
+// PID returns the process's id, 0 when it does not run.
+func (p *Process) PID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
+
+// Ready waits until the notifier at url says that it is ready.
+func Ready(t testing.TB, url string) {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		res, err := client.Get(url + "/readyz")
+		if err != nil {
+			continue
+		}
+		res.Body.Close()
+		if res.StatusCode == http.StatusOK {
+			return
+		}
+	}
+	t.Fatalf("%s is not ready", url)
+}

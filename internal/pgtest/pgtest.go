@@ -1,0 +1,261 @@
+//go:build unix
+
+// Package pgtest gives tests a real PostgreSQL: a private cluster in a temporary folder, without a port
+// and without anything to set up but the installed programs.
+//
+//	store, err := inbox.Open(pgtest.DSN(t))
+//
+// The first [DSN] of a test process starts a cluster that all its tests share, each in its own database.
+// [Start] gives a cluster to one test alone, to stop and start again. A test never skips because
+// PostgreSQL is missing: it fails and says what to install.
+//
+// # How a cluster ends
+//
+// A test process may be killed before any cleanup runs, and Pdeathsig is bound to the thread that
+// started the child, which Go may end at any time. So each cluster has a keeper: a shell that reads a
+// pipe whose other end only the test process holds. The kernel closes that end however the process
+// dies; the keeper then stops the server and removes the folder. It has its own session, so that a
+// Ctrl-C meant for the test does not end it first.
+package pgtest
+
+import (
+	"bufio"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+//go:embed keep.sh
+var keepScript string
+
+// errMissing is what a test fails with on a machine without PostgreSQL.
+var errMissing = errors.New("PostgreSQL's server programs are missing: run scripts/test-setup.sh (apt-get install postgresql)")
+
+var shared = sync.OnceValues(start)
+
+// DSN returns the URL of a fresh, empty database in the cluster that the tests of this process share.
+// The database is dropped when t ends. It is safe for concurrent use.
+func DSN(t testing.TB) string {
+	t.Helper()
+	s, err := shared()
+	if err != nil {
+		t.Fatal("pgtest: ", err)
+	}
+	return s.DSN(t)
+}
+
+// Server is one running cluster. Its methods may be called concurrently.
+type Server struct {
+	dir       string
+	databases atomic.Int64
+
+	mu      sync.Mutex // one word to the keeper at a time
+	keeper  *exec.Cmd
+	words   *os.File // closing it ends the keeper
+	answers *bufio.Reader
+}
+
+// Start returns a cluster for t alone. It runs, and is gone when t ends.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	s, err := start()
+	if err != nil {
+		t.Fatal("pgtest: ", err)
+	}
+	t.Cleanup(s.end)
+	return s
+}
+
+// DSN returns the URL of a fresh, empty database, which is dropped when t ends. The server must run.
+func (s *Server) DSN(t testing.TB) string {
+	t.Helper()
+	name := fmt.Sprintf("test%d", s.databases.Add(1))
+	if err := s.exec("CREATE DATABASE " + name); err != nil {
+		t.Fatal("pgtest: ", err)
+	}
+	// A test that stopped its server loses the whole folder instead.
+	t.Cleanup(func() { _ = s.exec("DROP DATABASE IF EXISTS " + name + " WITH (FORCE)") })
+	return s.url(name)
+}
+
+// Stop stops the server: connections break and new ones are refused. The data stays. It returns once
+// the server is down.
+func (s *Server) Stop(t testing.TB) {
+	t.Helper()
+	if err := s.tell("stop"); err != nil {
+		t.Fatal("pgtest: ", err)
+	}
+}
+
+// Start starts the server again after [Server.Stop], with its data and at the same address. It returns
+// once connections are accepted.
+func (s *Server) Start(t testing.TB) {
+	t.Helper()
+	if err := s.tell("start"); err != nil {
+		t.Fatal("pgtest: ", err)
+	}
+}
+
+func start() (*Server, error) {
+	bin, err := programs()
+	if err != nil {
+		return nil, err
+	}
+	attr, err := account()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := folder(attr.Credential)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{dir: dir}
+	if err := s.startKeeper(bin, attr); err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, err
+	}
+	for _, word := range []string{"init", "start"} {
+		if err := s.tell(word); err != nil {
+			s.end()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// startKeeper hands dir to the keeper, which removes it from then on.
+func (s *Server) startKeeper(bin string, attr *syscall.SysProcAttr) error {
+	stdin, words, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer stdin.Close()
+	answers, stdout, err := os.Pipe()
+	if err != nil {
+		return errors.Join(err, words.Close())
+	}
+	defer stdout.Close()
+	cmd := exec.Command("/bin/sh", "-c", keepScript, "pgtest", bin, s.dir)
+	cmd.Stdin, cmd.Stdout = stdin, stdout
+	cmd.Dir = s.dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	cmd.SysProcAttr = attr
+	if err := cmd.Start(); err != nil {
+		return errors.Join(fmt.Errorf("start the keeper: %w", err), words.Close(), answers.Close())
+	}
+	s.keeper, s.words, s.answers = cmd, words, bufio.NewReader(answers)
+	return nil
+}
+
+// tell says word to the keeper and waits for the outcome.
+func (s *Server) tell(word string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.words.WriteString(word + "\n"); err != nil {
+		return fmt.Errorf("%s: %w", word, err)
+	}
+	answer, err := s.answers.ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("%s: %w", word, err)
+	}
+	if code := strings.TrimSpace(answer); code != "0" {
+		log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+		return fmt.Errorf("%s: exit code %s:\n%s", word, code, log)
+	}
+	return nil
+}
+
+// end stops the server and waits until its folder is gone.
+func (s *Server) end() {
+	_ = s.words.Close()
+	_ = s.keeper.Wait()
+}
+
+func (s *Server) url(database string) string {
+	return fmt.Sprintf("postgres://postgres@/%s?host=%s&port=5432&sslmode=disable", database, s.dir)
+}
+
+func (s *Server) exec(sql string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.url("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		return fmt.Errorf("%s: %w", sql, err)
+	}
+	return nil
+}
+
+// programs finds the folder of initdb, pg_ctl and postgres. Debian keeps it out of the PATH.
+func programs() (string, error) {
+	candidates, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
+	if path, err := exec.LookPath("initdb"); err == nil {
+		candidates = append(candidates, filepath.Dir(path))
+	}
+	for i := len(candidates) - 1; i >= 0; i-- {
+		if isProgram(candidates[i], "initdb") && isProgram(candidates[i], "pg_ctl") && isProgram(candidates[i], "postgres") {
+			return candidates[i], nil
+		}
+	}
+	return "", errMissing
+}
+
+func isProgram(dir, name string) bool {
+	_, err := exec.LookPath(filepath.Join(dir, name))
+	return err == nil
+}
+
+// account says as whom the cluster runs: PostgreSQL refuses root.
+func account() (*syscall.SysProcAttr, error) {
+	attr := &syscall.SysProcAttr{Setsid: true}
+	if os.Geteuid() != 0 {
+		return attr, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+		gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, fmt.Errorf("user %s: %w", name, err)
+		}
+		attr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		return attr, nil
+	}
+	return nil, errors.New("PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as")
+}
+
+// folder makes the cluster's folder. It stands in /tmp whatever TMPDIR says: the path of a Unix socket
+// has 107 bytes at most, and the other user may not reach a folder inside root's.
+func folder(as *syscall.Credential) (string, error) {
+	dir, err := os.MkdirTemp("/tmp", "hark-pg-")
+	if err != nil {
+		return "", err
+	}
+	if as == nil {
+		return dir, nil
+	}
+	if err := os.Chown(dir, int(as.Uid), int(as.Gid)); err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
+	}
+	return dir, nil
+}

@@ -1,0 +1,132 @@
+//go:build unix
+
+package pgtest_test
+
+import (
+	"bufio"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
+
+	"github.com/hark-jobs/hark/internal/pgtest"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv("PGTEST_CHILD") == "" {
+		goleak.VerifyTestMain(m)
+	}
+	os.Exit(m.Run())
+}
+
+func query(t *testing.T, dsn, sql string) (answer string, err error) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(t.Context())
+	err = conn.QueryRow(t.Context(), sql).Scan(&answer)
+	return answer, err
+}
+
+func TestEachDSNIsAnEmptyDatabase(t *testing.T) {
+	a, b := pgtest.DSN(t), pgtest.DSN(t)
+	if a == b {
+		t.Fatalf("both tests share %s", a)
+	}
+	if _, err := query(t, a, "CREATE TABLE t (c text)"); err != pgx.ErrNoRows {
+		t.Fatal(err)
+	}
+	for dsn, want := range map[string]string{a: "1", b: "0"} {
+		n, err := query(t, dsn, "SELECT count(*)::text FROM pg_tables WHERE schemaname = 'public'")
+		if err != nil || n != want {
+			t.Errorf("%s has %s tables, error %v; want %s", dsn, n, err, want)
+		}
+	}
+}
+
+func TestStopKeepsTheData(t *testing.T) {
+	s := pgtest.Start(t)
+	dsn := s.DSN(t)
+	if _, err := query(t, dsn, "CREATE TABLE t (c text)"); err != pgx.ErrNoRows {
+		t.Fatal(err)
+	}
+	s.Stop(t)
+	if _, err := query(t, dsn, "SELECT 'up'"); err == nil {
+		t.Fatal("the server answers after Stop")
+	}
+	s.Start(t)
+	n, err := query(t, dsn, "SELECT count(*)::text FROM t")
+	if err != nil || n != "0" {
+		t.Fatalf("after Stop and Start: %q, %v; want the table with no rows", n, err)
+	}
+}
+
+// runs reports whether the process lives. Where nobody reaps orphans, as in many containers, a dead one
+// stays in the process table as a zombie.
+func runs(pid int) bool {
+	if syscall.Kill(pid, 0) != nil {
+		return false
+	}
+	state, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
+	return err != nil || !strings.HasPrefix(string(state), "Z")
+}
+
+// A test process that is killed leaves neither a server nor a folder behind.
+func TestKilledProcessLeavesNothing(t *testing.T) {
+	if os.Getenv("PGTEST_CHILD") != "" {
+		os.Stdout.WriteString("\nDSN " + pgtest.DSN(t) + "\n")
+		select {} // until killed
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledProcessLeavesNothing$", "-test.v")
+	cmd.Env = append(os.Environ(), "PGTEST_CHILD=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	dir := ""
+	for lines := bufio.NewScanner(out); dir == "" && lines.Scan(); {
+		if dsn, ok := strings.CutPrefix(lines.Text(), "DSN "); ok {
+			u, err := url.Parse(dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir = u.Query().Get("host")
+		}
+	}
+	pidFile, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(pidFile), "\n")
+	pid, err := strconv.Atoi(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		_, err := os.Stat(dir)
+		if os.IsNotExist(err) && !runs(pid) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a minute after the kill %s is there (%v) or process %d runs", dir, err, pid)
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// directRequest asks JetStream's direct-get API for several messages at once (NATS ADR-31). nats.go has
+// no call for that, and an ordered consumer would cost a hundred times as much.
+type directRequest struct {
+	Batch         int      `json:"batch,omitempty"`
+	Seq           uint64   `json:"seq,omitempty"`
+	NextBySubject string   `json:"next_by_subj,omitempty"`
+	MultiLast     []string `json:"multi_last,omitempty"`
+}
+
+// storedMsg is a message as the stream holds it.
+type storedMsg struct {
+	Subject string
+	Seq     uint64
+	Header  nats.Header
+	Data    []byte
+}
+
+// errTooMany is what the server says to a multi_last of more than 1,024 subjects.
+var errTooMany = errors.New("jobs: too many subjects for one read")
+
+// errGap is returned for an answer of which a part was lost on its way.
+var errGap = errors.New("jobs: a part of the answer was lost")
+
+// errStop, returned by a callback, ends a read without an error.
+var errStop = errors.New("stop")
+
+// direct sends one direct-get request to hark's stream and calls each for every message of the answer. It
+// returns how many more messages match behind the last one.
+func (q *Queue) direct(ctx context.Context, req directRequest, each func(*storedMsg) error) (pending uint64, err error) {
+	return q.directFrom(ctx, StreamName, req, each)
+}
+
+func (q *Queue) directFrom(ctx context.Context, stream string, req directRequest, each func(*storedMsg) error) (pending uint64, err error) {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	body, err := json.Marshal(req)
+	if err != nil {
+		return 0, err
+	}
+	inbox := q.nc.NewInbox()
+	sub, err := q.nc.SubscribeSync(inbox)
+	if err != nil {
+		return 0, err
+	}
+	defer sub.Unsubscribe()
+	if err := q.nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, body); err != nil {
+		return 0, err
+	}
+	for last := uint64(0); ; {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return 0, err
+		}
+		// Each message of an answer names the one before it. A connection that is lost and comes back at
+		// once, on another server of a cluster, may hear the end of an answer without its middle.
+		if before := m.Header["Nats-Last-Sequence"]; len(before) > 0 && before[len(before)-1] != strconv.FormatUint(last, 10) {
+			return 0, errGap
+		}
+		switch status := m.Header.Get("Status"); {
+		case len(m.Data) == 0 && status == "204":
+			return strconv.ParseUint(m.Header.Get("Nats-Num-Pending"), 10, 64)
+		case len(m.Data) == 0 && status == "404":
+			return 0, nil
+		case len(m.Data) == 0 && status == "413":
+			return 0, errTooMany
+		case len(m.Data) == 0 && status == "503":
+			return 0, nats.ErrNoResponders
+		case len(m.Data) == 0 && status != "":
+			return 0, fmt.Errorf("direct get: %s %s", status, m.Header.Get("Description"))
+		}
+		seq, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("direct get: %w", err)
+		}
+		last = seq
+		if err := each(&storedMsg{m.Header.Get(jetstream.SubjectHeader), seq, m.Header, m.Data}); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// scan calls each for the stored messages that match subject, from sequence from on, in order, until it
+// returns errStop or there are no more.
+func (q *Queue) scan(ctx context.Context, subject string, from uint64, each func(*storedMsg) error) error {
+	for {
+		pending, err := q.direct(ctx, directRequest{Batch: scanBatch, Seq: max(from, 1), NextBySubject: subject},
+			func(m *storedMsg) error {
+				from = m.Seq + 1
+				return each(m)
+			})
+		if errors.Is(err, errStop) {
+			return nil
+		}
+		if err != nil || pending == 0 {
+			return err
+		}
+	}
+}
+
+// scanBatch bounds what one read asks for, so that a slow reader of a long log holds little in memory.
+const scanBatch = 256

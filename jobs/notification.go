@@ -1,0 +1,96 @@
+package jobs
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Notification is what a user is told: one entry in their inbox.
+type Notification struct {
+	// ID is the id of its stream event, "<epoch>-<sequence>". It is not part of the stored message,
+	// which has its sequence anyway.
+	ID    string          `json:"id,omitempty"`
+	Key   string          `json:"key"`
+	Type  string          `json:"type"`
+	Title string          `json:"title"`
+	Body  string          `json:"body,omitempty"`
+	Link  string          `json:"link,omitempty"`
+	Data  json.RawMessage `json:"data,omitempty"`
+	JobID string          `json:"job_id,omitempty"`
+	// Status is "unread" or "read". It lives in the inbox alone and is not part of the stored message.
+	Status    string    `json:"status,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	ReadAt    time.Time `json:"read_at,omitzero"`
+}
+
+// The two values of [Notification.Status].
+const (
+	Unread = "unread"
+	Read   = "read"
+)
+
+// Check returns the first reason why n cannot be stored, as an [*InvalidError].
+func (n *Notification) Check() error {
+	switch {
+	case n.Title == "" || utf8.RuneCountInString(n.Title) > MaxTitleChars:
+		return invalid("title", "must have 1 to %d characters", MaxTitleChars)
+	case n.Type == "" || len(n.Type) > 100 || strings.ContainsFunc(n.Type, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return invalid("type", "must be 1 to 100 printable ASCII characters without spaces, like invoice.paid")
+	case utf8.RuneCountInString(n.Body) > 4000:
+		return invalid("body", "must have at most 4,000 characters")
+	case len(n.Data) > 16<<10:
+		return invalid("data", "must be at most 16 KiB of JSON")
+	case len(n.Key) > MaxKeyBytes:
+		return invalid("key", "must be at most %d bytes", MaxKeyBytes)
+	case strings.TrimSpace(n.Key) != n.Key || strings.ContainsFunc(n.Key, unicode.IsControl):
+		// As a message id it stands in a header, where such characters get lost, and two keys become one.
+		return invalid("key", "must be one line without spaces around it")
+	case n.Link != "" && !safeLink(n.Link):
+		return invalid("link", "must be a path like /reports/7 or an http(s) URL of at most 2,000 bytes")
+	}
+	return nil
+}
+
+// safeLink reports whether a browser may follow link: javascript: and its like never get into a log.
+func safeLink(link string) bool {
+	if len(link) > 2000 || strings.ContainsFunc(link, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\\' }) {
+		return false
+	}
+	if strings.HasPrefix(link, "/") {
+		return !strings.HasPrefix(link, "//")
+	}
+	return strings.HasPrefix(link, "https://") || strings.HasPrefix(link, "http://")
+}
+
+// Epoch names one incarnation of the stream: the time it was created, in Unix milliseconds. Sequences of
+// different epochs have nothing to do with each other.
+type Epoch int64
+
+// EventID is where a notification stands: the epoch of its stream, and its sequence there.
+type EventID struct {
+	Epoch Epoch
+	Seq   uint64
+}
+
+// String returns the id as it stands in a stream event and in [Notification.ID].
+func (id EventID) String() string {
+	return strconv.FormatInt(int64(id.Epoch), 36) + "-" + strconv.FormatUint(id.Seq, 10)
+}
+
+// ParseEventID reads what [EventID.String] wrote. It accepts that form alone.
+func ParseEventID(s string) (EventID, error) {
+	epoch, seq, ok := strings.Cut(s, "-")
+	if ok && len(s) <= 40 {
+		e, err1 := strconv.ParseInt(epoch, 36, 64)
+		n, err2 := strconv.ParseUint(seq, 10, 64)
+		if id := (EventID{Epoch(e), n}); err1 == nil && err2 == nil && id.String() == s && e >= 0 {
+			return id, nil
+		}
+	}
+	return EventID{}, fmt.Errorf("jobs: %.60q is not an event id", s)
+}

@@ -1,0 +1,246 @@
+package jobs_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/hark-jobs/hark/internal/natsd"
+	"github.com/hark-jobs/hark/jobs"
+)
+
+func newQueue(t testing.TB) *jobs.Queue {
+	t.Helper()
+	ns, err := natsd.Start(natsd.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(ns.Stop)
+	nc, err := ns.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	q, err := jobs.Open(t.Context(), nc, jobs.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind := jobs.Kind{Name: "report", Title: "Report", MaxAttempts: 3, Params: []jobs.Param{{Name: "n", Type: jobs.TypeInteger}}}
+	if err := q.PublishKind(t.Context(), kind); err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// countNotes returns how many notifications ana has.
+func countNotes(t testing.TB, q *jobs.Queue) int {
+	t.Helper()
+	page, more, err := q.NotesPage(t.Context(), "ana", 0, 1000)
+	if err != nil || more {
+		t.Fatal(more, err)
+	}
+	return len(page)
+}
+
+func TestEnqueueAndGet(t *testing.T) {
+	q, ctx := newQueue(t), t.Context()
+	job, created, err := q.Enqueue(ctx, jobs.Request{User: "ana", Kind: "report", Params: json.RawMessage(`{"n":7}`)})
+	if err != nil || !created {
+		t.Fatal(job, created, err)
+	}
+	if job.State != jobs.Queued || job.Title != "Report" || job.MaxAttempts != 3 || job.Revision == 0 {
+		t.Errorf("enqueued %+v", job)
+	}
+	got, err := q.Get(ctx, "ana", job.ID)
+	if err != nil || got.State != jobs.Queued || got.Revision != job.Revision {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if _, err := q.Get(ctx, "bob", job.ID); !errors.Is(err, jobs.ErrNotFound) {
+		t.Errorf("another user's job: %v", err)
+	}
+	if _, _, err := q.Enqueue(ctx, jobs.Request{User: "ana", Kind: "nothing"}); !errors.Is(err, jobs.ErrKindUnknown) {
+		t.Errorf("unknown kind: %v", err)
+	}
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	q, ctx := newQueue(t), t.Context()
+	if err := q.PublishKind(ctx, jobs.Kind{Name: "other", Title: "Report", MaxAttempts: 3, Open: true}); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(user, kind, params string) (jobs.Job, bool, error) {
+		return q.Enqueue(ctx, jobs.Request{User: user, Kind: kind, Params: json.RawMessage(params), IdempotencyKey: "k"})
+	}
+	first, created, err := ask("ana", "report", `{"n":1}`)
+	if err != nil || !created {
+		t.Fatal(created, err)
+	}
+	again, created, err := ask("ana", "report", ` { "n" : 1 } `)
+	if err != nil || created || again.ID != first.ID {
+		t.Errorf("again: %+v %v %v", again, created, err)
+	}
+	if _, _, err := ask("ana", "report", `{"n":2}`); !errors.Is(err, jobs.ErrKeyReused) {
+		t.Errorf("other params: %v", err)
+	}
+	if _, _, err := ask("ana", "other", `{"n":1}`); !errors.Is(err, jobs.ErrKeyReused) {
+		t.Errorf("other kind: %v", err)
+	}
+	if other, created, err := ask("bob", "report", `{"n":1}`); err != nil || !created || other.ID == first.ID {
+		t.Errorf("other user: %+v %v %v", other, created, err)
+	}
+}
+
+func TestCancelAndRetry(t *testing.T) {
+	q, ctx := newQueue(t), t.Context()
+	job, _, err := q.Enqueue(ctx, jobs.Request{User: "ana", Kind: "report"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Retry(ctx, "ana", job.ID); !errors.Is(err, jobs.ErrNotEnded) {
+		t.Errorf("retry of a queued job: %v", err)
+	}
+	cancelled, err := q.Cancel(ctx, "ana", job.ID)
+	if err != nil || cancelled.State != jobs.Cancelled || cancelled.Revision <= job.Revision {
+		t.Fatalf("%+v %v", cancelled, err)
+	}
+	if _, err := q.Cancel(ctx, "ana", job.ID); !errors.Is(err, jobs.ErrEnded) {
+		t.Errorf("cancel twice: %v", err)
+	}
+	again, err := q.Retry(ctx, "ana", job.ID)
+	if err != nil || again.State != jobs.Queued || again.Run != 2 || again.Revision <= cancelled.Revision {
+		t.Fatalf("%+v %v", again, err)
+	}
+	if got, err := q.Get(ctx, "ana", job.ID); err != nil || got.State != jobs.Queued || got.Run != 2 {
+		t.Errorf("%+v %v", got, err)
+	}
+	if _, err := q.Cancel(ctx, "ana", job.ID); err != nil {
+		t.Fatal(err)
+	}
+	if n := countNotes(t, q); n != 2 {
+		t.Errorf("two runs told %d times", n)
+	}
+}
+
+// A worker that died between the state and the notification is stood in for, however often.
+func TestRepairTellsOnce(t *testing.T) {
+	q, ctx := newQueue(t), t.Context()
+	job, _, err := q.Enqueue(ctx, jobs.Request{User: "ana", Kind: "report"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := &jobs.Order{ID: job.ID, User: "ana", Kind: "report", Run: 1}
+	done := job
+	done.State, done.FinishedAt = jobs.Succeeded, time.Now()
+	if _, err := q.Put(ctx, &done, 0); err != nil { // the state is written, the telling never happened
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := q.Repair(ctx, order, job.Revision); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := countNotes(t, q); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+}
+
+func TestNotifyKey(t *testing.T) {
+	q, ctx := newQueue(t), t.Context()
+	note := jobs.Notification{Key: "k", Type: "t", Title: "T"}
+	a, created, err := q.Notify(ctx, "ana", note)
+	if err != nil || !created {
+		t.Fatal(created, err)
+	}
+	b, created, err := q.Notify(ctx, "ana", note)
+	if err != nil || created || a.ID != b.ID || !a.CreatedAt.Equal(b.CreatedAt) {
+		t.Errorf("%+v %+v %v %v", a, b, created, err)
+	}
+	note.Title = "other"
+	if _, _, err := q.Notify(ctx, "ana", note); !errors.Is(err, jobs.ErrKeyReused) {
+		t.Errorf("other content: %v", err)
+	}
+	if c, created, err := q.Notify(ctx, "bob", note); err != nil || !created || c.ID == a.ID {
+		t.Errorf("other user: %+v %v", c, err)
+	}
+}
+
+// The pages of a list hold every job once, newest first, also where they lie far apart in the stream.
+func TestListPages(t *testing.T) {
+	q, ctx := newQueue(t), t.Context()
+	var want []string
+	for i := range 25 {
+		job, _, err := q.Enqueue(ctx, jobs.Request{User: "ana", Kind: "report"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append([]string{job.ID}, want...)
+		if i%2 == 0 {
+			if _, err := q.Cancel(ctx, "ana", job.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fill(t, q, 700)
+	}
+	var got []string
+	for after, pages := uint64(0), 0; ; pages++ {
+		page, err := q.List(ctx, "ana", jobs.ListOptions{Limit: 10, After: after})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, j := range page.Jobs {
+			got = append(got, j.ID)
+		}
+		if after = page.Next; after == 0 {
+			break
+		}
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+	page, err := q.List(ctx, "ana", jobs.ListOptions{Limit: 100, States: []jobs.State{jobs.Cancelled}})
+	if err != nil || len(page.Jobs) != 13 || page.Next != 0 {
+		t.Errorf("%d cancelled, next %d, %v", len(page.Jobs), page.Next, err)
+	}
+}
+
+// fill puts n messages of somebody else into the stream.
+func fill(t testing.TB, q *jobs.Queue, n int) {
+	t.Helper()
+	js := q.JetStream()
+	for i := range n {
+		if _, err := js.PublishAsync("hark.other.note", fmt.Appendf(nil, `{"key":"%d"}`, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case <-js.PublishAsyncComplete():
+	case <-time.After(30 * time.Second):
+		t.Fatal("publishing took too long")
+	}
+}
+
+// What a race of two cancels leaves is one state and one notification.
+func TestCancelRace(t *testing.T) {
+	q, ctx := newQueue(t), t.Context()
+	for range 20 {
+		job, _, err := q.Enqueue(ctx, jobs.Request{User: "ana", Kind: "report"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error)
+		for range 2 {
+			go func() { _, err := q.Cancel(context.WithoutCancel(ctx), "ana", job.ID); ended <- err }()
+		}
+		for range 2 {
+			if err := <-ended; err != nil && !errors.Is(err, jobs.ErrEnded) {
+				t.Error(err)
+			}
+		}
+	}
+	if n := countNotes(t, q); n != 20 {
+		t.Errorf("told %d times", n)
+	}
+}

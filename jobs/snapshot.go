@@ -1,0 +1,56 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+)
+
+// Snapshot is a job as the stream holds it: the order, the state, and what follows from the two.
+type Snapshot struct {
+	Job
+	Order    *Order // nil when the stream has forgotten it
+	OrderSeq uint64
+	StateSeq uint64 // what [Queue.Put] expects; 0 when there is no state yet
+}
+
+// Read returns a job's snapshot, or [ErrNotFound].
+func (q *Queue) Read(ctx context.Context, user, id string) (*Snapshot, error) {
+	if CheckUser(user) != nil || !ValidID(id) {
+		return nil, ErrNotFound
+	}
+	var s Snapshot
+	_, err := q.direct(ctx, directRequest{MultiLast: []string{orderSubject(user, "*", id), stateSubject(user, id)}}, s.add)
+	if err != nil {
+		return nil, fmt.Errorf("jobs: read: %w", err)
+	}
+	if !s.fold() {
+		return nil, ErrNotFound
+	}
+	return &s, nil
+}
+
+// add takes in a message of the job.
+func (s *Snapshot) add(m *storedMsg) error {
+	switch _, topic, _ := ParseSubject(m.Subject); topic {
+	case TopicJob:
+		s.Order, s.OrderSeq = new(Order), m.Seq
+		return json.Unmarshal(m.Data, s.Order)
+	case TopicState:
+		s.StateSeq = m.Seq
+		return json.Unmarshal(m.Data, &s.Job)
+	}
+	return nil
+}
+
+// fold says what order and state mean together, and reports whether there is a job at all.
+func (s *Snapshot) fold() bool {
+	switch {
+	case s.Order == nil && s.StateSeq == 0:
+		return false
+	case s.Order != nil && s.Job.Run < s.Order.Run: // no state yet, or one of an earlier run
+		s.Job = s.Order.Job()
+	}
+	s.Job.Revision = max(s.OrderSeq, s.StateSeq)
+	return true
+}

@@ -1,0 +1,106 @@
+package auth_test
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hark-jobs/hark/notifier/auth"
+)
+
+// newTickets returns the tickets of n processes that share one server.
+func newTickets(t *testing.T, n int) []*auth.Tickets {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{DontListen: true, JetStream: true, StoreDir: t.TempDir(), NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the NATS server does not start")
+	}
+	all := make([]*auth.Tickets, n)
+	for i := range all {
+		nc, err := nats.Connect("", nats.InProcessServer(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		closed := make(chan struct{})
+		nc.SetClosedHandler(func(*nats.Conn) { close(closed) })
+		t.Cleanup(func() { nc.Close(); <-closed })
+		if all[i], err = auth.OpenTickets(t.Context(), must(jetstream.New(nc)), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+func TestTicketIsRedeemedOnce(t *testing.T) {
+	processes := newTickets(t, 4)
+	want := auth.Identity{User: "ana.* 🦊", Scope: []string{"notify"}, ExpiresAt: time.Now().Add(time.Hour).UTC().Truncate(time.Second)}
+	for range 25 {
+		ticket, expiresAt, err := processes[0].Issue(t.Context(), want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := time.Until(expiresAt); left > auth.TicketTTL || left < auth.TicketTTL-5*time.Second {
+			t.Errorf("valid for %v, want %v", left, auth.TicketTTL)
+		}
+		var winners atomic.Int32
+		var wg sync.WaitGroup
+		for i := range 16 {
+			wg.Go(func() {
+				id, err := processes[i%len(processes)].Redeem(t.Context(), ticket)
+				if err != nil {
+					if code(t, err, ticket) != auth.CodeTicketInvalid {
+						t.Error(err)
+					}
+					return
+				}
+				winners.Add(1)
+				if id.User != want.User || !id.Has("notify") || !id.ExpiresAt.Equal(want.ExpiresAt) {
+					t.Errorf("got %+v, want %+v", id, want)
+				}
+			})
+		}
+		wg.Wait()
+		if n := winners.Load(); n != 1 {
+			t.Fatalf("%d winners, want 1", n)
+		}
+	}
+}
+
+func TestRedeemRefuses(t *testing.T) {
+	tickets := newTickets(t, 1)[0]
+	id := auth.Identity{User: "ana", ExpiresAt: time.Now().Add(time.Hour)}
+	good, _, err := tickets.Issue(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ticket := range []string{
+		"", ">", "*", "$KV", strings.ToLower(good), good + "A", good[1:], strings.Repeat("A", 26), strings.Repeat(">", 26),
+		strings.Repeat("A", 1<<20), good[:24] + ".A", "\x00" + good[1:],
+	} {
+		if _, err := tickets.Redeem(t.Context(), ticket); code(t, err, "") != auth.CodeTicketInvalid {
+			t.Errorf("%.40q: %v", ticket, err)
+		}
+	}
+	if _, err := tickets.Redeem(t.Context(), good); err != nil {
+		t.Errorf("the good one: %v", err)
+	}
+	id.ExpiresAt = time.Now().Add(-time.Second)
+	late, _, err := tickets.Issue(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tickets.Redeem(t.Context(), late); code(t, err, late) != auth.CodeTokenExpired {
+		t.Errorf("of a token that has expired: %v", err)
+	}
+}

@@ -1,0 +1,38 @@
+package notifier
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/gin-gonic/gin"
+)
+
+// Whatever a body holds, it is read, or refused as a problem of the one who sent it that a person can read.
+func FuzzJobBody(f *testing.F) {
+	for _, body := range []string{
+		``, `{}`, `null`, `[]`, `{"kind":"sleep","params":{"seconds":1}}`, `{"kind":7}`, `{"kind":"a","kind":"b"}`,
+		`{"other":1}`, `{"max_attempts":1e99}`, `{"max_attempts":"3"}`, `{"params":`, `{} {}`, "\xff", "{\"title\":\"\xff\"}",
+		strings.Repeat("[", 20000), `{"params":` + strings.Repeat(`{"a":`, 5000) + `1` + strings.Repeat(`}`, 5001),
+	} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		c, _ := gin.CreateTestContext(httptest.NewRecorder())
+		c.Request = httptest.NewRequest("POST", "/v1/jobs", bytes.NewReader(body))
+		var got jobRequest
+		err := decode(c, &got)
+		var p *problem
+		switch {
+		case err == nil:
+			if len(got.Params) > 0 && !json.Valid(got.Params) {
+				t.Fatalf("%q was read as %+v", body, got)
+			}
+		case !errors.As(err, &p) || p.Status < 400 || p.Status >= 500 || p.Code == "" || p.Detail == "" || len(p.Detail) > 500:
+			t.Fatalf("%q: %v", body, err)
+		}
+	})
+}

@@ -1,0 +1,166 @@
+package notifier
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"path"
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
+	"github.com/hark-jobs/hark/jobs"
+)
+
+func (n *Notifier) getFile(c *gin.Context) {
+	owner, err := n.owner(c)
+	var job jobs.Job
+	if err == nil {
+		job, err = n.queue.Get(c.Request.Context(), owner, c.Param("id"))
+	}
+	if errors.Is(err, jobs.ErrNotFound) {
+		err = n.forgottenJob(c)
+	}
+	if err == nil && job.File == nil {
+		err = newProblem(http.StatusNotFound, "file_missing", "The job has left no file, or not yet.")
+	}
+	if err != nil {
+		n.fail(c, err)
+		return
+	}
+	file, err := n.queue.OpenFile(c.Request.Context(), &job)
+	if err != nil {
+		n.fail(c, err)
+		return
+	}
+	defer file.Close()
+	h := c.Writer.Header()
+	h.Set("Content-Type", job.File.ContentType)
+	h.Set("Content-Disposition", attachment(job.File.Name))
+	h.Set("Cache-Control", "private, no-cache")
+	h.Set("ETag", `"`+job.ID+"-"+job.FinishedAt.Format("20060102150405.000")+`"`)
+	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	source, w := &source{ReadSeeker: file}, &fileWriter{ResponseWriter: c.Writer}
+	http.ServeContent(w, c.Request, "", job.FinishedAt, source)
+	if w.badRange {
+		h.Del("Content-Type")
+		h.Del("Content-Disposition")
+		h.Set("Cache-Control", "no-store") // ServeContent took ours away
+		n.fail(c, newProblem(http.StatusRequestedRangeNotSatisfiable, "range_invalid",
+			fmt.Sprintf("The file has %d bytes; ask for a range of those.", job.File.Size)))
+		return
+	}
+	if source.err != nil && c.Request.Context().Err() == nil {
+		// The status is sent. What is missing of Content-Length tells the client.
+		n.log.Error("download broke off", "request_id", requestID(c), "job", job.ID, "err", source.err)
+	}
+}
+
+// forgottenJob answers for a job that the stream has forgotten: gone, if the user was told of it.
+func (n *Notifier) forgottenJob(c *gin.Context) error {
+	known, err := n.inbox.ByJob(c.Request.Context(), user(c), c.Param("id"))
+	switch {
+	case err != nil:
+		return inboxDown(err)
+	case known:
+		return jobs.ErrFileGone
+	}
+	return jobs.ErrNotFound
+}
+
+// source remembers why it could not be read to its end, which [http.ServeContent] does not tell.
+type source struct {
+	io.ReadSeeker
+	err error
+}
+
+func (s *source) Read(p []byte) (n int, err error) {
+	n, err = s.ReadSeeker.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
+// fileWriter gives each write of a long download its own time, and keeps back what [http.ServeContent] says,
+// in plain text, of a range that cannot be.
+type fileWriter struct {
+	http.ResponseWriter
+	badRange bool
+}
+
+func (w *fileWriter) WriteHeader(status int) {
+	if w.badRange = status == http.StatusRequestedRangeNotSatisfiable; !w.badRange {
+		w.ResponseWriter.WriteHeader(status)
+	}
+}
+
+func (w *fileWriter) Write(p []byte) (int, error) {
+	if w.badRange {
+		return len(p), nil
+	}
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(time.Minute))
+	return w.ResponseWriter.Write(p)
+}
+
+// attachment is the Content-Disposition of a file that is to be saved under name (RFC 6266): once for old
+// clients, in ASCII, and once as it is (RFC 8187).
+func attachment(name string) string {
+	name = safeFileName(name)
+	ascii := strings.Map(func(r rune) rune {
+		if r > '~' || r == '%' {
+			return '_'
+		}
+		return r
+	}, name)
+	value := `attachment; filename="` + ascii + `"`
+	if ascii != name {
+		value += "; filename*=UTF-8''" + strings.ReplaceAll(url.QueryEscape(name), "+", "%20")
+	}
+	return value
+}
+
+// maxFileName is how many bytes of a name are kept, with room for what a browser adds.
+const maxFileName = 200
+
+// device matches what Windows takes for a device, whatever it ends with.
+var device = regexp.MustCompile(`(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)`)
+
+// safeFileName makes a name that means no other place and no device, on any system.
+func safeFileName(name string) string {
+	name = path.Base(strings.ReplaceAll(name, `\`, "/"))
+	name = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || strings.ContainsRune(`<>:"|?*/`, r) {
+			return '_'
+		}
+		return r
+	}, name)
+	name = strings.Trim(name, ". ")
+	if ext := path.Ext(name); len(name) > maxFileName && len(ext) <= 20 {
+		name = cut(strings.TrimSuffix(name, ext), maxFileName-len(ext)) + ext
+	}
+	name = strings.Trim(cut(name, maxFileName), ". ")
+	switch {
+	case name == "":
+		return "file"
+	case device.MatchString(name):
+		return "_" + name
+	}
+	return name
+}
+
+// cut returns the first n bytes of s, or fewer, not to cut a character in two.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}

@@ -1,0 +1,50 @@
+-- What users were told. A broadcast is one row, whose audience is _all. Text that comes from outside is
+-- kept as bytes: a user id is compared byte by byte, and nothing in it can be refused. Times are Unix
+-- milliseconds; 0 means not yet.
+CREATE TABLE hark_notes (
+  id         BIGINT  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  audience   BYTEA   NOT NULL,
+  epoch      BIGINT  NOT NULL,
+  seq        BIGINT  NOT NULL,
+  key_hash   BYTEA   NOT NULL, -- 16 bytes of the key's SHA-256, so that long keys do not fill the index
+  job_id     BYTEA,
+  created_at BIGINT  NOT NULL,
+  read_at    BIGINT  NOT NULL DEFAULT 0, -- of a user's own; a broadcast's is in the two tables below
+  deleted    SMALLINT NOT NULL DEFAULT 0, -- a deleted row stays, empty, so that it does not come back
+  body       BYTEA   NOT NULL
+);
+CREATE UNIQUE INDEX hark_notes_key    ON hark_notes (audience, key_hash);
+CREATE INDEX        hark_notes_list   ON hark_notes (audience, epoch, seq) WHERE deleted = 0;
+CREATE INDEX        hark_notes_unread ON hark_notes (audience, epoch, seq) WHERE deleted = 0 AND read_at = 0;
+CREATE INDEX        hark_notes_job    ON hark_notes (job_id, audience);
+CREATE INDEX        hark_notes_age    ON hark_notes (created_at);
+
+-- What a user did with one broadcast: read it, or deleted it.
+CREATE TABLE hark_marks (
+  reader  BYTEA   NOT NULL,
+  epoch   BIGINT  NOT NULL,
+  seq     BIGINT  NOT NULL,
+  read_at BIGINT  NOT NULL DEFAULT 0,
+  deleted SMALLINT NOT NULL DEFAULT 0,
+  PRIMARY KEY (reader, epoch, seq)
+);
+CREATE INDEX hark_marks_event ON hark_marks (epoch, seq);
+
+-- A user read all broadcasts up to this one, then. Of several rows the first that covers a broadcast says
+-- when it was read.
+CREATE TABLE hark_read_up_to (
+  reader  BYTEA   NOT NULL,
+  epoch   BIGINT  NOT NULL,
+  seq     BIGINT  NOT NULL,
+  read_at BIGINT  NOT NULL,
+  PRIMARY KEY (reader, epoch, seq)
+);
+CREATE INDEX hark_read_up_to_event ON hark_read_up_to (epoch, seq);
+
+-- How far each incarnation of the stream is in hark_notes, and which process fills it until when.
+CREATE TABLE hark_positions (
+  epoch         BIGINT  PRIMARY KEY,
+  seq           BIGINT  NOT NULL DEFAULT 0,
+  filler        TEXT    NOT NULL DEFAULT '',
+  claimed_until BIGINT  NOT NULL DEFAULT 0
+);

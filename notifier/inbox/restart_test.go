@@ -1,0 +1,48 @@
+package inbox_test
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hark-jobs/hark/notifier/inbox"
+)
+
+// inProcess lets a connection find the server that runs now, as an address would.
+type inProcess struct{ at *current }
+
+func (p inProcess) InProcessConn() (net.Conn, error) {
+	p.at.mu.Lock()
+	defer p.at.mu.Unlock()
+	return p.at.Server.InProcessConn()
+}
+
+// NATS is down for a while, with messages under way.
+func TestFillOutlivesNATS(t *testing.T) {
+	stores(t, func(t *testing.T, store *inbox.Store) {
+		s := newStream(t)
+		nc, err := nats.Connect("", nats.InProcessServer(inProcess{s.at}), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(nc.Close)
+		if s.js, err = jetstream.New(nc); err != nil {
+			t.Fatal(err)
+		}
+		s.fill(store, func(o *inbox.FillerOptions) { o.JetStream = s.js })
+		total := 0
+		for range 3 {
+			for range 500 {
+				s.notify("ana", total)
+				total++
+			}
+			s.at.stop()
+			s.at.set(startNATS(t, s.at.dir))
+			eventually(t, "the connection", nc.IsConnected)
+		}
+		wantTitles(t, store, "ana", 0, total-1)
+	})
+}

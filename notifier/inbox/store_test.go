@@ -1,0 +1,160 @@
+package inbox_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // "pgx"
+
+	"github.com/hark-jobs/hark/internal/pgtest"
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/notifier/inbox"
+)
+
+func TestOpenRefusesWhatItCannotBe(t *testing.T) {
+	for _, url := range []string{"", "mysql://localhost/hark", "postgres://localhost:port/hark"} {
+		if s, err := inbox.Open(url); err == nil {
+			t.Errorf("Open(%q) succeeded", url)
+			_ = s.Close()
+		}
+	}
+}
+
+// A database that is down when the notifier starts, or later, is used as soon as it is there.
+func TestDatabaseDown(t *testing.T) {
+	server := pgtest.Start(t)
+	dsn := server.DSN(t)
+	server.Stop(t)
+	s := open(t, dsn)
+	if err := s.Ping(t.Context()); err == nil {
+		t.Fatal("Ping succeeds with the database down")
+	}
+	if _, err := s.Append(t.Context(), []inbox.Entry{entry("ana", 1)}); err == nil {
+		t.Fatal("Append succeeds with the database down")
+	}
+	server.Start(t)
+	if err := s.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	add(t, s, entry("ana", 1))
+	server.Stop(t)
+	if _, err := s.Unread(t.Context(), "ana"); err == nil {
+		t.Fatal("Unread succeeds with the database down")
+	}
+	server.Start(t)
+	eventually(t, "the count", func() bool {
+		n, err := s.Unread(t.Context(), "ana")
+		return err == nil && n == 1
+	})
+}
+
+// Several processes start at once on an empty database.
+func TestMigrateAtOnce(t *testing.T) {
+	databases(t, func(t *testing.T, url string) {
+		var all sync.WaitGroup
+		for range 8 {
+			s := open(t, url)
+			all.Go(func() {
+				if err := s.Ping(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	})
+}
+
+func TestRefusesADatabaseOfANewerHark(t *testing.T) {
+	databases(t, func(t *testing.T, url string) {
+		s := open(t, url)
+		if err := s.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		driver, dsn := "sqlite", "file:"+strings.NewReplacer("?", "%3f", "#", "%23", "%", "%25").Replace(url)
+		if strings.HasPrefix(url, "postgres:") {
+			driver, dsn = "pgx", url
+		}
+		db, err := sql.Open(driver, dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if _, err := db.ExecContext(t.Context(), "INSERT INTO hark_migrations VALUES (9999)"); err != nil {
+			t.Fatal(err)
+		}
+		if err := open(t, url).Ping(t.Context()); err == nil || !strings.Contains(err.Error(), "newer hark") {
+			t.Errorf("Ping: %v, want it to name a newer hark", err)
+		}
+	})
+}
+
+func TestReopen(t *testing.T) {
+	databases(t, func(t *testing.T, url string) {
+		first, err := inbox.Open(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		add(t, first, entry("ana", 1))
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+		second := open(t, url)
+		if got := seqs(t, second, "ana", ""); !slices.Equal(got, []string{"1"}) {
+			t.Errorf("after reopening: %v", got)
+		}
+	})
+}
+
+func TestWaitFor(t *testing.T) {
+	databases(t, func(t *testing.T, url string) {
+		here, elsewhere := open(t, url), open(t, url)
+		for name, appender := range map[string]*inbox.Store{"this process": here, "another process": elsewhere} {
+			pos, err := here.Position(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			next := at(pos.Seq + 1)
+			done := make(chan error, 1)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			go func() { done <- here.WaitFor(ctx, next) }()
+			add(t, appender, entry("somebody", next.Seq))
+			if err := <-done; err != nil {
+				t.Errorf("filled by %s: %v", name, err)
+			}
+			cancel()
+		}
+		if err := here.WaitFor(within(t, 30*time.Millisecond), at(99)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("waiting for what does not come: %v", err)
+		}
+		// What is of an older stream is there, or will not come.
+		if err := here.WaitFor(t.Context(), jobs.EventID{Epoch: epoch - 1, Seq: 99}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestPosition(t *testing.T) {
+	stores(t, func(t *testing.T, s *inbox.Store) {
+		want := func(want jobs.EventID) {
+			t.Helper()
+			if got, err := s.Position(t.Context()); err != nil || got != want {
+				t.Errorf("position %v, %v; want %v", got, err, want)
+			}
+		}
+		want(jobs.EventID{})
+		add(t, s, entry("ana", 7), entry("ana", 3))
+		want(at(7))
+		add(t, s, entry("ana", 5))
+		want(at(7))
+		other := entry("ana", 2)
+		other.ID.Epoch, other.Notification.Key = epoch+1, "other"
+		add(t, s, other)
+		want(other.ID)
+	})
+}

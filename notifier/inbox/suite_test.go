@@ -1,0 +1,145 @@
+package inbox_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/hark-jobs/hark/internal/pgtest"
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/notifier/inbox"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// databases runs test on each database, with the URL of an empty one.
+func databases(t *testing.T, test func(t *testing.T, url string)) {
+	t.Run("sqlite", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "a folder?&#%41", "..", "hark é.db")) })
+	t.Run("postgres", func(t *testing.T) { test(t, pgtest.DSN(t)) })
+}
+
+// stores runs test on each database, with an empty log.
+func stores(t *testing.T, test func(t *testing.T, s *inbox.Store)) {
+	databases(t, func(t *testing.T, url string) { test(t, open(t, url)) })
+}
+
+func open(t testing.TB, url string) *inbox.Store {
+	t.Helper()
+	s, err := inbox.Open(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+const epoch = jobs.Epoch(1_760_000_000_000)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func at(seq uint64) jobs.EventID { return jobs.EventID{Epoch: epoch, Seq: seq} }
+
+// entry is a notification whose key and title are derived from its sequence.
+func entry(user string, seq uint64) inbox.Entry {
+	return inbox.Entry{User: user, ID: at(seq), Notification: jobs.Notification{
+		Key: fmt.Sprint("key-", seq), Type: "test.note", Title: fmt.Sprint("note ", seq),
+		CreatedAt: noon.Add(time.Duration(seq) * time.Second),
+	}}
+}
+
+func add(t testing.TB, s *inbox.Store, entries ...inbox.Entry) []string {
+	t.Helper()
+	changed, err := s.Append(t.Context(), entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return changed
+}
+
+func list(t testing.TB, s *inbox.Store, user string, o inbox.ListOptions) inbox.Page {
+	t.Helper()
+	page, err := s.List(t.Context(), user, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page
+}
+
+// seqs is the whole inbox, as sequences, with an r behind those that are read.
+func seqs(t testing.TB, s *inbox.Store, user, status string) []string {
+	t.Helper()
+	got := []string{}
+	for o := (inbox.ListOptions{Status: status, Limit: 100}); ; {
+		page := list(t, s, user, o)
+		for _, n := range page.Notifications {
+			id := parse(t, n.ID)
+			mark := ""
+			if n.Status == jobs.Read {
+				mark = "r"
+			}
+			if (n.Status == jobs.Read) == n.ReadAt.IsZero() {
+				t.Errorf("%s is %s and was read at %v", n.ID, n.Status, n.ReadAt)
+			}
+			got = append(got, fmt.Sprint(id.Seq, mark))
+		}
+		if page.Next == "" {
+			return got
+		}
+		o.Before = parse(t, page.Next)
+	}
+}
+
+func parse(t testing.TB, id string) jobs.EventID {
+	t.Helper()
+	parsed, err := jobs.ParseEventID(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
+
+func unread(t testing.TB, s *inbox.Store, user string) int {
+	t.Helper()
+	n, err := s.Unread(t.Context(), user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func wantJSON(t testing.TB, what string, got any, want string) {
+	t.Helper()
+	text, err := json.Marshal(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(text) != want {
+		t.Errorf("%s: got %s, want %s", what, text, want)
+	}
+}
+
+// eventually waits until condition holds. The limit is for a machine that is very busy.
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("gave up waiting for %s", what)
+		}
+	}
+}
+
+func within(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}

@@ -1,0 +1,181 @@
+package notifier
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/notifier/auth"
+	"github.com/hark-jobs/hark/notifier/inbox"
+)
+
+func (n *Notifier) getNotifications(c *gin.Context) {
+	limit, err := limitOf(c)
+	opts := inbox.ListOptions{Limit: limit}
+	if before := c.Query("before"); err == nil && before != "" {
+		if opts.Before, err = jobs.ParseEventID(before); err != nil {
+			err = newProblem(http.StatusBadRequest, "cursor_invalid", "before must be the id of a notification, or the next of an earlier answer.").in("before")
+		}
+	}
+	if opts.Status = c.Query("status"); err == nil && opts.Status != "" && opts.Status != jobs.Unread {
+		err = newProblem(http.StatusBadRequest, "status_unknown", "status must be unread, or not given.").in("status")
+	}
+	var page inbox.Page
+	if err == nil {
+		page, err = n.inbox.List(c.Request.Context(), user(c), opts)
+		err = inboxDown(err)
+	}
+	if err != nil {
+		n.fail(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, page)
+}
+
+// inboxLag is how long a change waits for the inbox to have what the stream has.
+const inboxLag = 2 * time.Second
+
+func (n *Notifier) readNotification(c *gin.Context) {
+	n.changeOne(c, n.inbox.MarkRead)
+}
+
+func (n *Notifier) deleteNotification(c *gin.Context) {
+	n.changeOne(c, n.inbox.Delete)
+}
+
+func (n *Notifier) changeOne(c *gin.Context, change func(context.Context, string, jobs.EventID) (inbox.Change, error)) {
+	id, err := jobs.ParseEventID(c.Param("id"))
+	if err != nil {
+		n.fail(c, inbox.ErrNotFound)
+		return
+	}
+	n.change(c, id, func(ctx context.Context) (inbox.Change, error) { return change(ctx, user(c), id) })
+}
+
+func (n *Notifier) readNotifications(c *gin.Context) {
+	var body struct {
+		UpTo string `json:"up_to"`
+	}
+	if err := decode(c, &body); err != nil {
+		n.fail(c, err)
+		return
+	}
+	if body.UpTo == "" {
+		newest, err := n.newest(c)
+		if err != nil {
+			n.fail(c, err)
+			return
+		}
+		// All that the inbox has: what is in there may be older than anything that the stream still holds.
+		n.change(c, newest, func(ctx context.Context) (inbox.Change, error) {
+			return n.inbox.MarkReadUpTo(ctx, user(c), jobs.EventID{})
+		})
+		return
+	}
+	upTo, err := jobs.ParseEventID(body.UpTo)
+	if err != nil {
+		n.fail(c, newProblem(http.StatusBadRequest, "field_invalid", "up_to must be the id of a notification.").in("up_to"))
+		return
+	}
+	n.change(c, upTo, func(ctx context.Context) (inbox.Change, error) { return n.inbox.MarkReadUpTo(ctx, user(c), upTo) })
+}
+
+// newest returns the id of the newest notification that the user can have seen.
+func (n *Notifier) newest(c *gin.Context) (jobs.EventID, error) {
+	own, everyone, err := n.queue.LastNotes(c.Request.Context(), user(c))
+	return jobs.EventID{Epoch: n.queue.Epoch(), Seq: max(own, everyone)}, err
+}
+
+// change waits until the inbox has come as far as id, makes a change, and tells all of the user's streams.
+func (n *Notifier) change(c *gin.Context, id jobs.EventID, make func(context.Context) (inbox.Change, error)) {
+	wait, cancel := context.WithTimeout(c.Request.Context(), inboxLag)
+	defer cancel()
+	err := n.inbox.WaitFor(wait, id)
+	if err != nil && wait.Err() != nil {
+		err = n.checkStored(c, id)
+	}
+	if err != nil {
+		n.fail(c, inboxDown(err))
+		return
+	}
+	change, err := make(c.Request.Context())
+	if err != nil {
+		n.fail(c, inboxDown(err))
+		return
+	}
+	data, err := json.Marshal(change)
+	if err == nil {
+		err = n.queue.PublishLive(jobs.LiveInboxSubject(user(c)), data)
+	}
+	if err != nil {
+		n.log.Warn("other tabs not told of a change", "request_id", requestID(c), "err", err)
+	}
+	c.JSON(http.StatusOK, change)
+}
+
+// checkStored returns [inbox.ErrNotFound] for an id that nothing was stored under so far: to mark up to there
+// would mark, in the user's tabs, what is yet to come.
+func (n *Notifier) checkStored(c *gin.Context, id jobs.EventID) error {
+	_, last, err := n.queue.Bounds(c.Request.Context())
+	if err == nil && (id.Epoch > n.queue.Epoch() || id.Epoch == n.queue.Epoch() && id.Seq > last) {
+		return inbox.ErrNotFound
+	}
+	return nil // the inbox is late, or the stream cannot be asked; the inbox says what it knows
+}
+
+// notificationRequest is the body of POST /v1/notifications.
+type notificationRequest struct {
+	User     string          `json:"user"`
+	Everyone bool            `json:"everyone"`
+	Type     string          `json:"type"`
+	Title    string          `json:"title"`
+	Body     string          `json:"body"`
+	Link     string          `json:"link"`
+	Data     json.RawMessage `json:"data"`
+	Key      string          `json:"key"`
+}
+
+func (n *Notifier) postNotification(c *gin.Context) {
+	if !identity(c).Has(auth.ScopeNotify) {
+		n.fail(c, newProblem(http.StatusForbidden, "scope_missing", "Your token needs the scope notify for this."))
+		return
+	}
+	if err := n.stores(); err != nil {
+		n.fail(c, err)
+		return
+	}
+	var body notificationRequest
+	if err := decode(c, &body); err != nil {
+		n.fail(c, err)
+		return
+	}
+	to := body.User
+	if body.Everyone {
+		to = jobs.Everyone
+	}
+	if body.Everyone == (body.User != "") {
+		n.fail(c, newProblem(http.StatusBadRequest, "audience_invalid", "Give either a user or everyone: true.").in("user"))
+		return
+	}
+	if !body.Everyone {
+		if err := checkUser(to); err != nil {
+			n.fail(c, err)
+			return
+		}
+	}
+	note, created, err := n.queue.Notify(c.Request.Context(), to, jobs.Notification{
+		Key: body.Key, Type: body.Type, Title: body.Title, Body: body.Body, Link: body.Link, Data: body.Data,
+	})
+	if err != nil {
+		n.fail(c, err)
+		return
+	}
+	status := http.StatusCreated
+	if !created {
+		status = http.StatusOK
+	}
+	c.JSON(status, note)
+}

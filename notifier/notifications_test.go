@@ -1,0 +1,144 @@
+package notifier_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+type inboxPage struct {
+	Notifications []jobs.Notification
+	Unread        int
+	Next          *string
+}
+
+// tell stores a notification for ana.
+func (s *site) tell(body string) (n jobs.Notification) {
+	s.t.Helper()
+	s.call("POST", "/v1/notifications", body, s.as("service", "notify")...).want(201).into(&n)
+	return n
+}
+
+func (s *site) inbox(query string) (page inboxPage) {
+	s.t.Helper()
+	s.call("GET", "/v1/notifications?"+query, "", s.as("ana")...).into(&page)
+	return page
+}
+
+func (a answer) unread(want int) {
+	a.t.Helper()
+	var out struct{ Unread *int }
+	if a.into(&out); out.Unread == nil || *out.Unread != want {
+		a.t.Errorf("%s: %s, want %d unread", a.call, a.body, want)
+	}
+}
+
+func TestInbox(t *testing.T) {
+	s := start(t)
+	ana := s.as("ana")
+	if page := s.inbox(""); page.Notifications == nil || len(page.Notifications) != 0 || page.Next != nil {
+		t.Errorf("an empty inbox is %+v", page)
+	}
+	s.call("POST", "/v1/notifications/read", "{}", ana...).unread(0)
+	var ids []string
+	for i := range 7 {
+		n := s.tell(fmt.Sprintf(`{"user":"ana","type":"test","title":"%d","body":"b","link":"/x","data":{"n":%d}}`, i, i))
+		if n.ID == "" || n.Key == "" || n.Status != jobs.Unread || string(n.Data) != fmt.Sprintf(`{"n":%d}`, i) {
+			t.Errorf("%+v", n)
+		}
+		ids = append(ids, n.ID)
+	}
+	// Each was stored just now, and is perhaps not in the table: marking waits for it.
+	s.call("POST", "/v1/notifications/"+ids[6]+"/read", "", ana...).unread(6)
+	s.call("POST", "/v1/notifications/"+ids[6]+"/read", "", ana...).unread(6)
+	fresh := s.tell(`{"user":"ana","type":"test","title":"fresh"}`)
+	s.call("DELETE", "/v1/notifications/"+fresh.ID, "", ana...).unread(6)
+	s.call("DELETE", "/v1/notifications/"+fresh.ID, "", ana...).problem(404, "notification_not_found")
+	s.call("POST", "/v1/notifications/"+fresh.ID+"/read", "", ana...).problem(404, "notification_not_found")
+	// To others it is not there.
+	s.call("POST", "/v1/notifications/"+ids[0]+"/read", "", s.as("bob")...).problem(404, "notification_not_found")
+	s.call("DELETE", "/v1/notifications/"+ids[0], "", s.as("bob", "notify", "admin")...).problem(404, "notification_not_found")
+
+	var got []string
+	for before := ""; ; {
+		page := s.inbox("limit=3&before=" + before)
+		for _, n := range page.Notifications {
+			got = append(got, n.ID)
+			if (n.Status == jobs.Read) != (n.ID == ids[6]) || (n.Status == jobs.Read) == n.ReadAt.IsZero() {
+				t.Errorf("%+v", n)
+			}
+		}
+		if page.Next == nil {
+			break
+		}
+		before = *page.Next
+	}
+	want := slices.Clone(ids)
+	slices.Reverse(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if page := s.inbox("status=unread"); len(page.Notifications) != 6 || page.Unread != 6 {
+		t.Errorf("%+v", page)
+	}
+	s.call("POST", "/v1/notifications/read", `{"up_to":"`+ids[2]+`"}`, ana...).unread(3)
+	late := s.tell(`{"user":"ana","type":"test","title":"late"}`)
+	s.call("POST", "/v1/notifications/read", `{"up_to":"`+late.ID+`"}`, ana...).unread(0)
+	s.tell(`{"user":"ana","type":"test","title":"last"}`)
+	s.call("POST", "/v1/notifications/read", "", ana...).unread(0)
+	if page := s.inbox("status=unread"); len(page.Notifications) != 0 {
+		t.Errorf("%+v", page)
+	}
+}
+
+// The inbox keeps notifications longer than the stream does. All of them means those, too.
+func TestReadAllAfterStreamHasForgotten(t *testing.T) {
+	s := start(t)
+	n := s.tell(`{"user":"ana","type":"test","title":"old"}`)
+	until(t, "the inbox has it", func() bool { return s.inbox("").Unread == 1 })
+	log, err := s.Queue.JetStream().Stream(t.Context(), jobs.StreamName)
+	if err == nil {
+		err = log.Purge(t.Context(), jetstream.WithPurgeSubject(jobs.NoteSubject("ana")))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.call("POST", "/v1/notifications/read", "{}", s.as("ana")...).unread(0)
+	s.call("DELETE", "/v1/notifications/"+n.ID, "", s.as("ana")...).unread(0)
+}
+
+func TestNotify(t *testing.T) {
+	s := start(t)
+	service := s.as("service", "notify")
+	const body = `{"user":"ana","type":"paid","title":"Paid","key":"invoice 7/ü"}`
+	for _, headers := range [][]string{s.as("ana"), s.as("ana", "admin"), s.as("ana", "notif")} {
+		s.call("POST", "/v1/notifications", body, headers...).problem(403, "scope_missing")
+	}
+	var first, again jobs.Notification
+	s.call("POST", "/v1/notifications", body, service...).want(201).into(&first)
+	s.call("POST", "/v1/notifications", body, service...).want(200).into(&again)
+	x, _ := json.Marshal(first)
+	if y, _ := json.Marshal(again); string(x) != string(y) {
+		t.Errorf("%s, then %s", x, y)
+	}
+	s.call("POST", "/v1/notifications", `{"user":"ana","type":"paid","title":"Unpaid","key":"invoice 7/ü"}`, service...).problem(409, "key_reused")
+	s.call("POST", "/v1/notifications", `{"user":"bob","type":"paid","title":"Paid","key":"invoice 7/ü"}`, service...).want(201)
+
+	everyone := s.tell(`{"everyone":true,"type":"news","title":"News"}`)
+	for _, user := range []string{"ana", "newcomer"} {
+		s.call("POST", "/v1/notifications/"+everyone.ID+"/read", "", s.as(user)...).want(200)
+	}
+	until(t, "ana has both", func() bool { return len(s.inbox("").Notifications) == 2 })
+	if page := s.inbox("status=unread"); len(page.Notifications) != 1 || page.Notifications[0].ID != first.ID {
+		t.Errorf("%+v", page)
+	}
+	s.call("DELETE", "/v1/notifications/"+everyone.ID, "", s.as("ana")...).unread(1)
+	var bobs inboxPage
+	if s.call("GET", "/v1/notifications?status=unread", "", s.as("bob")...).into(&bobs); len(bobs.Notifications) != 2 {
+		t.Errorf("what ana did changed what bob has: %+v", bobs)
+	}
+}

@@ -1,0 +1,107 @@
+package sse_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/notifier/sse"
+)
+
+// Broadcasts that go to one feed at a time do not get out of order with the users' own notifications, which
+// are handed out in between. Nobody reads the log for it.
+func TestBroadcastInPieces(t *testing.T) {
+	each(t, func(t *testing.T, w way) {
+		s := newSystem(t, w, sse.Options{}, func(s *system) { s.hub.Crumble(1); s.hub.NoLog() })
+		readers := make(map[string]*reader)
+		for i := range 20 {
+			user := fmt.Sprint("user", i)
+			readers[user] = s.open(user, "")
+			readers[user].expect("hello")
+		}
+		release := s.hub.Hold()
+		s.notify(jobs.Everyone, "first")
+		s.notify(jobs.Everyone, "second")
+		for user := range readers { // heard while the first round goes on
+			s.notify(user, "own")
+			if rand.N(4) == 0 {
+				s.notify(jobs.Everyone, "between")
+			}
+		}
+		release()
+		s.notify(jobs.Everyone, "last")
+		for user, r := range readers {
+			same(t, user, ids(t, r.until(titled(t, "last"))), s.log(user, 0))
+		}
+	})
+}
+
+// The same with streams that open and close meanwhile, with lost messages, and from the log.
+func TestBroadcastsWithoutEnd(t *testing.T) {
+	each(t, func(t *testing.T, w way) {
+		s := newSystem(t, w, sse.Options{}, func(s *system) { s.hub.Crumble(1); s.hub.SetLive(8) })
+		ctx, stop := context.WithCancel(t.Context())
+		var writers, others sync.WaitGroup
+		readers := make(map[string]*reader)
+		for i := range 8 {
+			user := fmt.Sprint("user", i)
+			readers[user] = s.open(user, "")
+			readers[user].expect("hello")
+			others.Go(func() {
+				for ctx.Err() == nil {
+					r := s.open(fmt.Sprint("user", rand.N(16)), "")
+					r.expect("hello")
+					r.close()
+				}
+			})
+		}
+		s.notify(jobs.Everyone, "zero")
+		for user := range readers {
+			writers.Go(func() {
+				for range 60 {
+					s.notify(user, "own")
+					time.Sleep(rand.N(2 * time.Millisecond))
+				}
+			})
+		}
+		writers.Go(func() {
+			for range 150 {
+				s.notify(jobs.Everyone, "all")
+			}
+		})
+		writers.Wait()
+		stop()
+		others.Wait()
+		s.notify(jobs.Everyone, "last")
+		for user, r := range readers {
+			same(t, user, ids(t, r.until(titled(t, "last"))), s.log(user, 0))
+		}
+	})
+}
+
+// A broadcast does not wait for a hub's end, nor for one of its feeds: who comes back gets it from the log.
+func TestBroadcastCutShort(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, ways[0], sse.Options{}, func(s *system) { s.hub.Crumble(1) })
+	var readers []*reader
+	for i := range 10 {
+		r := s.open(fmt.Sprint("user", i), "")
+		r.expect("hello")
+		readers = append(readers, r)
+	}
+	release := s.hub.Hold()
+	for range 20 {
+		s.notify(jobs.Everyone, "all")
+	}
+	s.stop()
+	release()
+	want := s.log("user0", 0)
+	for _, r := range readers {
+		got := ids(t, r.ended())
+		same(t, "up to its end", got, want[:len(got)])
+	}
+}

@@ -1,0 +1,115 @@
+package sse_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/notifier/sse"
+)
+
+// The bytes of every frame, as browsers get them.
+func TestFrames(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	id := jobs.EventID{Epoch: 36, Seq: 7}
+	for _, c := range []struct {
+		name, got, want string
+	}{
+		{"hello", string(sse.HelloFrame("añ日", "10-7", at)),
+			"event: hello\nid: 10-7\ndata: {\"user\":\"añ日\",\"id\":\"10-7\",\"server_time\":\"2026-01-02T03:04:05Z\"}\n\n"},
+		{"notification", string(sse.NoteFrame(id, 0, []byte(`{"key":"k","title":"Grüße 日本 🎉"}`))),
+			"event: notification\nid: 10-7\ndata: {\"key\":\"k\",\"title\":\"Grüße 日本 🎉\",\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
+		{"notification after a later one", string(sse.NoteFrame(id, 9, []byte(`{"key":"k"}`))),
+			"event: notification\nid: 10-9\ndata: {\"key\":\"k\",\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
+		{"notification in lines", string(sse.NoteFrame(id, 0, []byte("{\n  \"key\": \"k\"\r\n}\n"))),
+			"event: notification\nid: 10-7\ndata: {\"key\":\"k\",\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
+		{"job asked for", string(sse.JobFrame(jobs.TopicJob, 5, []byte(`{"id":"J","kind":"k","title":"T","user":"ana","max_attempts":3,"created_at":"2026-01-02T03:04:05Z","run":1,"params":{"secret":1}}`))),
+			"event: job\ndata: {\"id\":\"J\",\"kind\":\"k\",\"title\":\"T\",\"user\":\"ana\",\"state\":\"queued\",\"progress\":{\"done\":0,\"total\":0},\"attempt\":0,\"max_attempts\":3,\"created_at\":\"2026-01-02T03:04:05Z\",\"run\":1,\"revision\":5}\n\n"},
+		{"job", string(sse.JobFrame(jobs.TopicState, 6, []byte("{\"id\":\"J\",\"state\":\"running\",\"worker\":\"w\",\"result\":{\n\"n\": 1},\"created_at\":\"2026-01-02T03:04:05Z\"}"))),
+			"event: job\ndata: {\"id\":\"J\",\"kind\":\"\",\"title\":\"\",\"user\":\"\",\"state\":\"running\",\"progress\":{\"done\":0,\"total\":0},\"attempt\":0,\"max_attempts\":0,\"created_at\":\"2026-01-02T03:04:05Z\",\"result\":{\"n\":1},\"run\":0,\"revision\":6}\n\n"},
+		{"inbox", string(sse.InboxFrame([]byte(`{"unread":3}`))), "event: inbox\ndata: {\"unread\":3}\n\n"},
+		{"inbox in lines", string(sse.InboxFrame([]byte("{\"unread\":\n3}"))), "event: inbox\ndata: {\"unread\":3}\n\n"},
+		{"bye", string(sse.ByeFrame("shutting_down", "Bye.", 1500*time.Millisecond)),
+			"retry: 1500\n\nevent: bye\ndata: {\"code\":\"shutting_down\",\"message\":\"Bye.\"}\n\n"},
+		{"keepalive", string(sse.Keepalive), ":\n\n"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s:\ngot  %q\nwant %q", c.name, c.got, c.want)
+		}
+	}
+	for _, bad := range []string{"", "{}", "{ }", " {\t} ", "[]", "null", `"}"`, "{", `{"a":1}}`, "{\n}"} {
+		if got := sse.NoteFrame(id, 0, []byte(bad)); got != nil {
+			t.Errorf("%q made %q", bad, got)
+		}
+	}
+	for _, bad := range []string{"", "null", "{}", "[1]", `{"id":7}`} {
+		if got := sse.JobFrame(jobs.TopicState, 1, []byte(bad)); got != nil {
+			t.Errorf("%q made %q", bad, got)
+		}
+	}
+	if got := sse.InboxFrame([]byte("x\n\nevent: notification")); got != nil {
+		t.Errorf("made %q", got)
+	}
+}
+
+// Whatever a stored notification holds, a reader gets one event with the same data, or none.
+func FuzzFrame(f *testing.F) {
+	for _, seed := range []string{
+		`{"key":"k","type":"t","title":"T","created_at":"2026-01-02T03:04:05Z"}`, "{\"a\":\"x\u2028\u0085\"}", "{\n\"a\":1}", "{ }", "{}",
+		`{"id":"evil","status":"read"}`, `{"a":"\r\nevent: bye"}`, "{\"a\":\"\ufeff\"}", `[{"a":1}]`, " {\"a\":[{}]} ", `{"":null}`, `{"a":1,"a":2}`, "{\"a\":1}\r",
+	} {
+		f.Add([]byte(seed), uint64(7), uint64(0))
+	}
+	f.Fuzz(func(t *testing.T, stored []byte, seq, before uint64) {
+		id := jobs.EventID{Epoch: 1, Seq: seq}
+		frame := sse.NoteFrame(id, before, stored)
+		var want map[string]any
+		if frame == nil {
+			if json.Unmarshal(stored, &want) == nil && len(want) > 0 {
+				t.Errorf("%q made no frame", stored)
+			}
+			return
+		}
+		var events []event
+		_ = parse(bytes.NewReader(frame), func(e event) { events = append(events, e) })
+		wantID := jobs.EventID{Epoch: 1, Seq: max(seq, before)}.String()
+		if len(events) != 1 || events[0].name != "notification" || events[0].id != wantID || events[0].retry != 0 {
+			t.Fatalf("%q made %+v", stored, events)
+		}
+		if !utf8.Valid(stored) {
+			return // a browser replaces what is no UTF-8
+		}
+		var got map[string]any
+		if err := json.Unmarshal([]byte(events[0].data), &got); err != nil {
+			t.Fatalf("%q made %q: %v", stored, events[0].data, err)
+		}
+		if err := json.Unmarshal(stored, &want); err != nil {
+			t.Fatalf("%q made a frame: %v", stored, err)
+		}
+		want["id"], want["status"] = id.String(), "unread"
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%q made %v", stored, got)
+		}
+	})
+}
+
+// Whatever comes as Last-Event-ID, the reader resumes within the log or is told to start afresh.
+func FuzzLastEventID(f *testing.F) {
+	for _, seed := range []string{"", "10-7", "10-0", "10-99", "zz-7", "10-", "-", "10-18446744073709551615", "10-07", "\x00", "10-7\n", "é-1"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, id string) {
+		const first, last = 5, 20
+		seq, reason := sse.ResumePoint(id, 36, first, last)
+		if seq+1 < first || seq > last || reason != "" && seq != last {
+			t.Errorf("%q resumes at %d, %q", id, seq, reason)
+		}
+		if reason == "" && id != "" && (jobs.EventID{Epoch: 36, Seq: seq}).String() != id {
+			t.Errorf("%q resumes at %d", id, seq)
+		}
+	})
+}

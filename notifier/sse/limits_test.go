@@ -1,0 +1,254 @@
+package sse_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/notifier/sse"
+)
+
+// byeCode returns the code of a bye.
+func byeCode(t testing.TB, e event) string {
+	t.Helper()
+	return decode[struct{ Code string }](t, e.data).Code
+}
+
+// One stream too many ends the oldest, however fast they come.
+func TestTooManyStreams(t *testing.T) {
+	each(t, func(t *testing.T, w way) {
+		s := newSystem(t, w, sse.Options{MaxStreams: 2})
+		other := s.open("bob", "")
+		other.expect("hello")
+		var readers []*reader
+		for range 8 {
+			readers = append(readers, s.open("ana", ""))
+		}
+		for _, r := range readers[:6] {
+			got := r.ended()
+			if last := got[len(got)-1]; last.name != "bye" || byeCode(t, last) != "too_many_streams" || last.retry != 60_000 {
+				t.Errorf("%+v", got)
+			}
+		}
+		poll(t, "three open", func() bool { return s.hub.Open() == 3 })
+		s.notify(jobs.Everyone, "still here")
+		for _, r := range append(readers[6:], other) {
+			r.until(titled(t, "still here"))
+			r.close()
+		}
+		poll(t, "none open", func() bool { return s.hub.Open() == 0 && s.hub.Feeds() == 0 })
+	})
+}
+
+// Streams that open all at once never come to more than the limit.
+func TestTooManyAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, ways[0], sse.Options{MaxStreams: 3})
+	readers := make(chan *reader)
+	for range 30 {
+		go func() { r, _ := s.tryOpen("ana", ""); readers <- r }()
+	}
+	for range 30 {
+		if r := <-readers; r == nil {
+			t.Error("not opened")
+		}
+		if n := s.hub.Open(); n > 3 {
+			t.Errorf("%d open", n)
+		}
+	}
+}
+
+// A hub that stops says so to everyone and takes nobody more.
+func TestDrain(t *testing.T) {
+	each(t, func(t *testing.T, w way) {
+		s := newSystem(t, w, sse.Options{Drain: 400 * time.Millisecond})
+		var readers []*reader
+		for i := range 12 {
+			readers = append(readers, s.open(fmt.Sprint("user", i), ""))
+			readers[i].expect("hello")
+		}
+		s.stop()
+		var retries []int
+		for _, r := range readers {
+			e := r.expect("bye")
+			if byeCode(t, e) != "shutting_down" || e.retry < 100 || e.retry > 500 {
+				t.Errorf("%+v", e)
+			}
+			retries = append(retries, e.retry)
+			if rest := r.ended(); len(rest) > 0 {
+				t.Errorf("after bye: %+v", rest)
+			}
+			if err := <-s.served; err != nil {
+				t.Error(err)
+			}
+		}
+		if slices.Min(retries) == slices.Max(retries) {
+			t.Errorf("all come back at once: %v", retries)
+		}
+		if r, status := s.tryOpen("ana", ""); r != nil || status != http.StatusServiceUnavailable {
+			t.Errorf("opened: %d", status)
+		}
+		if err := <-s.served; !errors.Is(err, sse.ErrClosed) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTokenExpires(t *testing.T) {
+	each(t, func(t *testing.T, w way) {
+		s := newSystem(t, w, sse.Options{})
+		at := time.Now().Add(1200 * time.Millisecond).UTC()
+		r := s.open("ana", "", "Expires", at.Format(time.RFC3339Nano))
+		forever, later := s.open("ana", ""), s.open("ana", "", "Expires", at.Add(time.Hour).Format(time.RFC3339Nano))
+		r.expect("hello")
+		e := r.expect("auth")
+		if got := decode[struct {
+			At time.Time `json:"expires_at"`
+		}](t, e.data); !got.At.Equal(at) {
+			t.Errorf("%+v, expected %v", e, at)
+		}
+		if e := r.expect("bye"); byeCode(t, e) != "token_expired" {
+			t.Errorf("%+v", e)
+		}
+		if time.Now().Before(at) {
+			t.Error("ended before its time")
+		}
+		r.ended()
+		s.notify("ana", "on")
+		for _, r := range []*reader{forever, later} {
+			r.expect("hello")
+			r.expect("notification")
+		}
+	})
+}
+
+func TestKeepalive(t *testing.T) {
+	each(t, func(t *testing.T, w way) {
+		s := newSystem(t, w, sse.Options{Keepalive: time.Second})
+		r := s.open("ana", "")
+		r.expect("hello")
+		for range 2 {
+			select {
+			case e := <-r.events:
+				if e.name != comment {
+					t.Errorf("%+v", e)
+				}
+			case <-time.After(patience):
+				t.Fatal("nothing came")
+			}
+		}
+	})
+}
+
+// A stream that cannot learn where the log stands is not opened, and leaves nothing behind.
+func TestServeFails(t *testing.T) {
+	t.Parallel()
+	var fail func(error)
+	s := newSystem(t, ways[0], sse.Options{}, func(s *system) { fail = s.hub.FailBounds() })
+	r := s.open("ana", "")
+	r.expect("hello")
+	r.close()
+	poll(t, "closed", func() bool { return s.hub.Open() == 0 })
+	<-s.served
+	broken := errors.New("broken")
+	fail(broken)
+	if r, status := s.tryOpen("ana", ""); r != nil || status != http.StatusServiceUnavailable {
+		t.Errorf("opened: %d", status)
+	}
+	if err := <-s.served; !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	if open, feeds := s.hub.Open(), s.hub.Feeds(); open != 0 || feeds != 0 {
+		t.Errorf("%d streams and %d feeds left", open, feeds)
+	}
+	fail(nil)
+	for _, user := range []string{"", jobs.Everyone} {
+		if r, _ := s.tryOpen(user, ""); r != nil {
+			t.Errorf("opened for %q", user)
+		}
+	}
+	s.open("ana", "").expect("hello")
+}
+
+// Notifications that are larger than the backlog are read whole, too.
+func TestLargerThanBacklog(t *testing.T) {
+	each(t, func(t *testing.T, w way) {
+		s := newSystem(t, w, sse.Options{Backlog: 1000})
+		first := s.notify("ana", "first")
+		for i := range 100 {
+			s.large("ana", fmt.Sprint(i), 10+i*9)
+		}
+		r := s.open("ana", first.String())
+		for i := range 100 {
+			s.large("ana", fmt.Sprint("live ", i), 3900)
+		}
+		s.notify("ana", "end")
+		same(t, "ana", ids(t, r.until(titled(t, "end"))), s.log("ana", first.Seq))
+	})
+}
+
+func (s *system) large(user, title string, n int) {
+	s.t.Helper()
+	_, _, err := s.queue.Notify(s.t.Context(), user, jobs.Notification{Type: "test", Title: title, Body: strings.Repeat("x", n)})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// A reader that takes nothing is cut, keeps nobody waiting, and gets everything when it comes back.
+func TestSlowReader(t *testing.T) {
+	for _, ordinary := range []bool{false, true} {
+		t.Run(fmt.Sprintf("ordinary %t", ordinary), func(t *testing.T) { t.Parallel(); testSlowReader(t, ordinary) })
+	}
+}
+
+func testSlowReader(t *testing.T, ordinary bool) {
+	small := way{"small", func(h http.Handler) *httptest.Server {
+		s := httptest.NewUnstartedServer(h)
+		s.Config.ConnState = func(c net.Conn, state http.ConnState) {
+			if state == http.StateNew {
+				c.(*net.TCPConn).SetWriteBuffer(4 << 10)
+			}
+		}
+		s.Start()
+		return s
+	}, ordinary}
+	s := newSystem(t, small, sse.Options{Backlog: 16 << 10, Patience: 300 * time.Millisecond})
+	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\nUser: ana\r\n\r\n")
+	poll(t, "open", func() bool { return s.hub.Open() == 1 })
+	fast := s.open("ana", "")
+	fast.expect("hello")
+	for i := range 100 {
+		s.large("ana", fmt.Sprint(i), 3900)
+	}
+	s.notify("ana", "end")
+	same(t, "fast", ids(t, fast.until(titled(t, "end"))), s.log("ana", 0))
+	poll(t, "cut", func() bool { return s.hub.Open() == 1 })
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var got []event
+	_ = parse(resp.Body, func(e event) { got = append(got, e) })
+	if len(got) > 60 {
+		t.Errorf("%d events were owed to a reader that took none", len(got))
+	}
+	again := s.open("ana", got[len(got)-1].id)
+	got = append(got, again.until(titled(t, "end"))...)
+	same(t, "slow", ids(t, got), s.log("ana", 0))
+}

@@ -1,0 +1,248 @@
+package sse_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hark-jobs/hark/internal/natsd"
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/notifier/sse"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what must come.
+const patience = 30 * time.Second
+
+// A way streams are served, each with a wire of its own or another HTTP below.
+type way struct {
+	name     string
+	start    func(http.Handler) *httptest.Server
+	ordinary bool // by the handler, though the connection could be taken over
+}
+
+var ways = []way{
+	{"taken over", httptest.NewServer, false},
+	{"http1", httptest.NewServer, true},
+	{"http2", func(h http.Handler) *httptest.Server {
+		s := httptest.NewUnstartedServer(h)
+		s.EnableHTTP2 = true
+		s.StartTLS()
+		return s
+	}, true},
+}
+
+// each runs a test for every way.
+func each(t *testing.T, test func(*testing.T, way)) {
+	for _, w := range ways {
+		t.Run(w.name, func(t *testing.T) { t.Parallel(); test(t, w) })
+	}
+}
+
+// system is a hub with a NATS server before it and an HTTP server behind it.
+type system struct {
+	t       testing.TB
+	ns      *natsd.Server
+	queue   *jobs.Queue // what tests write with; not the hub's connection
+	hubConn *nats.Conn
+	hub     *sse.Hub
+	proxy   *proxy // between the hub and NATS
+	server  *httptest.Server
+	run     chan error  // what Run returned
+	stop    func()      // ends Run's context
+	wait    func()      // blocks until the hub may run
+	served  chan error  // what each Serve returned
+	mute    atomic.Bool // the hub is not told of lost messages
+}
+
+// newSystem starts a system; prepare, if any, sees it before the hub runs.
+func newSystem(t testing.TB, w way, o sse.Options, prepare ...func(*system)) *system {
+	t.Helper()
+	return newSystemIn(t, w, t.TempDir(), o, prepare...)
+}
+
+func newSystemIn(t testing.TB, w way, dir string, o sse.Options, prepare ...func(*system)) *system {
+	t.Helper()
+	s := &system{t: t, wait: func() {}, run: make(chan error, 1), served: make(chan error, 1000)}
+	var err error
+	if s.ns, err = natsd.Start(natsd.Options{Dir: dir, Listen: "127.0.0.1:0"}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.ns.Stop() })
+	s.proxy = newProxy(t, strings.TrimPrefix(s.ns.URL(), "nats://"))
+	s.queue = s.openQueue(s.ns.URL())
+	o.Queue = s.openQueue("nats://" + s.proxy.addr())
+	s.hubConn = o.Queue.Conn()
+	if s.hub, err = sse.New(o); err != nil {
+		t.Fatal(err)
+	}
+	if w.ordinary {
+		s.hub.Ordinary()
+	}
+	for _, p := range prepare {
+		p(s)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	go func() { s.wait(); s.run <- s.hub.Run(ctx) }()
+	s.server = w.start(http.HandlerFunc(s.serve))
+	s.server.Client().Timeout = 0
+	t.Cleanup(func() {
+		stop()
+		s.server.CloseClientConnections()
+		s.server.Close()
+		if err := <-s.run; err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+			t.Error("Run:", err)
+		}
+		s.server.Client().CloseIdleConnections()
+	})
+	return s
+}
+
+func (s *system) openQueue(url string) *jobs.Queue {
+	s.t.Helper()
+	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond), nats.ReconnectJitter(0, 0),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrSlowConsumer) && s.hub != nil && !s.mute.Load() {
+				s.hub.Missed(sub)
+			}
+		}))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(nc.Close)
+	queue, err := jobs.Open(s.t.Context(), nc, jobs.Config{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return queue
+}
+
+func (s *system) serve(w http.ResponseWriter, r *http.Request) {
+	sub := sse.Subscriber{User: r.Header.Get("User"), LastEventID: r.Header.Get("Last-Event-ID")}
+	if at := r.Header.Get("Expires"); at != "" {
+		sub.Expires, _ = time.Parse(time.RFC3339Nano, at)
+	}
+	err := s.hub.Serve(w, r, sub)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	}
+	s.served <- err
+}
+
+// notify stores a notification.
+func (s *system) notify(user, title string) jobs.EventID {
+	s.t.Helper()
+	n, _, err := s.queue.Notify(context.Background(), user, jobs.Notification{Type: "test", Title: title})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	id, err := jobs.ParseEventID(n.ID)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return id
+}
+
+// fill stores n notifications for user, fast.
+func (s *system) fill(user string, n int) {
+	s.t.Helper()
+	js, err := jetstream.New(s.queue.Conn(), jetstream.WithPublishAsyncMaxPending(1<<17))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for i := range n {
+		if _, err := js.PublishAsync(jobs.NoteSubject(user), fmt.Appendf(nil, `{"key":"%d","type":"test","title":"fill"}`, i)); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	select {
+	case <-js.PublishAsyncComplete():
+	case <-time.After(patience):
+		s.t.Fatal("publishing took too long")
+	}
+}
+
+// put writes the state of a job and returns its revision.
+func (s *system) put(job *jobs.Job, before uint64) uint64 {
+	s.t.Helper()
+	revision, err := s.queue.Put(context.Background(), job, before)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return revision
+}
+
+// log returns the ids of what the log holds for a user after a sequence, broadcasts among it.
+func (s *system) log(user string, after uint64) []string {
+	s.t.Helper()
+	var seqs []uint64
+	read := func(who string) (got []uint64) {
+		for at := after; ; {
+			page, more, err := s.queue.NotesPage(context.Background(), who, at, 256)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			for _, n := range page {
+				got, at = append(got, n.Seq), n.Seq
+			}
+			if !more {
+				return got
+			}
+		}
+	}
+	own, all := read(user), read(jobs.Everyone)
+	for len(own)+len(all) > 0 {
+		if len(all) == 0 || len(own) > 0 && own[0] < all[0] {
+			seqs, own = append(seqs, own[0]), own[1:]
+		} else {
+			seqs, all = append(seqs, all[0]), all[1:]
+		}
+	}
+	ids := make([]string, len(seqs))
+	for i, seq := range seqs {
+		ids[i] = jobs.EventID{Epoch: s.queue.Epoch(), Seq: seq}.String()
+	}
+	return ids
+}
+
+// poll waits until ok.
+func poll(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("never: " + what)
+		}
+	}
+}
+
+// same compares what a reader got with the log.
+func same(t testing.TB, who string, got, want []string) {
+	t.Helper()
+	for i := range max(len(got), len(want)) {
+		if i >= len(got) || i >= len(want) || got[i] != want[i] {
+			t.Errorf("%s: %d got, %d stored, first difference at %d:\ngot  %v\nwant %v", who, len(got), len(want), i,
+				got[min(i, len(got)):min(i+5, len(got))], want[min(i, len(want)):min(i+5, len(want))])
+			return
+		}
+	}
+}
+
+func decode[T any](t testing.TB, data string) (v T) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(data), &v); err != nil {
+		t.Fatalf("%s: %v", data, err)
+	}
+	return v
+}

@@ -1,0 +1,46 @@
+package notifier
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/hark-jobs/hark/notifier/auth"
+	"github.com/hark-jobs/hark/notifier/sse"
+)
+
+func (n *Notifier) stream(c *gin.Context) {
+	var id auth.Identity
+	if ticket := c.Query("ticket"); ticket != "" {
+		var err error
+		if id, err = n.tickets.Redeem(c.Request.Context(), ticket); err != nil {
+			n.fail(c, err)
+			return
+		}
+	} else {
+		var ok bool
+		if id, ok = n.verify(c); !ok {
+			return
+		}
+	}
+	last := c.GetHeader("Last-Event-ID")
+	if last == "" {
+		last = c.Query("last_event_id")
+	}
+	err := n.hub.Serve(c.Writer, c.Request, sse.Subscriber{User: id.User, LastEventID: last, Expires: id.ExpiresAt})
+	if err != nil {
+		n.fail(c, err)
+	}
+}
+
+func (n *Notifier) postTicket(c *gin.Context) {
+	ticket, expires, err := n.tickets.Issue(c.Request.Context(), *identity(c))
+	if err != nil {
+		n.fail(c, err)
+		return
+	}
+	c.JSON(http.StatusCreated, struct {
+		Ticket    string    `json:"ticket"`
+		ExpiresAt time.Time `json:"expires_at"`
+	}{ticket, expires})
+}

@@ -1,0 +1,240 @@
+package notifier_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hark-jobs/hark/jobs"
+)
+
+// stream is an open event stream.
+type stream struct {
+	t     testing.TB
+	body  io.ReadCloser
+	lines *bufio.Scanner
+}
+
+type event struct{ name, id, data string }
+
+// listen opens a stream; the first event is read and must be hello.
+func (s *site) listen(path string, headers ...string) (*stream, event) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	res := s.open(ctx, "GET", path, "", headers...)
+	s.t.Cleanup(func() { res.Body.Close(); cancel() })
+	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "text/event-stream" || res.Header.Get("Cache-Control") != "no-store" {
+		body, _ := io.ReadAll(res.Body)
+		s.t.Fatalf("%s %v %s", res.Status, res.Header, body)
+	}
+	st := &stream{s.t, res.Body, bufio.NewScanner(res.Body)}
+	hello := st.next()
+	if hello.name != "hello" || hello.id == "" {
+		s.t.Fatalf("first comes %+v", hello)
+	}
+	return st, hello
+}
+
+// next returns the next event, and a zero one at the end of the stream.
+func (st *stream) next() (e event) {
+	for st.lines.Scan() {
+		name, value, _ := strings.Cut(st.lines.Text(), ": ")
+		switch name {
+		case "event":
+			e.name = value
+		case "id":
+			e.id = value
+		case "data":
+			e.data = value
+		case "":
+			if e.name != "" {
+				return e
+			}
+		}
+	}
+	return event{}
+}
+
+// until returns the next event of this name.
+func (st *stream) until(name string) event {
+	st.t.Helper()
+	for {
+		e := st.next()
+		if e.name == name {
+			return e
+		}
+		if e.name == "" {
+			st.t.Fatalf("the stream ended before a %s: %v", name, st.lines.Err())
+		}
+	}
+}
+
+func (e event) into(t testing.TB, v any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(e.data), v); err != nil {
+		t.Fatalf("%+v: %v", e, err)
+	}
+}
+
+func TestStream(t *testing.T) {
+	s := start(t)
+	st, hello := s.listen("/v1/stream", s.as("ana")...)
+	var h struct {
+		User, ID   string
+		ServerTime time.Time `json:"server_time"`
+	}
+	if hello.into(t, &h); h.User != "ana" || h.ID != hello.id || h.ServerTime.IsZero() {
+		t.Errorf("%+v", h)
+	}
+	job := s.enqueue("ana", nap)
+	var last jobs.Job
+	for !last.State.Terminal() {
+		var next jobs.Job
+		if st.until("job").into(t, &next); next.ID != job.ID || next.Revision < last.Revision {
+			t.Errorf("%+v after %+v", next, last)
+		}
+		last = next
+	}
+	// The end of a job and the word of it may be told in either order; another stream hears the word alone.
+	resumed, _ := s.listen("/v1/stream", append(s.as("ana"), "Last-Event-ID", hello.id)...)
+	told := resumed.until("notification")
+	var n jobs.Notification
+	if told.into(t, &n); n.ID != told.id || n.JobID != job.ID || n.Type != "job.succeeded" || n.Status != jobs.Unread || !strings.HasPrefix(n.Title, "Nap") {
+		t.Errorf("%+v", n)
+	}
+	s.call("POST", "/v1/notifications/"+n.ID+"/read", "", s.as("ana")...).want(200)
+	var change struct {
+		Unread int
+		Read   []string
+	}
+	if st.until("inbox").into(t, &change); change.Unread != 0 || len(change.Read) != 1 || change.Read[0] != n.ID {
+		t.Errorf("%+v", change)
+	}
+	for path, want := range map[string]string{
+		"/v1/stream?last_event_id=" + hello.id: told.id, // the same, in the URL
+		"/v1/stream?last_event_id=junk":        "",
+		"/v1/stream?last_event_id=abc-7":       "",
+	} {
+		again, _ := s.listen(path, s.as("ana")...)
+		if e := again.next(); want != "" && (e.name != "notification" || e.id != want) || want == "" && e.name != "reset" {
+			t.Errorf("%s: %+v", path, e)
+		}
+	}
+	// Stopping says bye.
+	go s.Stop()
+	var bye struct{ Code string }
+	if st.until("bye").into(t, &bye); bye.Code != "shutting_down" {
+		t.Errorf("%+v", bye)
+	}
+}
+
+func TestStreamNeedsToken(t *testing.T) {
+	s := start(t)
+	s.call("GET", "/v1/stream", "").problem(401, "token_missing")
+	s.call("GET", "/v1/stream?ticket=nope", "").problem(401, "ticket_invalid")
+	s.call("GET", "/v1/stream?ticket=*", "", s.as("ana")...).problem(401, "ticket_invalid")
+	s.call("HEAD", "/v1/stream", "", s.as("ana")...).want(405)
+}
+
+func TestTicket(t *testing.T) {
+	s := start(t)
+	issue := func(headers ...string) string {
+		t.Helper()
+		var out struct {
+			Ticket    string
+			ExpiresAt time.Time `json:"expires_at"`
+		}
+		s.call("POST", "/v1/stream/ticket", "", headers...).want(201).into(&out)
+		if left := time.Until(out.ExpiresAt); left < 20*time.Second || left > 31*time.Second {
+			t.Errorf("valid for %v", left)
+		}
+		return out.Ticket
+	}
+	ticket := issue(s.as("ana")...)
+	_, hello := s.listen("/v1/stream?ticket=" + ticket)
+	if !strings.Contains(hello.data, `"user":"ana"`) {
+		t.Errorf("%+v", hello)
+	}
+	s.call("GET", "/v1/stream?ticket="+ticket, "").problem(401, "ticket_invalid")
+	// Another's cookie does not matter, and one that JetStream has let expire is gone.
+	ticket = issue(s.as("ana")...)
+	bucket, err := s.Queue.JetStream().KeyValue(t.Context(), "hark_tickets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, err := bucket.Status(t.Context()); err != nil || status.TTL() != 30*time.Second {
+		t.Error(status, err)
+	}
+	if err := bucket.Purge(t.Context(), ticket); err != nil {
+		t.Fatal(err)
+	}
+	s.call("GET", "/v1/stream?ticket="+ticket, "", s.as("bob")...).problem(401, "ticket_invalid")
+	s.call("POST", "/v1/stream/ticket", "").problem(401, "token_missing")
+}
+
+// Any text may be a user, and nobody hears what is another's.
+func TestUsersApart(t *testing.T) {
+	s := start(t)
+	users := []string{"a@b.c", "aa@b.c", "a*", "*", ">", "a.>", "a b", "a/b", "A", "a", "a=2E", "a.", "🦊", "_al", "_all_", "user\n", strings.Repeat("ü", 300)}
+	streams := make(map[string]*stream)
+	for _, user := range users {
+		streams[user], _ = s.listen("/v1/stream", s.as(user)...)
+	}
+	admin := s.as("service", "notify")
+	for _, user := range users {
+		body, err := json.Marshal(map[string]any{"user": user, "type": "test", "title": "For " + user[:min(len(user), 100)]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.call("POST", "/v1/notifications", string(body), admin...).want(201)
+		s.enqueue(user, nap)
+	}
+	// A word to all ends what each has to look at.
+	var end jobs.Notification
+	s.call("POST", "/v1/notifications", `{"everyone":true,"type":"end","title":"End"}`, admin...).want(201).into(&end)
+	for _, user := range users {
+		for own, done := 0, false; !done; {
+			switch e := streams[user].next(); e.name {
+			case "notification":
+				var n jobs.Notification
+				e.into(t, &n)
+				if n.Type == "test" {
+					own++
+				}
+				if n.Type == "test" && n.Title != "For "+user[:min(len(user), 100)] {
+					t.Errorf("%q heard %q", user, n.Title)
+				}
+				if done = n.ID == end.ID; done && own != 1 {
+					t.Errorf("%q was told %d times", user, own)
+				}
+			case "job":
+				var job jobs.Job
+				if e.into(t, &job); job.User != user {
+					t.Errorf("%q heard of a job of %q", user, job.User)
+				}
+			default:
+				t.Fatalf("%q: %+v", user, e)
+			}
+		}
+		var list struct{ Jobs []jobs.Job }
+		if s.call("GET", "/v1/jobs", "", s.as(user)...).into(&list); len(list.Jobs) != 1 || list.Jobs[0].User != user {
+			t.Errorf("%q: %+v", user, list.Jobs)
+		}
+		until(t, "the inbox has it", func() bool {
+			var inbox inboxPage
+			s.call("GET", "/v1/notifications", "", s.as(user)...).into(&inbox)
+			n := 0
+			for _, note := range inbox.Notifications {
+				if note.Type == "test" {
+					n++
+				}
+			}
+			return n == 1 && inbox.Notifications[len(inbox.Notifications)-1].Type == "test"
+		})
+	}
+}

@@ -1,0 +1,60 @@
+#!/bin/sh
+# Installs what the tests need besides Go: Chromium with fonts for text and emoji, Node.js, and PostgreSQL's server
+# programs. Does nothing when all is there, and says what to install where it may not install it itself.
+# It starts no PostgreSQL: the tests run clusters of their own (internal/pgtest).
+set -eu
+
+need=''
+
+found=''
+for program in chromium chromium-browser google-chrome google-chrome-stable; do
+  if command -v "$program" >/dev/null 2>&1; then found=yes; fi
+done
+[ "$found" ] || need="$need chromium"
+
+command -v gcc >/dev/null 2>&1 || need="$need gcc libc6-dev" # for the race detector
+
+command -v node >/dev/null 2>&1 || need="$need nodejs"
+
+found=''
+for initdb in "$(command -v initdb 2>/dev/null || :)" /usr/lib/postgresql/*/bin/initdb; do
+  if [ -x "$initdb" ]; then found=yes; fi
+done
+[ "$found" ] || need="$need postgresql"
+
+# has_font FILE: whether the font is installed, wherever the system keeps its fonts.
+has_font() {
+  [ -n "$(find /usr/share/fonts /usr/local/share/fonts /Library/Fonts /System/Library/Fonts \
+    -iname "$1" 2>/dev/null | head -n 1)" ]
+}
+has_font 'DejaVuSans.ttf' || has_font 'Arial*.ttf' || need="$need fonts-dejavu-core"
+has_font '*Color*Emoji*.tt[fc]' || need="$need fonts-noto-color-emoji"
+
+[ "$need" ] || exit 0
+
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+  echo "The tests need these programs and fonts, please install them:$need (on Debian: sudo apt-get install$need)" >&2
+  exit 1
+fi
+
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# run COMMAND...: quiet unless it fails.
+run() {
+  "$@" >"$log" 2>&1 </dev/null || { cat "$log" >&2; echo "Installing$need failed: $*" >&2; exit 1; }
+}
+
+# Debian's package would make a cluster and start it for the whole machine; this asks it not to.
+case $need in *postgresql*)
+  mkdir -p /etc/postgresql-common/createcluster.d
+  echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/hark-tests.conf
+esac
+
+# shellcheck disable=SC2086 # $need is a list of words
+if ! apt-get install -qq -y --no-install-recommends --dry-run $need >/dev/null 2>&1; then
+  run apt-get update -qq
+fi
+# shellcheck disable=SC2086
+run apt-get install -qq -y --no-install-recommends $need

@@ -1,0 +1,132 @@
+package export_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/xuri/excelize/v2"
+
+	"github.com/hark-jobs/hark/internal/pgtest"
+	"github.com/hark-jobs/hark/worker/export"
+)
+
+const pgTable = `
+CREATE TYPE mood AS ENUM ('good', 'bad');
+CREATE TABLE odd (
+    id bigint PRIMARY KEY, day date, at timestamptz, local timestamp, clock time, amount numeric(30,10), f4 real, f8 double precision,
+    yes boolean, who uuid, doc jsonb, raw bytea, name varchar(100), feels mood, tags text[], cash money);
+INSERT INTO odd VALUES
+ (1, '2026-11-21', '2026-11-21 14:45:30+01', '2026-11-21 13:45:30.25', '13:45', 12.5, 0.1, 0.1, true,
+  'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '{"a": [1, 2]}', '\x00ff', '=1+1', 'good', '{a,b}', 5),
+ (3, 'infinity', 'infinity', '0001-01-01', '00:00', 12345678901234567.8901234567, 'NaN', 'Infinity', false, NULL, '"x"', 'abc', 'Zoë 北京', 'bad', '{}', -1);
+INSERT INTO odd (id) VALUES (2);
+INSERT INTO odd (id, amount) VALUES (9223372036854775807, -0.0000000001);
+`
+
+func TestPostgres(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.DSN(t)
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), pgTable); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e := open(t, t.TempDir(), `
+databases: {pg: {driver: postgres, dsn: "`+dsn+`"}}
+datasets:
+  odd: {database: pg, query: SELECT * FROM odd ORDER BY id}
+  params:
+    database: pg
+    query: |
+      SELECT :s AS s, :n AS n, :price AS price, :yes AS yes, :day AS day, :at AS at, ':s' AS text, '7'::int AS seven
+      WHERE (:s IS NULL OR :s = 'x') AND (:day IS NULL OR :day >= '2026-01-01') AND (:n IS NULL OR :n > 1)
+    params:
+      - {name: s, type: string}
+      - {name: n, type: integer}
+      - {name: price, type: number}
+      - {name: yes, type: boolean}
+      - {name: day, type: date}
+      - {name: at, type: time}
+  endless: {database: pg, query: "SELECT generate_series(1, 1000000000) AS i", count: none}
+  sleeping: {database: pg, query: SELECT pg_sleep(600), count: none}
+  writing: {database: pg, query: "INSERT INTO odd VALUES (7) RETURNING id", count: none}
+  wrong: {database: pg, query: SELECT nothing FROM odd}
+`)
+
+	t.Run("cells", func(t *testing.T) {
+		data, info := run(t, e, `{"dataset":"odd"}`)
+		if info != (export.Info{Rows: 4, Sheets: 1}) {
+			t.Errorf("info: %+v", info)
+		}
+		f := openBook(t, data)
+		for cell, want := range map[string]string{
+			"A2": "1", "B2": "2026-11-21", "C2": "2026-11-21 13:45:30", "D2": "2026-11-21 13:45:30", "E2": "13:45:00", "F2": "12.5",
+			"G2": "0.1", "H2": "0.1", "I2": "TRUE", "J2": "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "K2": `{"a": [1, 2]}`, "L2": "0x00ff",
+			"M2": "=1+1", "N2": "good", "O2": "{a,b}", "P2": "$5.00",
+			"B3": "", "F3": "", "I3": "", "P3": "",
+			"B4": "infinity", "D4": "0001-01-01 00:00:00", "F4": "12345678901234567.8901234567", "G4": "NaN", "H4": "+Inf", "I4": "FALSE",
+			"L4": "abc", "M4": "Zoë 北京", "A5": "9223372036854775807", "F5": "-0.0000000001",
+		} {
+			if got, err := f.GetCellValue("Odd", cell); err != nil || got != want {
+				t.Errorf("%s is %q (%v), want %q", cell, got, err, want)
+			}
+		}
+		for cell, want := range map[string]excelize.CellType{
+			"A2": excelize.CellTypeUnset, "B2": excelize.CellTypeUnset, "F2": excelize.CellTypeUnset, "G2": excelize.CellTypeUnset,
+			"I2": excelize.CellTypeBool, "J2": excelize.CellTypeInlineString, "F4": excelize.CellTypeInlineString, "A5": excelize.CellTypeInlineString,
+		} {
+			if got, err := f.GetCellType("Odd", cell); err != nil || got != want {
+				t.Errorf("%s is a %v (%v), want %v", cell, got, err, want)
+			}
+		}
+	})
+
+	t.Run("params", func(t *testing.T) {
+		data, _ := run(t, e, `{"dataset":"params","format":"csv"}`)
+		if got := strings.Join(readCSV(t, data)[1], "|"); got != "||||||:s|7" {
+			t.Errorf("no params: %s", got)
+		}
+		data, _ = run(t, e, `{"dataset":"params","format":"csv","s":"x","n":5,"price":12345678901234567890.123456789,"yes":false,"day":"2026-02-03","at":"2026-02-03T05:05:06+01:00"}`)
+		if got := strings.Join(readCSV(t, data)[1], "|"); got != "x|5|12345678901234567890.123456789|FALSE|2026-02-03|2026-02-03 04:05:06|:s|7" {
+			t.Errorf("all params: %s", got)
+		}
+		data, info := run(t, e, `{"dataset":"params","s":"y"}`)
+		if f := openBook(t, data); info.Rows != 0 || info.Sheets != 1 || len(f.GetSheetList()) != 1 {
+			t.Errorf("no rows: %+v", info)
+		}
+	})
+
+	t.Run("cancel", func(t *testing.T) {
+		for _, dataset := range []string{"endless", "sleeping"} {
+			ctx, cancel := context.WithCancel(t.Context())
+			_, err := e.Run(ctx, params(t, `{"dataset":"`+dataset+`","format":"csv"}`), &stopWriter{left: 100_000, stop: cancel}, func(_, _ int64, message string) {
+				if dataset == "sleeping" && message == "Running the query" {
+					cancel()
+				}
+			})
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: %v", dataset, err)
+			}
+			cancel()
+		}
+	})
+
+	t.Run("errors", func(t *testing.T) {
+		for _, dataset := range []string{"writing", "wrong"} {
+			var got *export.Error
+			_, err := e.Run(t.Context(), params(t, `{"dataset":"`+dataset+`"}`), io.Discard, nil)
+			if !errors.As(err, &got) || got.Code != export.CodeQueryFailed || got.Retryable {
+				t.Errorf("%s: %v", dataset, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,48 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/hark-jobs/hark/jobs"
+)
+
+// sleepParams are what jobs of the kind sleep take.
+type sleepParams struct {
+	Seconds float64 `json:"seconds,omitempty"`
+	Fail    bool    `json:"fail,omitempty"`
+}
+
+// Sleep returns the handler of the kind sleep, which takes its time, reports progress, and fails if it is
+// asked to. It is for demonstrations and tests.
+func Sleep(options ...Option) Handler {
+	return Handle("sleep", sleep, append([]Option{Title("Sleep"), Params(
+		jobs.Param{Name: "seconds", Title: "Seconds", Type: jobs.TypeNumber, Default: 10},
+		jobs.Param{Name: "fail", Title: "Fail at the end", Type: jobs.TypeBoolean},
+	)}, options...)...)
+}
+
+func sleep(ctx context.Context, job *Job, p sleepParams) (jobs.Result, error) {
+	const step = 50 * time.Millisecond
+	p.Seconds = min(max(p.Seconds, 0), 24*60*60)
+	total := time.Duration(p.Seconds * float64(time.Second))
+	begin := time.Now()
+	for {
+		slept := min(time.Since(begin), total)
+		job.Progress(int64(slept.Seconds()), int64(math.Ceil(total.Seconds())), "Sleeping, by the second")
+		if slept >= total {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return jobs.Result{}, context.Cause(ctx)
+		case <-time.After(min(step, total-slept)):
+		}
+	}
+	if p.Fail {
+		return jobs.Result{}, &Error{Code: "asked_to_fail", Message: "The job failed, as it was asked to."}
+	}
+	return jobs.Result{Summary: fmt.Sprintf("Slept for %v.", total)}, nil
+}

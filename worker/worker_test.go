@@ -1,0 +1,411 @@
+package worker_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hark-jobs/hark/internal/natsd"
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/worker"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// bench is a queue with a worker that the test can stop.
+type bench struct {
+	*testing.T
+	queue *jobs.Queue
+}
+
+func newBench(t *testing.T) *bench { return newBenchWith(t, jobs.Config{}) }
+
+func newBenchWith(t *testing.T, config jobs.Config) *bench {
+	t.Parallel()
+	ns, err := natsd.Start(natsd.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(ns.Stop)
+	nc, err := ns.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	q, err := jobs.Open(t.Context(), nc, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &bench{t, q}
+}
+
+// start runs a worker until stop is called or the test ends.
+func (b *bench) start(o worker.Options) (stop func()) {
+	b.Helper()
+	o.Queue = b.queue
+	w, err := worker.New(o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := w.Kinds(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-ended; err != nil {
+			b.Error(err)
+		}
+	}
+	b.Cleanup(stop)
+	return stop
+}
+
+func (b *bench) enqueue(r jobs.Request) jobs.Job {
+	b.Helper()
+	if r.User == "" {
+		r.User = "ana"
+	}
+	job, _, err := b.queue.Enqueue(b.Context(), r)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return job
+}
+
+// await polls the job until ok says so.
+func (b *bench) await(id string, ok func(jobs.Job) bool) jobs.Job {
+	b.Helper()
+	var job jobs.Job
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		var err error
+		if job, err = b.queue.Get(b.Context(), "ana", id); err != nil {
+			b.Fatal(err)
+		}
+		if ok(job) {
+			return job
+		}
+	}
+	b.Fatalf("job is still %+v", job)
+	return job
+}
+
+func in(state jobs.State) func(jobs.Job) bool {
+	return func(j jobs.Job) bool { return j.State == state }
+}
+
+func (b *bench) notes() (all []jobs.Notification) {
+	b.Helper()
+	page, _, err := b.queue.NotesPage(b.Context(), "ana", 0, 1000)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, n := range page {
+		var note jobs.Notification
+		if err := json.Unmarshal(n.Data, &note); err != nil {
+			b.Fatal(err)
+		}
+		all = append(all, note)
+	}
+	return all
+}
+
+// told waits until there is exactly one notification and it is of this type.
+func (b *bench) told(kind string) {
+	b.Helper()
+	var notes []jobs.Notification
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if notes = b.notes(); len(notes) > 0 {
+			break
+		}
+	}
+	if len(notes) != 1 || notes[0].Type != kind {
+		b.Errorf("told %+v, want one %s", notes, kind)
+	}
+}
+
+type none struct{}
+
+func TestSucceed(t *testing.T) {
+	b := newBench(t)
+	type params struct {
+		Pages int  `json:"pages"`
+		Draft bool `json:"draft,omitempty"`
+	}
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("report",
+		func(ctx context.Context, job *worker.Job, p params) (jobs.Result, error) {
+			job.Progress(int64(p.Pages), int64(p.Pages), "writing")
+			err := job.WriteFile(ctx, "report.txt", "text/plain", func(w io.Writer) error {
+				_, err := io.WriteString(w, "hello")
+				return err
+			})
+			return jobs.Result{Value: map[string]int{"pages": p.Pages}, Summary: "7 pages"}, err
+		}, worker.Title("Report"))}})
+	for _, bad := range []string{`{}`, `{"pages":"7"}`, `{"pages":7,"other":1}`} {
+		var invalid *jobs.InvalidError
+		if _, _, err := b.queue.Enqueue(t.Context(), jobs.Request{User: "ana", Kind: "report", Params: json.RawMessage(bad)}); !errors.As(err, &invalid) {
+			t.Errorf("params %s: %v", bad, err)
+		}
+	}
+	job := b.await(b.enqueue(jobs.Request{Kind: "report", Params: json.RawMessage(`{"pages":7}`)}).ID, in(jobs.Succeeded))
+	if job.Attempt != 1 || string(job.Result) != `{"pages":7}` || job.Progress != (jobs.Progress{Done: 7, Total: 7, Message: "7 pages"}) ||
+		job.File == nil || job.File.Size != 5 || job.File.ExpiresAt.Before(job.FinishedAt.Add(time.Hour)) || job.StartedAt.IsZero() {
+		t.Errorf("%+v", job)
+	}
+	f, err := b.queue.OpenFile(t.Context(), &job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if text, err := io.ReadAll(f); err != nil || string(text) != "hello" {
+		t.Errorf("file %q, %v", text, err)
+	}
+	if _, err := f.Seek(2, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(f); err != nil || string(text) != "llo" {
+		t.Errorf("file from 2: %q, %v", text, err)
+	}
+	b.told("job.succeeded")
+}
+
+func quick(int) time.Duration { return 10 * time.Millisecond }
+
+func TestRetryUntilItFails(t *testing.T) {
+	b := newBench(t)
+	var runs atomic.Int32
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("flaky",
+		func(ctx context.Context, job *worker.Job, _ none) (jobs.Result, error) {
+			if runs.Add(1) == 2 {
+				panic("second attempt")
+			}
+			return jobs.Result{}, &worker.Error{Code: "db_down", Message: "The database is down.", Err: errors.New("secret")}
+		}, worker.Backoff(quick))}})
+	job := b.await(b.enqueue(jobs.Request{Kind: "flaky", MaxAttempts: 3}).ID, in(jobs.Failed))
+	if runs.Load() != 3 || job.Attempt != 3 || *job.Error != (jobs.Error{Code: "db_down", Message: "The database is down."}) {
+		t.Errorf("%d runs, %+v %+v", runs.Load(), job, job.Error)
+	}
+	b.told("job.failed")
+	if _, err := b.queue.Retry(t.Context(), "ana", job.ID); err != nil {
+		t.Fatal(err)
+	}
+	job = b.await(job.ID, func(j jobs.Job) bool { return j.State == jobs.Failed && j.Run == 2 })
+	if runs.Load() != 6 || job.Attempt != 3 {
+		t.Errorf("after retry: %d runs, %+v", runs.Load(), job)
+	}
+}
+
+func TestHandlerOutcomes(t *testing.T) {
+	b := newBench(t)
+	var snoozed atomic.Bool
+	handlers := []worker.Handler{
+		worker.Handle("gives-up", func(context.Context, *worker.Job, none) (jobs.Result, error) {
+			return jobs.Result{}, worker.Cancel(&worker.Error{Code: "gone", Message: "The customer is gone."})
+		}),
+		worker.Handle("snoozes", func(context.Context, *worker.Job, none) (jobs.Result, error) {
+			if snoozed.CompareAndSwap(false, true) {
+				return jobs.Result{}, worker.Snooze(20 * time.Millisecond)
+			}
+			return jobs.Result{}, nil
+		}),
+		worker.Handle("slow", func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
+			<-ctx.Done()
+			return jobs.Result{}, ctx.Err()
+		}, worker.Timeout(20*time.Millisecond), worker.MaxAttempts(1)),
+	}
+	b.start(worker.Options{Handlers: handlers})
+	if job := b.await(b.enqueue(jobs.Request{Kind: "gives-up"}).ID, in(jobs.Cancelled)); job.Error.Code != "gone" {
+		t.Errorf("%+v", job.Error)
+	}
+	if job := b.await(b.enqueue(jobs.Request{Kind: "snoozes", MaxAttempts: 1}).ID, in(jobs.Succeeded)); job.Attempt != 1 {
+		t.Errorf("a snooze counted: %+v", job)
+	}
+	if job := b.await(b.enqueue(jobs.Request{Kind: "slow"}).ID, in(jobs.Failed)); job.Error.Code != "timeout" {
+		t.Errorf("%+v", job.Error)
+	}
+}
+
+func TestCancelRunning(t *testing.T) {
+	b := newBench(t)
+	cause := make(chan error, 1)
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("long",
+		func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
+			<-ctx.Done()
+			cause <- context.Cause(ctx)
+			return jobs.Result{}, ctx.Err()
+		})}})
+	id := b.enqueue(jobs.Request{Kind: "long"}).ID
+	b.await(id, in(jobs.Running))
+	job, err := b.queue.Cancel(t.Context(), "ana", id)
+	if err != nil || job.State != jobs.Running || !job.CancelRequested {
+		t.Fatalf("%+v %v", job, err)
+	}
+	if err := <-cause; !errors.Is(err, worker.ErrCancelled) {
+		t.Errorf("cause %v", err)
+	}
+	b.await(id, in(jobs.Cancelled))
+	b.told("job.cancelled")
+}
+
+// A cancel reaches its handler also when nothing is published live.
+func TestCancelUnheard(t *testing.T) {
+	b := newBench(t)
+	js := b.queue.JetStream()
+	stream, err := js.Stream(t.Context(), jobs.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := stream.CachedInfo().Config
+	config.RePublish = nil
+	if _, err := js.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	cause := make(chan error, 1)
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("long",
+		func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
+			<-ctx.Done()
+			cause <- context.Cause(ctx)
+			return jobs.Result{}, ctx.Err()
+		})}})
+	id := b.enqueue(jobs.Request{Kind: "long"}).ID
+	b.await(id, in(jobs.Running))
+	if _, err := b.queue.Cancel(t.Context(), "ana", id); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-cause; !errors.Is(err, worker.ErrCancelled) {
+		t.Errorf("cause %v", err)
+	}
+	b.await(id, in(jobs.Cancelled))
+}
+
+// A queued job that is cancelled never starts, and its user is told once, though the worker finds it later.
+func TestCancelQueued(t *testing.T) {
+	b := newBench(t)
+	var ran atomic.Bool
+	handler := worker.Handle("quick", func(context.Context, *worker.Job, none) (jobs.Result, error) {
+		ran.Store(true)
+		return jobs.Result{}, nil
+	})
+	b.start(worker.Options{Handlers: []worker.Handler{handler}})() // makes the kind known, and stops
+	id := b.enqueue(jobs.Request{Kind: "quick"}).ID
+	if job, err := b.queue.Cancel(t.Context(), "ana", id); err != nil || job.State != jobs.Cancelled {
+		t.Fatalf("%+v %v", job, err)
+	}
+	b.start(worker.Options{Handlers: []worker.Handler{handler}})
+	b.await(b.enqueue(jobs.Request{Kind: "quick", User: "ana"}).ID, in(jobs.Succeeded))
+	if notes := b.notes(); len(notes) != 2 {
+		t.Errorf("told %+v", notes)
+	}
+	if job := b.await(id, in(jobs.Cancelled)); job.Attempt != 0 {
+		t.Errorf("%+v", job)
+	}
+}
+
+// A job whose worker has gone silent is taken over, and what the old worker does counts no more.
+func TestTakeOver(t *testing.T) {
+	b := newBench(t)
+	handler := worker.Handle("take", func(context.Context, *worker.Job, none) (jobs.Result, error) {
+		return jobs.Result{Value: "second"}, nil
+	})
+	b.start(worker.Options{Handlers: []worker.Handler{handler}, Lease: time.Second})() // makes kind and consumer
+	job := b.enqueue(jobs.Request{Kind: "take"})
+	zombie := job
+	zombie.State, zombie.Attempt, zombie.Worker = jobs.Running, 1, "zombie"
+	seq, err := b.queue.Put(t.Context(), &zombie, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.start(worker.Options{Handlers: []worker.Handler{handler}, Lease: time.Second})
+	done := b.await(job.ID, in(jobs.Succeeded))
+	if done.Lost != 1 || done.Attempt != 1 || string(done.Result) != `"second"` {
+		t.Errorf("%+v", done)
+	}
+	if _, err := b.queue.Finish(t.Context(), zombie, jobs.Failed, seq); !errors.Is(err, jobs.ErrConflict) {
+		t.Errorf("the old worker wrote: %v", err)
+	}
+	b.told("job.succeeded")
+}
+
+// A worker that cannot prove its lease any more stops its handler.
+func TestLeaseLost(t *testing.T) {
+	b := newBench(t)
+	cause := make(chan error, 1)
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("long",
+		func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
+			<-ctx.Done()
+			cause <- context.Cause(ctx)
+			return jobs.Result{}, nil
+		}, worker.Slots(1))}})
+	id := b.enqueue(jobs.Request{Kind: "long"}).ID
+	b.await(id, in(jobs.Running))
+	s, err := b.queue.Read(t.Context(), "ana", id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Job.Worker = "another"
+	if _, err := b.queue.Put(t.Context(), &s.Job, s.StateSeq); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-cause; !errors.Is(err, worker.ErrLeaseLost) {
+		t.Errorf("cause %v", err)
+	}
+	if job := b.await(id, in(jobs.Running)); job.Worker != "another" {
+		t.Errorf("%+v", job)
+	}
+}
+
+// Stopping hands running jobs back without using up their attempt.
+func TestStopHandsBack(t *testing.T) {
+	b := newBench(t)
+	var runs atomic.Int32
+	handler := worker.Handle("long", func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
+		if runs.Add(1) > 1 {
+			return jobs.Result{}, nil
+		}
+		<-ctx.Done()
+		return jobs.Result{}, context.Cause(ctx)
+	}, worker.MaxAttempts(1))
+	stop := b.start(worker.Options{Handlers: []worker.Handler{handler}, Grace: 50 * time.Millisecond})
+	id := b.enqueue(jobs.Request{Kind: "long"}).ID
+	b.await(id, in(jobs.Running))
+	stop()
+	if job := b.await(id, in(jobs.Queued)); job.Attempt != 0 {
+		t.Errorf("%+v", job)
+	}
+	b.start(worker.Options{Handlers: []worker.Handler{handler}})
+	if job := b.await(id, in(jobs.Succeeded)); job.Attempt != 1 {
+		t.Errorf("%+v", job)
+	}
+}
+
+// Many jobs on few slots: all run, once each.
+func TestMany(t *testing.T) {
+	b := newBench(t)
+	var runs atomic.Int32
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("quick",
+		func(context.Context, *worker.Job, none) (jobs.Result, error) { runs.Add(1); return jobs.Result{}, nil },
+		worker.Slots(4))}})
+	const n = 200
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = b.enqueue(jobs.Request{Kind: "quick"}).ID
+	}
+	for _, id := range ids {
+		b.await(id, in(jobs.Succeeded))
+	}
+	if runs.Load() != n {
+		t.Errorf("%d runs of %d jobs", runs.Load(), n)
+	}
+}
