@@ -63,8 +63,19 @@ func newStream(t testing.TB) *stream {
 	t.Helper()
 	s := &stream{t: t, at: &current{natsd: startNATS(t, t.TempDir())}}
 	s.js = s.connect()
+	s.neighbour()
 	s.create()
 	return s
+}
+
+// neighbour makes another stream, as every hark has some. Without one, the server
+// removes the emptied folder of all streams in the background after a stream's deletion,
+// and the creation of the next one may fail for it.
+func (s *stream) neighbour() {
+	s.t.Helper()
+	if _, err := s.js.CreateStream(s.t.Context(), jetstream.StreamConfig{Name: "NEIGHBOUR"}); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // connect makes a connection as another process has it.
