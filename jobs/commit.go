@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Put writes where a job stands, provided that its last state message is the one with sequence expected
@@ -21,17 +20,18 @@ func (q *Queue) Put(ctx context.Context, job *Job, expected uint64) (uint64, err
 	if err != nil {
 		return 0, fmt.Errorf("jobs: put state: %w", err)
 	}
-	msg := nats.NewMsg(stateSubject(job.User, job.ID))
-	msg.Data = body
-	msg.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
-	ack, err := q.js.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(expected))
+	header := expectLast(0)
+	if expected > 0 {
+		header = replaceLast(expected)
+	}
+	ack, err := q.writes.publish(ctx, &nats.Msg{Subject: stateSubject(job.User, job.ID), Header: header, Data: body})
 	if isConflict(err) {
 		return 0, ErrConflict
 	}
 	if err != nil {
 		return 0, fmt.Errorf("jobs: put state: %w", err)
 	}
-	return ack.Sequence, nil
+	return ack.seq, nil
 }
 
 // Finish takes a job to a terminal state and tells its user: steps two and three of the commit rule. The
@@ -61,7 +61,7 @@ func (q *Queue) Finish(ctx context.Context, job Job, to State, expected uint64) 
 // job's last word: whoever writes the state later takes the telling over.
 func (q *Queue) announce(ctx context.Context, job *Job) error {
 	_, err := q.publishNote(ctx, job.User, job.notification(),
-		jetstream.WithExpectLastSequenceForSubject(job.Revision, stateSubject(job.User, job.ID)))
+		expectLastOn(stateSubject(job.User, job.ID), job.Revision))
 	if err != nil && !isConflict(err) {
 		return err
 	}

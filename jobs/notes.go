@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Note is a notification as the stream holds it.
@@ -37,13 +36,13 @@ func (q *Queue) Notify(ctx context.Context, user string, n Notification) (stored
 	if !keyed {
 		n.Key = newID()
 	}
-	ack, err := q.publishNote(ctx, user, n)
+	ack, err := q.publishNote(ctx, user, n, make(nats.Header, 1))
 	if err != nil {
 		return Notification{}, false, err
 	}
-	id := EventID{q.Epoch(), ack.Sequence}.String()
-	if ack.Duplicate && keyed {
-		first, err := q.note(ctx, user, ack.Sequence)
+	id := EventID{q.Epoch(), ack.seq}.String()
+	if ack.duplicate && keyed {
+		first, err := q.note(ctx, user, ack.seq)
 		if err != nil {
 			return Notification{}, false, err
 		}
@@ -53,7 +52,7 @@ func (q *Queue) Notify(ctx context.Context, user string, n Notification) (stored
 		n = first
 	}
 	n.ID, n.Status = id, Unread
-	return n, !ack.Duplicate, nil
+	return n, !ack.duplicate, nil
 }
 
 func sameContent(a, b Notification) bool {
@@ -63,19 +62,20 @@ func sameContent(a, b Notification) bool {
 	return err1 == nil && err2 == nil && string(x) == string(y)
 }
 
-// publishNote stores n as it is. The message id makes JetStream drop what was stored before under the
-// same user and key.
-func (q *Queue) publishNote(ctx context.Context, user string, n Notification, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+// publishNote stores n as it is. The message id, which it adds to the header, makes JetStream drop what was
+// stored before under the same user and key.
+func (q *Queue) publishNote(ctx context.Context, user string, n Notification, header nats.Header) (ack, error) {
 	body, err := json.Marshal(&n)
 	if err != nil {
-		return nil, fmt.Errorf("jobs: notify: %w", err)
+		return ack{}, fmt.Errorf("jobs: notify: %w", err)
 	}
 	subject := NoteSubject(user)
-	ack, err := q.js.Publish(ctx, subject, body, append(opts, jetstream.WithMsgID(subject+"/"+n.Key))...)
+	header[nats.MsgIdHdr] = []string{subject + "/" + n.Key}
+	a, err := q.writes.publish(ctx, &nats.Msg{Subject: subject, Header: header, Data: body})
 	if err != nil {
-		return nil, fmt.Errorf("jobs: notify: %w", err)
+		return ack{}, fmt.Errorf("jobs: notify: %w", err)
 	}
-	return ack, nil
+	return a, nil
 }
 
 // note reads one stored notification.

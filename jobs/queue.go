@@ -75,6 +75,7 @@ func (c *Config) defaults() {
 // trips to the server, end with their context, and are safe for concurrent use.
 type Queue struct {
 	nc     *nats.Conn
+	writes *publisher
 	js     jetstream.JetStream
 	files  jetstream.JetStream // for the chunks of files alone, which are counted while they are under way
 	stream jetstream.Stream
@@ -106,7 +107,11 @@ func Open(ctx context.Context, nc *nats.Conn, config Config) (*Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("jobs: stream %s: %w", StreamName, err)
 	}
-	q := &Queue{nc: nc, js: js, stream: stream, config: config}
+	writes, err := newPublisher(nc)
+	if err != nil {
+		return nil, fmt.Errorf("jobs: %w", err)
+	}
+	q := &Queue{nc: nc, writes: writes, js: js, stream: stream, config: config}
 	if err := q.openFiles(ctx); err != nil {
 		return nil, err
 	}
@@ -164,19 +169,13 @@ func (q *Queue) Enqueue(ctx context.Context, r Request) (job Job, created bool, 
 	if order.MaxAttempts == 0 {
 		order.MaxAttempts = max(kind.MaxAttempts, 1)
 	}
-	subject := orderSubject(r.User, r.Kind, order.ID)
-	expect := jetstream.WithExpectLastSequencePerSubject(0)
+	header := expectLast(0)
 	if r.IdempotencyKey != "" {
 		order.ID = keyedID(r.User, r.IdempotencyKey)
-		subject = orderSubject(r.User, r.Kind, order.ID)
 		// The same key with another kind is another subject: none may be there of any kind.
-		expect = jetstream.WithExpectLastSequenceForSubject(0, orderSubject(r.User, "*", order.ID))
+		header = expectLastOn(orderSubject(r.User, "*", order.ID), 0)
 	}
-	body, err := json.Marshal(&order)
-	if err != nil {
-		return Job{}, false, fmt.Errorf("jobs: enqueue: %w", err)
-	}
-	ack, err := q.js.Publish(ctx, subject, body, expect)
+	ack, err := q.publishOrder(ctx, &order, header)
 	if isConflict(err) {
 		return q.sameOrder(ctx, order)
 	}
@@ -184,7 +183,7 @@ func (q *Queue) Enqueue(ctx context.Context, r Request) (job Job, created bool, 
 		return Job{}, false, fmt.Errorf("jobs: enqueue: %w", err)
 	}
 	job = order.Job()
-	job.Revision = ack.Sequence
+	job.Revision = ack.seq
 	return job, true, nil
 }
 
@@ -284,16 +283,14 @@ func (q *Queue) Requeue(ctx context.Context, order *Order, orderSeq uint64) erro
 
 // reorder replaces an order, provided that it is the one with sequence expected, and returns its new sequence.
 func (q *Queue) reorder(ctx context.Context, order *Order, expected uint64) (uint64, error) {
+	ack, err := q.publishOrder(ctx, order, replaceLast(expected))
+	return ack.seq, err
+}
+
+func (q *Queue) publishOrder(ctx context.Context, order *Order, header nats.Header) (ack, error) {
 	body, err := json.Marshal(order)
 	if err != nil {
-		return 0, err
+		return ack{}, err
 	}
-	msg := nats.NewMsg(orderSubject(order.User, order.Kind, order.ID))
-	msg.Data = body
-	msg.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
-	ack, err := q.js.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(expected))
-	if err != nil {
-		return 0, err
-	}
-	return ack.Sequence, nil
+	return q.writes.publish(ctx, &nats.Msg{Subject: orderSubject(order.User, order.Kind, order.ID), Header: header, Data: body})
 }

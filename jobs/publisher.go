@@ -1,0 +1,188 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// publisher writes messages to hark's stream and waits until the server has stored them. It does what
+// [jetstream.JetStream.PublishMsg] does, and costs half as much: a request there makes a channel, a context with a
+// timer, and a random name, and reads its answer with reflection. Every write of every job comes through here.
+type publisher struct {
+	nc     *nats.Conn
+	prefix string // of the subjects on which the answers come; the number of the write follows
+	idle   sync.Pool
+
+	mu      sync.Mutex
+	number  uint64 // of the last write
+	waiting map[uint64]*waiter
+}
+
+// waiter is a write that waits for its answer.
+type waiter struct {
+	answer chan answer // has room for the one answer
+	timer  *time.Timer
+}
+
+// ack says where the server has stored a message.
+type ack struct {
+	seq       uint64
+	duplicate bool // there, earlier, under the same message id
+}
+
+type answer struct {
+	ack
+	err error
+}
+
+// How often a write is tried again that found no stream, which may be between two leaders or servers.
+const (
+	publishRetries = 2
+	publishPause   = 250 * time.Millisecond
+)
+
+// newPublisher subscribes to the answers, for as long as the connection lasts.
+func newPublisher(nc *nats.Conn) (*publisher, error) {
+	p := &publisher{nc: nc, prefix: nc.NewInbox() + ".", waiting: make(map[uint64]*waiter)}
+	p.idle.New = func() any {
+		timer := time.NewTimer(callTimeout)
+		timer.Stop()
+		return &waiter{make(chan answer, 1), timer}
+	}
+	sub, err := nc.Subscribe(p.prefix+"*", p.answered)
+	if err != nil {
+		return nil, err
+	}
+	return p, sub.SetPendingLimits(-1, -1) // there is at most one for each writer that waits
+}
+
+// publish stores m, whose Reply it sets. It blocks until the server has answered, ctx ends, or, if ctx has no deadline,
+// for callTimeout.
+func (p *publisher) publish(ctx context.Context, m *nats.Msg) (ack, error) {
+	for try := 0; ; try++ {
+		a, err := p.request(ctx, m)
+		if !errors.Is(err, jetstream.ErrNoStreamResponse) || try == publishRetries {
+			return a, err
+		}
+		select {
+		case <-ctx.Done():
+			return a, ctx.Err()
+		case <-time.After(publishPause):
+		}
+	}
+}
+
+func (p *publisher) request(ctx context.Context, m *nats.Msg) (ack, error) {
+	w := p.idle.Get().(*waiter)
+	defer p.idle.Put(w)
+	number := p.register(w)
+	m.Reply = p.prefix + strconv.FormatUint(number, 36)
+	if err := p.nc.PublishMsg(m); err != nil {
+		p.forget(number, w)
+		return ack{}, err
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		w.timer.Reset(callTimeout)
+		defer w.timer.Stop()
+	}
+	select {
+	case a := <-w.answer:
+		return a.ack, a.err
+	case <-ctx.Done():
+		p.forget(number, w)
+		return ack{}, ctx.Err()
+	case <-w.timer.C:
+		p.forget(number, w)
+		return ack{}, context.DeadlineExceeded
+	}
+}
+
+func (p *publisher) register(w *waiter) (number uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.number++
+	p.waiting[p.number] = w
+	return p.number
+}
+
+// take returns the waiter of a write, for whom nobody else can take it then; nil if nobody waits.
+func (p *publisher) take(number uint64) *waiter {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.waiting[number]
+	delete(p.waiting, number)
+	return w
+}
+
+// forget leaves w with no answer in it and none to come.
+func (p *publisher) forget(number uint64, w *waiter) {
+	if p.take(number) == nil {
+		<-w.answer // was taken by answered just now
+	}
+}
+
+// answered hands an answer to the writer that waits for it.
+func (p *publisher) answered(m *nats.Msg) {
+	number, err := strconv.ParseUint(strings.TrimPrefix(m.Subject, p.prefix), 36, 64)
+	if err != nil {
+		return
+	}
+	if w := p.take(number); w != nil {
+		w.answer <- readAnswer(m)
+	}
+}
+
+// expectLast is the header of a message that is stored only if the last one on its subject has this sequence; 0 means
+// that there must be none.
+func expectLast(seq uint64) nats.Header {
+	return nats.Header{jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(seq, 10)}}
+}
+
+// expectLastOn is that of one stored only if the last one on another subject, which may have wildcards, has it.
+func expectLastOn(subject string, seq uint64) nats.Header {
+	header := expectLast(seq)
+	header[jetstream.ExpectedLastSubjSeqSubjHeader] = []string{subject}
+	return header
+}
+
+// replaceLast is that of one that takes the place of the last one on its subject, which must have this sequence.
+func replaceLast(seq uint64) nats.Header {
+	header := expectLast(seq)
+	header[jetstream.MsgRollup] = []string{jetstream.MsgRollupSubject}
+	return header
+}
+
+const plainAck = `{"stream":"` + StreamName + `","seq":`
+
+// readAnswer reads what the server says to a write. Nearly always that is plainAck, a number and a brace.
+func readAnswer(m *nats.Msg) answer {
+	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
+		return answer{err: jetstream.ErrNoStreamResponse}
+	}
+	if n := len(m.Data); n > len(plainAck) && string(m.Data[:len(plainAck)]) == plainAck && m.Data[n-1] == '}' {
+		if seq, err := strconv.ParseUint(string(m.Data[len(plainAck):n-1]), 10, 64); err == nil {
+			return answer{ack: ack{seq: seq}}
+		}
+	}
+	var said struct {
+		Error *jetstream.APIError
+		jetstream.PubAck
+	}
+	switch err := json.Unmarshal(m.Data, &said); {
+	case err != nil:
+		return answer{err: jetstream.ErrInvalidJSAck}
+	case said.Error != nil:
+		return answer{err: said.Error}
+	case said.Stream == "":
+		return answer{err: jetstream.ErrInvalidJSAck}
+	}
+	return answer{ack: ack{said.Sequence, said.Duplicate}}
+}

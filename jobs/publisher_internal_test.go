@@ -1,0 +1,155 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hark-jobs/hark/internal/natsd"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+func TestReadAnswer(t *testing.T) {
+	unavailable := nats.Header{"Status": {"503"}}
+	for _, c := range []struct {
+		data   string
+		header nats.Header
+		want   ack
+		err    error
+	}{
+		{data: `{"stream":"HARK","seq":17}`, want: ack{seq: 17}},
+		{data: `{"stream":"HARK","seq":18446744073709551615}`, want: ack{seq: 1<<64 - 1}},
+		{data: `{"stream":"HARK","seq":17,"duplicate": true}`, want: ack{17, true}},
+		{data: `{"stream":"HARK", "domain":"hub", "seq":17}`, want: ack{seq: 17}},
+		{header: unavailable, err: jetstream.ErrNoStreamResponse},
+		{data: `{"seq":17}`, err: jetstream.ErrInvalidJSAck},
+		{data: `{"stream":"HARK","seq":}`, err: jetstream.ErrInvalidJSAck},
+		{data: `{"stream":"HARK","seq":1`, err: jetstream.ErrInvalidJSAck},
+		{data: ``, err: jetstream.ErrInvalidJSAck},
+	} {
+		got := readAnswer(&nats.Msg{Data: []byte(c.data), Header: c.header})
+		if got.ack != c.want || !errors.Is(got.err, c.err) {
+			t.Errorf("%s: %+v", c.data, got)
+		}
+	}
+	refused := readAnswer(&nats.Msg{Data: []byte(`{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 2"},"stream":"HARK","seq":0}`)})
+	if !isConflict(refused.err) {
+		t.Errorf("%+v", refused)
+	}
+}
+
+func FuzzReadAnswer(f *testing.F) {
+	f.Add([]byte(`{"stream":"HARK","seq":17}`))
+	f.Add([]byte(`{"stream":"HARK","seq":017}`))
+	f.Add([]byte(`{"stream":"HARK","seq":17,"duplicate": true}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got := readAnswer(&nats.Msg{Data: data})
+		var said jetstream.PubAck
+		if err := json.Unmarshal(data, &said); err == nil && got.err == nil && got.ack != (ack{said.Sequence, said.Duplicate}) {
+			t.Errorf("%s: %+v", data, got)
+		}
+	})
+}
+
+// openPublisher returns a publisher on a server without a stream, and what makes the stream.
+func openPublisher(t *testing.T) (p *publisher, create func()) {
+	t.Helper()
+	ns, err := natsd.Start(natsd.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(ns.Stop)
+	nc, err := ns.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	if p, err = newPublisher(nc); err != nil {
+		t.Fatal(err)
+	}
+	return p, func() {
+		js, err := jetstream.New(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: StreamName, Subjects: []string{"hark.>"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// writes returns how many were begun.
+func (p *publisher) writes() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.number
+}
+
+func note() *nats.Msg { return &nats.Msg{Subject: NoteSubject("ana"), Data: []byte("{}")} }
+
+func TestPublishWaitsForTheStream(t *testing.T) {
+	p, create := openPublisher(t)
+	if _, err := p.publish(t.Context(), note()); !errors.Is(err, jetstream.ErrNoStreamResponse) {
+		t.Errorf("without a stream: %v", err)
+	}
+	// A stream that comes back while a write is tried again takes it.
+	tried := p.writes()
+	stored := make(chan error, 1)
+	go func() {
+		_, err := p.publish(t.Context(), note())
+		stored <- err
+	}()
+	for deadline := time.Now().Add(time.Minute); p.writes() == tried && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	create()
+	if err := <-stored; err != nil {
+		t.Errorf("once there is a stream: %v", err)
+	}
+}
+
+// Writers that give up leave nothing behind, and get no other's answer.
+func TestPublishGivesUp(t *testing.T) {
+	p, create := openPublisher(t)
+	create()
+	silent, err := p.nc.SubscribeSync("silent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Unsubscribe()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.publish(ctx, &nats.Msg{Subject: "silent"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+
+	seen := make(map[uint64]bool)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for i := range 200 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				if i%2 == 0 { // about when the answer comes
+					ctx, cancel = context.WithTimeout(t.Context(), time.Duration(i)*time.Microsecond)
+				}
+				a, err := p.publish(ctx, note())
+				cancel()
+				mu.Lock()
+				if err == nil && seen[a.seq] {
+					t.Errorf("two writes were told %d", a.seq)
+				}
+				seen[a.seq] = seen[a.seq] || err == nil
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(p.waiting); n > 0 {
+		t.Errorf("%d writes still wait", n)
+	}
+}
