@@ -66,15 +66,22 @@ func keyedID(user, key string) string {
 // becomes =XX. Two users never share a token.
 func EscapeUser(user string) string {
 	const hex = "0123456789ABCDEF"
-	var b strings.Builder
-	for i := range len(user) {
+	plain := 0
+	for plain < len(user) && isPlain(user[plain]) {
+		plain++
+	}
+	if plain == len(user) {
+		return user
+	}
+	b := []byte(user[:plain])
+	for i := plain; i < len(user); i++ {
 		if c := user[i]; isPlain(c) {
-			b.WriteByte(c)
+			b = append(b, c)
 		} else {
-			b.Write([]byte{'=', hex[c>>4], hex[c&15]})
+			b = append(b, '=', hex[c>>4], hex[c&15])
 		}
 	}
-	return b.String()
+	return string(b)
 }
 
 // UnescapeUser is the inverse of [EscapeUser]. It accepts what EscapeUser writes and nothing else.

@@ -15,9 +15,14 @@ import (
 	"github.com/oklog/ulid/v2"
 )
 
-const (
-	requestIDKey = "hark.request_id"
-	identityKey  = "hark.identity"
+const identityKey = "hark.identity"
+
+const requestIDHeader = "X-Request-Id"
+
+// Values of headers that every response has. Header.Set would make a slice for each response.
+var (
+	nosniff = []string{"nosniff"}
+	noStore = []string{"no-store"}
 )
 
 var requestIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
@@ -25,19 +30,19 @@ var requestIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 // identify gives each request an id, its caller's if it has a decent one, and each response the headers
 // that all have.
 func (n *Notifier) identify(c *gin.Context) {
-	id := c.GetHeader("X-Request-Id")
-	if !requestIDPattern.MatchString(id) {
+	id := c.GetHeader(requestIDHeader)
+	if id == "" || !requestIDPattern.MatchString(id) {
 		id = ulid.Make().String()
 	}
-	c.Set(requestIDKey, id)
-	c.Header("X-Request-Id", id)
-	c.Header("X-Content-Type-Options", "nosniff")
+	header := c.Writer.Header()
+	header[requestIDHeader] = []string{id}
+	header["X-Content-Type-Options"] = nosniff
 	if strings.HasPrefix(c.Request.URL.Path, "/v1/") {
-		c.Header("Cache-Control", "no-store")
+		header["Cache-Control"] = noStore
 	}
 }
 
-func requestID(c *gin.Context) string { return c.GetString(requestIDKey) }
+func requestID(c *gin.Context) string { return c.Writer.Header().Get(requestIDHeader) }
 
 // recovered answers for a handler that panicked. If it had begun to answer, all that is left is to break the
 // connection off, so that nobody takes the half for the whole.

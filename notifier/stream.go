@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 
@@ -11,7 +12,13 @@ import (
 
 func (n *Notifier) stream(c *gin.Context) {
 	var id auth.Identity
-	if ticket := c.Query("ticket"); ticket != "" {
+	var ticket string
+	last := c.GetHeader("Last-Event-Id")
+	if c.Request.URL.RawQuery != "" { // which few have; asking gin costs a map
+		ticket = c.Query("ticket")
+		last = cmp.Or(last, c.Query("last_event_id"))
+	}
+	if ticket != "" {
 		var err error
 		if id, err = n.tickets.Redeem(c.Request.Context(), ticket); err != nil {
 			n.fail(c, err)
@@ -22,10 +29,6 @@ func (n *Notifier) stream(c *gin.Context) {
 		if id, ok = n.verify(c); !ok {
 			return
 		}
-	}
-	last := c.GetHeader("Last-Event-ID")
-	if last == "" {
-		last = c.Query("last_event_id")
 	}
 	err := n.hub.Serve(c.Writer, c.Request, sse.Subscriber{User: id.User, LastEventID: last, Expires: id.ExpiresAt})
 	if err != nil {

@@ -38,6 +38,7 @@ func Start(ctx context.Context, config Config) (_ *App, err error) {
 		return nil, err
 	}
 	a := &App{config: config, log: config.Log, failed: make(chan error, 16)}
+	a.run("memory", giveMemoryBack)
 	defer func() {
 		if err != nil {
 			a.Stop()

@@ -48,7 +48,7 @@ func Start(o Options) (*Server, error) {
 	}
 	s := &Server{dir: o.Dir, log: o.Log.With("part", "nats"), options: server.Options{
 		ServerName: "hark", DontListen: o.Listen == "", JetStream: true, StoreDir: o.Dir,
-		SyncAlways: o.SyncAlways, NoSigs: true, MaxPayload: 1 << 20,
+		SyncAlways: o.SyncAlways, NoSigs: true, MaxPayload: 1 << 20, NoSublistCache: true,
 	}}
 	if o.Listen != "" {
 		if err := listen(&s.options, o.Listen); err != nil {

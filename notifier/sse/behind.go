@@ -136,7 +136,7 @@ var errNotYet = errors.New("sse: the log does not hold what was heard")
 func (s *stream) readNotes(ctx context.Context, b *behind, todo behind) error {
 	upTo := max(todo.own, todo.all, todo.upTo)
 	s.mu.Lock()
-	own := &cursor{hub: s.hub, user: s.user, patience: todo.patience, after: s.own, more: s.own < upTo}
+	own := &cursor{hub: s.hub, user: s.feed.user(), patience: todo.patience, after: s.own, more: s.own < upTo}
 	all := &cursor{hub: s.hub, user: jobs.Everyone, patience: todo.patience, after: s.all, more: s.all < upTo}
 	s.mu.Unlock()
 	for {
@@ -202,7 +202,7 @@ func (s *stream) readJobs(ctx context.Context, todo behind) error {
 		return err
 	}
 	defer done()
-	return s.hub.queue.News(ctx, s.user, todo.since-1, func(topic jobs.Topic, seq uint64, data []byte) error {
+	return s.hub.queue.News(ctx, s.feed.user(), todo.since-1, func(topic jobs.Topic, seq uint64, data []byte) error {
 		s.send(jobFrame(topic, seq, data))
 		return nil
 	})

@@ -43,9 +43,16 @@ func (b *boundsReader) get(ctx context.Context) (first, last uint64, err error) 
 	}
 }
 
+// boundsPause is how long the next question waits for others who want to know, when streams open faster than the log is
+// asked: a question costs about as much as all the rest of opening a stream.
+const boundsPause = time.Millisecond
+
 // work sends questions until nobody waits for one.
 func (b *boundsReader) work() {
-	for {
+	for first := true; ; first = false {
+		if !first {
+			time.Sleep(boundsPause)
+		}
 		b.mu.Lock()
 		call := b.next
 		b.next = nil

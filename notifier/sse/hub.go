@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -207,7 +206,7 @@ func (h *Hub) tick(turn uint64, now time.Time) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, f := range h.feeds {
-		for _, s := range f.streams {
+		for s := range f.streams {
 			if uint64(s.phase)%period == turn%period {
 				s.keepalive()
 			}
@@ -216,33 +215,29 @@ func (h *Hub) tick(turn uint64, now time.Time) {
 	}
 }
 
-// add makes s a stream of its user's feed. The oldest one leaves when there are too many.
-func (h *Hub) add(s *stream) error {
+// add makes s a stream of the user's feed. The oldest one leaves when there are too many.
+func (h *Hub) add(s *stream, user string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
 		return ErrClosed
 	}
-	token := jobs.EscapeUser(s.user)
-	f := h.feeds[token]
+	f := h.feeds[jobs.EscapeUser(user)]
 	if f == nil {
-		sub, err := h.nc.ChanSubscribe(jobs.LiveSubject(s.user), h.live)
+		sub, err := h.nc.ChanSubscribe(jobs.LiveSubject(user), h.live)
 		if err != nil {
 			return fmt.Errorf("sse: %w", err)
 		}
-		_, token, _ = strings.Cut(sub.Subject, ".")
-		token, _, _ = strings.Cut(token, ".") // the same, without a string of its own
 		f = &feed{sub: sub}
-		h.feeds[token] = f
+		h.feeds[f.token()] = f
 	}
-	if len(f.streams) >= h.o.MaxStreams {
-		f.streams[0].end("too_many_streams", "Another stream of yours was opened, and this is the oldest.", time.Minute)
-		f.streams = append([]*stream(nil), f.streams[1:]...) // not left to remove: the next one may come before that
+	s.phase = uint16(rand.Uint32())
+	h.open++
+	if f.add(s) > h.o.MaxStreams {
+		f.oldest.end("too_many_streams", "Another stream of yours was opened, and this is the oldest.", time.Minute)
+		f.remove(f.oldest) // at once: the next one may come before the stream's own end does it
 		h.open--
 	}
-	s.feed, s.phase = f, rand.Uint32()
-	f.streams = append(f.streams, s)
-	h.open++
 	return nil
 }
 
@@ -254,18 +249,15 @@ func (h *Hub) remove(s *stream) {
 	if f == nil {
 		return // it was never added
 	}
-	for i := range f.streams {
-		if f.streams[i] != s {
-			continue
-		}
-		h.open--
-		if f.streams = append(f.streams[:i:i], f.streams[i+1:]...); len(f.streams) == 0 {
-			delete(h.feeds, jobs.EscapeUser(s.user))
-			if err := f.sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-				h.log.Warn("not unsubscribed", "err", err)
-			}
-		}
+	if !f.remove(s) {
 		return
+	}
+	if h.open--; f.oldest != nil {
+		return
+	}
+	delete(h.feeds, f.token())
+	if err := f.sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		h.log.Warn("not unsubscribed", "err", err)
 	}
 }
 
@@ -293,7 +285,7 @@ func (h *Hub) end(code, message string) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, f := range h.feeds {
-		for _, s := range f.streams {
+		for s := range f.streams {
 			s.end(code, message, rand.N(h.o.Drain)+100*time.Millisecond)
 		}
 	}

@@ -2,16 +2,18 @@ package sse
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// feed is one user's place in the hub: a subscription and the streams that it serves.
+// feed is one user's place in the hub: a subscription and the streams that it serves. Nearly every user has one
+// stream, so they are chained to each other, and not kept in a slice.
 type feed struct {
-	sub     *nats.Subscription
-	streams []*stream // the oldest first
+	sub    *nats.Subscription
+	oldest *stream
 
 	// What follows is for Run alone.
 	dropped    int    // messages that sub had lost at the last look
@@ -78,8 +80,53 @@ func headerSeq(m *nats.Msg, name string) uint64 {
 	return seq
 }
 
+// token is the user's in subjects. It is a part of the subscription's own text, and costs nothing to keep.
+func (f *feed) token() string {
+	_, token, _ := strings.Cut(f.sub.Subject, ".")
+	token, _, _ = strings.Cut(token, ".")
+	return token
+}
+
+func (f *feed) user() string {
+	user, err := jobs.UnescapeUser(f.token())
+	if err != nil {
+		panic(err) // the token was escaped by this module
+	}
+	return user
+}
+
+// streams yields the feed's streams, the oldest first.
+func (f *feed) streams(yield func(*stream) bool) {
+	for s := f.oldest; s != nil; s = s.newer {
+		if !yield(s) {
+			return
+		}
+	}
+}
+
+// add makes s the feed's newest stream, and returns how many there are.
+func (f *feed) add(s *stream) (n int) {
+	end := &f.oldest
+	for n = 1; *end != nil; n++ {
+		end = &(*end).newer
+	}
+	*end, s.feed = s, f
+	return n
+}
+
+// remove reports whether s was one of the feed's streams.
+func (f *feed) remove(s *stream) bool {
+	for at := &f.oldest; *at != nil; at = &(*at).newer {
+		if *at == s {
+			*at, s.newer = s.newer, nil
+			return true
+		}
+	}
+	return false
+}
+
 func (f *feed) note(n liveNote) {
-	for _, s := range f.streams {
+	for s := range f.streams {
 		s.note(n)
 	}
 }
@@ -89,7 +136,7 @@ func (f *feed) send(n news) {
 	if n.frame == nil {
 		return
 	}
-	for _, s := range f.streams {
+	for s := range f.streams {
 		s.send(n)
 	}
 }

@@ -53,7 +53,7 @@ func (f *feed) mend(horizon uint64) {
 }
 
 func (f *feed) catchUp(horizon uint64) {
-	for _, s := range f.streams {
+	for s := range f.streams {
 		s.catchUp(horizon)
 	}
 }

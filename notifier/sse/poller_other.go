@@ -14,6 +14,6 @@ func (*poller) stop() {}
 
 func canTakeOver(http.ResponseWriter, *http.Request) bool { return false }
 
-func (h *Hub) serveTakenOver(http.ResponseWriter, *http.Request, *stream, string) error {
+func (h *Hub) serveTakenOver(http.ResponseWriter, *http.Request, Subscriber) error {
 	return http.ErrNotSupported
 }

@@ -3,6 +3,7 @@ package sse
 import (
 	"bytes"
 	"context"
+	"maps"
 	"net/http"
 	"time"
 
@@ -31,18 +32,15 @@ func (h *Hub) Serve(rw http.ResponseWriter, r *http.Request, sub Subscriber) err
 	case <-r.Context().Done():
 		return r.Context().Err()
 	}
-	s := &stream{hub: h, user: sub.User, behind: &behind{}}
-	if !sub.Expires.IsZero() {
-		s.expires = sub.Expires.UnixNano()
-	}
 	if h.takeOver && canTakeOver(rw, r) {
-		return h.serveTakenOver(rw, r, s, sub.LastEventID)
+		return h.serveTakenOver(rw, r, sub)
 	}
 	w := newHandlerWire(h.o.Backlog, h.o.Patience)
-	s.wire = w
-	err := h.begin(r.Context(), s, sub.LastEventID)
+	s := &stream{}
+	s.init(h, w, sub)
+	err := h.begin(r.Context(), s, sub)
 	if err == nil {
-		setHeader(rw.Header())
+		maps.Copy(rw.Header(), streamHeader)
 		rw.WriteHeader(http.StatusOK)
 		w.serve(rw, r)
 	}
@@ -51,8 +49,8 @@ func (h *Hub) Serve(rw http.ResponseWriter, r *http.Request, sub Subscriber) err
 }
 
 // begin subscribes the stream, finds out where the log stands after that, and starts the stream from there.
-func (h *Hub) begin(ctx context.Context, s *stream, lastEventID string) error {
-	if err := h.add(s); err != nil {
+func (h *Hub) begin(ctx context.Context, s *stream, sub Subscriber) error {
+	if err := h.add(s, sub.User); err != nil {
 		return err
 	}
 	first, last, err := h.bounds.get(ctx)
@@ -60,23 +58,35 @@ func (h *Hub) begin(ctx context.Context, s *stream, lastEventID string) error {
 		s.lost()
 		return err
 	}
-	s.start(lastEventID, h.currentEpoch(), first, last)
+	s.start(sub, h.currentEpoch(), first, last)
 	return nil
 }
 
-func setHeader(header http.Header) {
-	header.Set("Content-Type", "text/event-stream")
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Accel-Buffering", "no") // nginx would hold events back
+// streamHeader is what every stream's response has.
+var streamHeader = http.Header{
+	"Content-Type":      {"text/event-stream"},
+	"Cache-Control":     {"no-store"},
+	"X-Accel-Buffering": {"no"}, // nginx would hold events back
 }
 
-// responseHead writes the head of a response whose end is the connection's (RFC 9112, section 6.3, point 8).
+// inStreamHeader has the names of streamHeader.
+var inStreamHeader = func() map[string]bool {
+	names := make(map[string]bool)
+	for name := range streamHeader {
+		names[name] = true
+	}
+	return names
+}()
+
+// responseHead writes the head of a response whose end is the connection's (RFC 9112, section 6.3, point 8), and leaves
+// room behind it for what a stream says first.
 func responseHead(header http.Header) []byte {
-	header = header.Clone()
-	setHeader(header)
-	var head bytes.Buffer
-	head.WriteString("HTTP/1.1 200 OK\r\nConnection: close\r\nDate: " + time.Now().UTC().Format(http.TimeFormat) + "\r\n")
-	header.Write(&head) // a buffer takes everything
+	head := bytes.NewBuffer(make([]byte, 0, 1<<10))
+	head.WriteString("HTTP/1.1 200 OK\r\nConnection: close\r\nDate: ")
+	head.Write(time.Now().UTC().AppendFormat(head.AvailableBuffer(), http.TimeFormat))
+	head.WriteString("\r\n")
+	streamHeader.Write(head) // a buffer takes everything
+	header.WriteSubset(head, inStreamHeader)
 	head.WriteString("\r\n")
 	return head.Bytes()
 }

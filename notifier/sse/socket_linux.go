@@ -52,11 +52,17 @@ func canTakeOver(rw http.ResponseWriter, r *http.Request) bool {
 }
 
 // serveTakenOver opens the stream on the connection of the request, takes the connection over, and returns.
-func (h *Hub) serveTakenOver(rw http.ResponseWriter, r *http.Request, s *stream, lastEventID string) error {
+func (h *Hub) serveTakenOver(rw http.ResponseWriter, r *http.Request, sub Subscriber) error {
+	// A stream and its wire live and end together: as one object they cost the allocator less than as two.
+	both := &struct {
+		stream stream
+		wire   socketWire
+	}{}
+	s, w := &both.stream, &both.wire
+	s.init(h, w, sub)
 	// What the stream has to say is kept until the connection is there to take it, behind the head.
-	w := &socketWire{stream: s, fd: -1, debt: &debt{owed: responseHead(rw.Header())}}
-	s.wire = w
-	if err := h.begin(r.Context(), s, lastEventID); err != nil {
+	w.stream, w.fd, w.debt = s, -1, &debt{owed: responseHead(rw.Header())}
+	if err := h.begin(r.Context(), s, sub); err != nil {
 		w.abort()
 		return err
 	}

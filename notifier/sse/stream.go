@@ -13,11 +13,11 @@ import (
 // stream is one browser's open event stream. There are many, so it is kept small.
 type stream struct {
 	hub     *Hub
-	user    string
-	feed    *feed
-	expires int64  // Unix nanoseconds; 0 means never
-	phase   uint32 // which second of a keepalive period is this stream's
-	warned  bool   // that it expires; the hub's clock alone looks at it
+	feed    *feed   // of its user; nil until it is added to the hub
+	newer   *stream // of the feed, under the hub's lock
+	expires int64   // Unix nanoseconds; 0 means never
+	phase   uint16  // which second of a keepalive period is this stream's
+	warned  bool    // that it expires; the hub's clock alone looks at it
 
 	ended  bool // as all that follows, under mu
 	mu     sync.Mutex
@@ -27,15 +27,22 @@ type stream struct {
 	behind *behind // nil while the stream is live
 }
 
+func (s *stream) init(h *Hub, w wire, sub Subscriber) {
+	s.hub, s.wire, s.behind = h, w, &behind{}
+	if !sub.Expires.IsZero() {
+		s.expires = sub.Expires.UnixNano()
+	}
+}
+
 // start says hello, and reads from the log what the reader has missed since its last event id.
-func (s *stream) start(lastEventID string, epoch jobs.Epoch, first, last uint64) {
+func (s *stream) start(sub Subscriber, epoch jobs.Epoch, first, last uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var reason string
-	s.own, reason = resumePoint(lastEventID, epoch, first, last)
+	s.own, reason = resumePoint(sub.LastEventID, epoch, first, last)
 	s.all = s.own
 	at := jobs.EventID{Epoch: epoch, Seq: s.own}.String()
-	s.write(append(retry(time.Second+rand.N(2*time.Second)), jsonFrame("hello", at, helloData{s.user, at, time.Now().UTC()})...))
+	s.write(append(retry(time.Second+rand.N(2*time.Second)), jsonFrame("hello", at, helloData{sub.User, at, time.Now().UTC()})...))
 	if reason != "" {
 		s.write(jsonFrame("reset", at, resetData{reason, at}))
 	}
@@ -155,7 +162,7 @@ func (s *stream) cut(err error) {
 	}
 	s.ended = true
 	if errors.Is(err, errSlow) {
-		s.hub.log.Info("slow reader cut; it resumes from the log", "user", s.user)
+		s.hub.log.Info("slow reader cut; it resumes from the log", "user", s.feed.user())
 	}
 	s.wire.close()
 	if s.behind != nil && s.behind.cancel != nil {

@@ -1,0 +1,40 @@
+package app
+
+import (
+	"context"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+// A process is quiet when it allocates less than quietBytes in a quietPeriod, and there is something to give back
+// once it has allocated garbageBytes since it last did.
+const (
+	quietPeriod  = 2 * time.Second
+	quietBytes   = 1 << 20
+	garbageBytes = 8 << 20
+)
+
+// giveMemoryBack returns what a burst of work has left behind to the operating system, once the burst is over. The
+// runtime alone keeps as much garbage as there is live, for a next burst: a notifier would hold twice the memory of its
+// idle streams for as long as they are idle.
+func giveMemoryBack(ctx context.Context) error {
+	tick := time.NewTicker(quietPeriod)
+	defer tick.Stop()
+	allocated := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	var last, given uint64 // what had been allocated at the last tick, and when memory was last given back
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		metrics.Read(allocated)
+		now := allocated[0].Value.Uint64()
+		if now-last < quietBytes && now-given > garbageBytes {
+			debug.FreeOSMemory()
+			given = now
+		}
+		last = now
+	}
+}
