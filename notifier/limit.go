@@ -5,55 +5,55 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
-// limiter bounds how often each user may do something. It is safe for concurrent use.
+// limiter bounds how often each user may do something, by the generic cell rate algorithm (ITU-T I.371): all it knows
+// of a user is when they will have their whole allowance again. It is safe for concurrent use.
 type limiter struct {
-	perSecond rate.Limit
-	burst     int
+	every time.Duration // one is allowed; 0 allows everything
+	burst time.Duration // ahead of that a user may be
 
-	mu    sync.Mutex
-	users map[string]*rate.Limiter
-	swept time.Time
+	mu     sync.Mutex
+	rested map[string]int64 // when a user will have been idle for long enough, Unix nanoseconds
+	swept  time.Time
 }
 
 // newLimiter allows so many a second, and ten times as many at once after a rest; 0 allows everything.
 func newLimiter(perSecond float64) *limiter {
-	return &limiter{perSecond: rate.Limit(perSecond), burst: int(math.Ceil(10 * perSecond)), users: make(map[string]*rate.Limiter)}
+	l := &limiter{rested: make(map[string]int64)}
+	if perSecond > 0 {
+		l.every = max(time.Duration(float64(time.Second)/perSecond), 1)
+		l.burst = time.Duration(math.Ceil(10*perSecond)) * l.every
+	}
+	return l
 }
 
 // take takes one from user's allowance, or returns the problem that says when there is one again.
 func (l *limiter) take(user string) error {
-	if l.perSecond == 0 {
+	if l.every == 0 {
 		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
 	l.sweep(now)
-	bucket := l.users[user]
-	if bucket == nil {
-		bucket = rate.NewLimiter(l.perSecond, l.burst)
-		l.users[user] = bucket
+	rested := max(l.rested[user], now.UnixNano()) + int64(l.every)
+	if wait := time.Duration(rested-now.UnixNano()) - l.burst; wait > 0 {
+		return newProblem(http.StatusTooManyRequests, "rate_limited", "That was too much at once; slow down.").retry(int(math.Ceil(wait.Seconds())))
 	}
-	if bucket.AllowN(now, 1) {
-		return nil
-	}
-	wait := (1 - bucket.TokensAt(now)) / float64(l.perSecond)
-	return newProblem(http.StatusTooManyRequests, "rate_limited", "That was too much at once; slow down.").retry(int(math.Ceil(wait)))
+	l.rested[user] = rested
+	return nil
 }
 
-// sweep forgets the users who have rested long enough to have their whole allowance again.
+// sweep forgets the users who have their whole allowance again.
 func (l *limiter) sweep(now time.Time) {
 	if now.Sub(l.swept) < time.Minute {
 		return
 	}
 	l.swept = now
-	for user, bucket := range l.users {
-		if bucket.TokensAt(now) >= float64(l.burst) {
-			delete(l.users, user)
+	for user, rested := range l.rested {
+		if rested <= now.UnixNano() {
+			delete(l.rested, user)
 		}
 	}
 }

@@ -29,8 +29,8 @@ func TestLimiter(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Hour)
-		if err := l.take("bob"); err != nil || len(l.users) != 1 {
-			t.Errorf("%d users are remembered, %v", len(l.users), err)
+		if err := l.take("bob"); err != nil || len(l.rested) != 1 {
+			t.Errorf("%d users are remembered, %v", len(l.rested), err)
 		}
 	})
 }

@@ -63,7 +63,7 @@ func startHark(ctx context.Context, set *settings, users int) (*server, error) {
 		addr: addr, service: "Authorization: Bearer " + service + "\r\n", reads: true,
 		user: func(i int) string { return "Authorization: Bearer " + tokens[i] + "\r\n" },
 		path: set.hark, ready: "/readyz", data: data,
-		args: []string{"serve", "--listen", addr, "--data", data, "--jwt-secret", secret, "--rate-limit", "0", "--log-level", "warn"},
+		args: []string{"serve", "--listen", addr, "--data", data, "--jwt-secret", secret, "--log-level", "warn"},
 	}
 	return s, s.open(ctx)
 }
