@@ -15,6 +15,7 @@ import (
 // no call for that, and an ordered consumer would cost a hundred times as much.
 type directRequest struct {
 	Batch         int      `json:"batch,omitempty"`
+	MaxBytes      int      `json:"max_bytes,omitempty"` // the answer ends with the message that reaches it
 	Seq           uint64   `json:"seq,omitempty"`
 	NextBySubject string   `json:"next_by_subj,omitempty"`
 	MultiLast     []string `json:"multi_last,omitempty"`

@@ -104,10 +104,14 @@ func (q *Queue) hasNote(ctx context.Context, user, key string, from uint64) (fou
 	return found, err
 }
 
+// pageBytes is what a page of notifications takes at most, and one notification more.
+const pageBytes = 64 << 10
+
 // NotesPage returns up to limit stored notifications of user, or of [Everyone], with sequences greater than
-// after, in order, and whether there are more behind them.
+// after, in order, and whether there are more behind them. There are fewer than limit, but one at least, if they
+// take more than 64 KiB.
 func (q *Queue) NotesPage(ctx context.Context, user string, after uint64, limit int) (page []Note, more bool, err error) {
-	pending, err := q.direct(ctx, directRequest{Batch: limit, Seq: after + 1, NextBySubject: NoteSubject(user)},
+	pending, err := q.direct(ctx, directRequest{Batch: limit, MaxBytes: pageBytes, Seq: after + 1, NextBySubject: NoteSubject(user)},
 		func(m *storedMsg) error {
 			page = append(page, Note{m.Seq, m.Data})
 			return nil

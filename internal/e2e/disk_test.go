@@ -81,7 +81,10 @@ func TestFullDisk(t *testing.T) {
 	}
 	// The stream may not be open yet, so it is told until it hears.
 	told := 0
-	for ; len(heard) == 0; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(heard) == 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the stream heard nothing for a minute")
+		}
 		if err := notify(fmt.Sprintf("before %d", told)); err != nil {
 			t.Fatal(err)
 		}

@@ -147,7 +147,16 @@ func (s *stream) readNotes(ctx context.Context, b *behind, todo behind) error {
 		if next == nil || next.page[0].Seq > upTo {
 			break
 		}
-		if err := s.writeStored(ctx, next.page[0], next == all); err != nil {
+		if n := s.writeStored(next.page[0], next == all); n > 0 {
+			// A slow reader may be waited for long, and there may be many of them: they hold no pages.
+			own.drop()
+			all.drop()
+			if err := s.waitRoom(ctx, n); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := ctx.Err(); err != nil {
 			return err
 		}
 		next.pass()
@@ -163,24 +172,16 @@ func (s *stream) readNotes(ctx context.Context, b *behind, todo behind) error {
 	return nil
 }
 
-// writeStored writes a notification from the log once the reader has room for it. It waits for a slow reader,
-// but not for one that takes nothing.
-func (s *stream) writeStored(ctx context.Context, n jobs.Note, everyone bool) error {
-	for {
-		s.mu.Lock()
-		frame := noteFrame(jobs.EventID{Epoch: s.hub.currentEpoch(), Seq: n.Seq}, max(s.own, s.all), n.Data)
-		written := s.write(frame)
-		if written {
-			*s.mark(everyone) = n.Seq
-		}
-		s.mu.Unlock()
-		if written {
-			return ctx.Err()
-		}
-		if err := s.waitRoom(ctx, len(frame)); err != nil {
-			return err
-		}
+// writeStored writes a notification from the log, or says how many bytes of room it needs.
+func (s *stream) writeStored(n jobs.Note, everyone bool) (needs int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	frame := noteFrame(jobs.EventID{Epoch: s.hub.currentEpoch(), Seq: n.Seq}, max(s.own, s.all), n.Data)
+	if !s.write(frame) {
+		return len(frame)
 	}
+	*s.mark(everyone) = n.Seq
+	return 0
 }
 
 // waitRoom blocks until the reader has room for n bytes, and ends the stream if it takes nothing for too long.

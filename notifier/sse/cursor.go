@@ -62,6 +62,13 @@ func (h *Hub) reading(ctx context.Context, patience time.Duration) (limited cont
 	}
 }
 
+// drop lets go of what was read and not passed. It is read again when it is needed.
+func (c *cursor) drop() {
+	if len(c.page) > 0 {
+		c.page, c.more = nil, true
+	}
+}
+
 func (c *cursor) pass() {
 	c.after = c.page[0].Seq
 	c.page = c.page[1:]

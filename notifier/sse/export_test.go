@@ -64,3 +64,19 @@ func (h *Hub) Crumble(chunk int) { h.pending.chunk = chunk }
 
 // NoLog lets no stream read the log: one that falls behind stays there. Before Run only.
 func (h *Hub) NoLog() { h.readers = make(chan struct{}) }
+
+// Full returns how many streams have no room for more.
+func (h *Hub) Full() (n int) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, f := range h.feeds {
+		for s := range f.streams {
+			if s.wire.room(now, 1) != nil {
+				n++
+			}
+		}
+	}
+	return n
+}

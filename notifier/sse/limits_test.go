@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -210,8 +211,9 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
-func testSlowReader(t *testing.T, ordinary bool) {
-	small := way{"small", func(h http.Handler) *httptest.Server {
+// smallBuffers is HTTP/1.1 over sockets that take little on behalf of a reader that does not read.
+func smallBuffers(ordinary bool) way {
+	return way{"small", func(h http.Handler) *httptest.Server {
 		s := httptest.NewUnstartedServer(h)
 		s.Config.ConnState = func(c net.Conn, state http.ConnState) {
 			if state == http.StateNew {
@@ -221,14 +223,55 @@ func testSlowReader(t *testing.T, ordinary bool) {
 		s.Start()
 		return s
 	}, ordinary}
-	s := newSystem(t, small, sse.Options{Backlog: 16 << 10, Patience: 300 * time.Millisecond})
+}
+
+// openDeaf opens a stream that nobody reads.
+func (s *system) openDeaf(user, lastID string) net.Conn {
+	s.t.Helper()
 	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	defer conn.Close()
+	s.t.Cleanup(func() { conn.Close() })
 	conn.(*net.TCPConn).SetReadBuffer(4 << 10)
-	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\nUser: ana\r\n\r\n")
+	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: x\r\nUser: %s\r\nLast-Event-ID: %s\r\n\r\n", user, lastID)
+	return conn
+}
+
+// A reader that has missed much and takes nothing costs its backlog, and not what the log is read in.
+func TestSlowReaderHoldsLittle(t *testing.T) {
+	for _, ordinary := range []bool{false, true} {
+		t.Run(fmt.Sprintf("ordinary %t", ordinary), func(t *testing.T) {
+			s := newSystem(t, smallBuffers(ordinary), sse.Options{Patience: time.Hour})
+			first := s.notify("ana", "first").String()
+			data := fmt.Appendf(nil, "%q", strings.Repeat("x", 15<<10))
+			for range 300 {
+				if _, _, err := s.queue.Notify(t.Context(), "ana", jobs.Notification{Type: "test", Title: "large", Data: data}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := heap()
+			const streams = 20
+			for range streams {
+				s.openDeaf("ana", first)
+			}
+			poll(t, "all readers are owed what they may be", func() bool { return s.hub.Full() == streams })
+			poll(t, "they hold little more than that", func() bool { return heap()-before < streams<<20 })
+		})
+	}
+}
+
+// heap is how many bytes are in use.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+func testSlowReader(t *testing.T, ordinary bool) {
+	s := newSystem(t, smallBuffers(ordinary), sse.Options{Backlog: 16 << 10, Patience: 300 * time.Millisecond})
+	conn := s.openDeaf("ana", "")
 	poll(t, "open", func() bool { return s.hub.Open() == 1 })
 	fast := s.open("ana", "")
 	fast.expect("hello")
