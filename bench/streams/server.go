@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,6 +21,7 @@ import (
 // server is what is measured: a program that takes notifications and has event streams, in a process of its own.
 type server struct {
 	addr    string
+	admin   string           // where it can be looked into
 	service string           // lines of the head of a request that posts
 	user    func(int) string // and of one of a user's
 	reads   bool             // it has an inbox to be asked
@@ -36,6 +39,10 @@ func userName(i int) string { return fmt.Sprintf("user-%05d@example.com", i) }
 // startHark starts the real program with an empty data folder, and makes tokens for so many users.
 func startHark(ctx context.Context, set *settings, users int) (*server, error) {
 	addr, err := proc.FreeAddr()
+	if err != nil {
+		return nil, err
+	}
+	admin, err := proc.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
@@ -60,10 +67,10 @@ func startHark(ctx context.Context, set *settings, users int) (*server, error) {
 		}
 	}
 	s := &server{
-		addr: addr, service: "Authorization: Bearer " + service + "\r\n", reads: true,
+		addr: addr, admin: admin, service: "Authorization: Bearer " + service + "\r\n", reads: true,
 		user: func(i int) string { return "Authorization: Bearer " + tokens[i] + "\r\n" },
 		path: set.hark, ready: "/readyz", data: data,
-		args: []string{"serve", "--listen", addr, "--data", data, "--jwt-secret", secret, "--log-level", "warn"},
+		args: []string{"serve", "--listen", addr, "--data", data, "--jwt-secret", secret, "--admin", admin, "--log-level", "warn"},
 	}
 	return s, s.open(ctx)
 }
@@ -139,6 +146,43 @@ func (s *server) blame(err error) error {
 
 func (s *server) cpu() (proc.CPU, error)       { return proc.CPUOf(s.process.PID()) }
 func (s *server) memory() (proc.Memory, error) { return proc.MemoryOf(s.process.PID()) }
+
+// profileRate is [runtime.MemProfileRate] in the server.
+const profileRate = 512 << 10
+
+// heapOf collects the server's garbage, and returns how many bytes are in use that code of a package has allocated, as
+// the heap's profile estimates it: of each so many bytes that are allocated it knows of one object.
+func (s *server) heapOf(ctx context.Context, pkg string) (int64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.admin+"/debug/pprof/heap?gc=1&debug=1", nil)
+	if err != nil {
+		return 0, err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return 0, err
+	}
+	sum := 0.0
+	for record := range strings.SplitSeq(string(text), "\n\n") {
+		if !strings.Contains(record, pkg+".") {
+			continue
+		}
+		counts, _, _ := strings.Cut(record, "\n#") // what is in use, where it was allocated, and a frame a line
+		counts = counts[strings.LastIndex(counts, "\n")+1:]
+		var objects, bytes float64
+		if _, err := fmt.Sscanf(counts, "%f: %f", &objects, &bytes); err != nil {
+			return 0, fmt.Errorf("heap profile: %w", err)
+		}
+		if objects > 0 {
+			sum += bytes / (1 - math.Exp(-bytes/objects/profileRate))
+		}
+	}
+	return int64(sum), nil
+}
 
 // inbox asks for all notifications of a user, and returns their sequences, oldest first.
 func (s *server) inbox(ctx context.Context, user int) (seqs []uint64, err error) {
