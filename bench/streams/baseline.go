@@ -49,7 +49,7 @@ func (b *baseline) user(name string) *baselineUser {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if u = b.users[name]; u == nil {
-		u = &baselineUser{frames: make(chan []byte, 1024)}
+		u = &baselineUser{frames: make(chan []byte, 16)}
 		b.users[name] = u
 	}
 	return u

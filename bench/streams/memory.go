@@ -8,62 +8,80 @@ import (
 // openWindow is how many streams are opening at a time where it is not about how many can.
 const openWindow = 64
 
-// memory opens streams that stay idle, and looks at what each holds and what it cost to open.
-func memory(ctx context.Context, set *settings, r *report) (err error) {
+// memory opens streams that stay idle, and looks at what each holds and what it cost to open: in hark, and in handlers
+// of net/http that do nothing else.
+func memory(ctx context.Context, set *settings, r *report) error {
 	s, err := startHark(ctx, set, set.n)
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	defer func() { err = s.blame(err) }()
-	if err := warmUp(ctx, s); err != nil {
+	hark, err := idle(ctx, set, r, s, "", 30*time.Second)
+	s.close()
+	if err != nil {
+		return s.blame(err)
+	}
+	r.add("CPU per stream opened", hark.cpu, "µs", atMost(100))
+	r.add("memory per idle stream, after 30s", hark.bytes, "B", atMost(2048))
+	if s, err = startBaseline(ctx, set); err != nil {
 		return err
+	}
+	defer s.close()
+	plain, err := idle(ctx, set, r, s, "baseline: ", 5*time.Second)
+	if err != nil {
+		return s.blame(err)
+	}
+	r.add("baseline: CPU per stream opened", plain.cpu, "µs", noTarget)
+	r.add("baseline: memory per idle stream", plain.bytes, "B", noTarget)
+	r.add("CPU per stream opened, ratio to the baseline", hark.cpu/plain.cpu, ratio, noTarget)
+	r.add("memory per idle stream, ratio to the baseline", hark.bytes/plain.bytes, ratio, noTarget)
+	return nil
+}
+
+// cost is what one stream takes.
+type cost struct{ cpu, bytes float64 } // microseconds to open it, and while it is idle
+
+// idle opens all streams, and looks at their memory after a while.
+func idle(ctx context.Context, set *settings, r *report, s *server, prefix string, after time.Duration) (each cost, err error) {
+	if err := warmUp(ctx, s); err != nil {
+		return each, err
 	}
 	c, err := newCrowd(s, set.n, set.n)
 	if err != nil {
-		return err
+		return each, err
 	}
 	defer c.close()
 	before, err := s.memory()
 	if err != nil {
-		return err
+		return each, err
 	}
 	used, err := s.cpu()
 	if err != nil {
-		return err
+		return each, err
 	}
 	began := time.Now()
 	if err := c.openAll(ctx, openWindow); err != nil {
-		return err
+		return each, err
 	}
 	took := time.Since(began)
 	cpu, err := s.cpu()
 	if err != nil {
-		return err
+		return each, err
+	}
+	if err := rest(ctx, after); err != nil {
+		return each, err
+	}
+	held, err := s.memory()
+	if err != nil {
+		return each, err
 	}
 	cpu = cpu.Sub(used)
 	n := float64(set.n)
-	r.add("streams opened in a second", n/took.Seconds(), "/s", noTarget)
-	r.add("CPU per stream opened", micros(cpu.Total())/n, "µs", atMost(100))
-	r.add("CPU per stream opened, user", micros(cpu.User)/n, "µs", noTarget)
-	r.add("CPU per stream opened, system", micros(cpu.System)/n, "µs", noTarget)
-	waited := time.Duration(0)
-	for _, after := range []time.Duration{5 * time.Second, 30 * time.Second} {
-		if err := rest(ctx, after-waited); err != nil {
-			return err
-		}
-		waited = after
-		held, err := s.memory()
-		if err != nil {
-			return err
-		}
-		r.add("memory per idle stream, after "+after.String(), float64(held.RSS-before.RSS)/n, "B", atMost(2048))
-		if after == 30*time.Second {
-			r.add("memory before", float64(before.RSS)/(1<<20), "MB", noTarget)
-			r.add("memory at its peak", float64(held.Peak)/(1<<20), "MB", noTarget)
-		}
-	}
-	return c.check()
+	r.add(prefix+"streams opened in a second", n/took.Seconds(), "/s", noTarget)
+	r.add(prefix+"CPU per stream opened, user", micros(cpu.User)/n, "µs", noTarget)
+	r.add(prefix+"CPU per stream opened, system", micros(cpu.System)/n, "µs", noTarget)
+	r.add(prefix+"memory before", float64(before.RSS)/(1<<20), "MB", noTarget)
+	r.add(prefix+"memory at its peak", float64(held.Peak)/(1<<20), "MB", noTarget)
+	return cost{micros(cpu.Total()) / n, float64(held.RSS-before.RSS) / n}, c.check()
 }
 
 // warmUp opens and closes some streams, so that what a process pays once, as the pages of its code that are read from
