@@ -72,7 +72,7 @@ func fillInbox(ctx context.Context, s *inbox.Store, rows int, r *report) error {
 			batch = append(batch, inboxEntry(seq, began))
 		}
 		making += time.Since(made)
-		if _, err := s.Append(ctx, batch); err != nil {
+		if err := s.Append(ctx, batch); err != nil {
 			return err
 		}
 	}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,15 +26,18 @@ type Entry struct {
 	body []byte
 }
 
-// Append puts entries into the log, all or none, moves the position to the newest of them, and returns the
-// audiences that got something new, each once. What is there already, by its key, is left as it is,
-// even if its user has deleted it.
+// Append puts entries into the log, all or none, and moves the position to the newest of them. What is there
+// already, by its key, is left as it is, even if its user has deleted it.
 //
 // The stream's notifications come through a [Filler]; Append is for what is known to be in order.
-func (s *Store) Append(ctx context.Context, entries []Entry) (changed []string, err error) {
+func (s *Store) Append(ctx context.Context, entries []Entry) error {
 	rows, err := encode(entries)
 	if err != nil {
-		return nil, fmt.Errorf("inbox: append: %w", err)
+		return fmt.Errorf("inbox: append: %w", err)
+	}
+	insert, err := s.inserter(ctx, len(entries))
+	if err != nil {
+		return fmt.Errorf("inbox: append: %w", err)
 	}
 	newest := map[jobs.Epoch]uint64{}
 	for _, e := range entries {
@@ -49,14 +52,13 @@ func (s *Store) Append(ctx context.Context, entries []Entry) (changed []string, 
 				return err
 			}
 		}
-		changed, err = s.insert(ctx, tx, rows)
-		return err
+		return insert(tx, rows)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("inbox: append: %w", err)
+		return fmt.Errorf("inbox: append: %w", err)
 	}
 	s.moved()
-	return changed, nil
+	return nil
 }
 
 // columns is how many values one row of hark_notes is inserted with.
@@ -82,47 +84,59 @@ func encode(entries []Entry) ([]any, error) {
 			}
 		}
 		var job []byte
-		if jobs.ValidID(n.JobID) {
+		if n.JobID != "" {
 			job = []byte(n.JobID)
 		}
-		key := sha256.Sum256([]byte(n.Key))
-		values = append(values, []byte(e.User), int64(e.ID.Epoch), int64(e.ID.Seq), key[:16], job, n.CreatedAt.UnixMilli(), body)
+		values = append(values, []byte(e.User), int64(e.ID.Epoch), int64(e.ID.Seq), keyID(e.User, n.Key), job, n.CreatedAt.UnixMilli(), body)
 	}
 	return values, nil
 }
 
-// chunk is how many rows one statement inserts. More save little and take longer to parse.
-const chunk = 100
+// keyPrefix is how many bytes of a key its id begins with: as many as a ULID has for its time.
+const keyPrefix = 10
 
-// insert adds the rows that are not there, and returns their audiences in order, each once.
-func (s *Store) insert(ctx context.Context, tx *sql.Tx, values []any) (changed []string, err error) {
-	seen := map[string]bool{}
-	for part := range slices.Chunk(values, chunk*columns) {
-		rows, err := tx.QueryContext(ctx, insertSQL(s.dialect, len(part)/columns), part...)
-		if err != nil {
-			return nil, err
-		}
-		for rows.Next() {
-			var audience []byte
-			if err := rows.Scan(&audience); err != nil {
-				_ = rows.Close()
+// keyID stands for a key of an audience's, and sorts as the beginning of the key does: what is new then stands
+// near what came before it in the index, however many audiences there are, and long keys do not fill it.
+// Behind the beginning is a hash of both, which the length keeps apart.
+func keyID(audience, key string) []byte {
+	buf := make([]byte, 0, 256)
+	buf = binary.AppendUvarint(buf, uint64(len(audience)))
+	buf = append(buf, audience...)
+	buf = append(buf, key...)
+	sum := sha256.Sum256(buf)
+	prefix := key[:min(len(key), keyPrefix)]
+	id := make([]byte, 0, keyPrefix+16)
+	return append(append(id, prefix...), sum[:16]...)
+}
+
+// inserter returns a function that adds those of count rows that are not there, in a transaction. It must be
+// called before the transaction begins, see [Store.prepare].
+func (s *Store) inserter(ctx context.Context, count int) (insert func(tx *sql.Tx, values []any) error, err error) {
+	statements := map[int]statement{} // by their number of rows
+	for left := count; left > 0; {
+		rows := s.dialect.atOnce(left)
+		if _, ok := statements[rows]; !ok {
+			if statements[rows], err = s.prepare(ctx, s.write, insertSQL(s.dialect, rows)); err != nil {
 				return nil, err
 			}
-			if user := string(audience); !seen[user] {
-				seen[user] = true
-				changed = append(changed, user)
-			}
 		}
-		if err := rows.Err(); err != nil {
-			return nil, err
-		}
+		left -= rows
 	}
-	return changed, nil
+	return func(tx *sql.Tx, values []any) error {
+		for len(values) > 0 {
+			rows := s.dialect.atOnce(len(values) / columns)
+			if _, err := statements[rows].exec(ctx, tx, values[:rows*columns]...); err != nil {
+				return err
+			}
+			values = values[rows*columns:]
+		}
+		return nil
+	}, nil
 }
 
 func insertSQL(d dialect, rows int) string {
 	var b strings.Builder
-	b.WriteString(d.insert + ` INTO hark_notes (audience, epoch, seq, key_hash, job_id, created_at, body) VALUES `)
+	b.WriteString(d.insert + ` INTO hark_notes (audience, epoch, seq, key_id, job_id, created_at, body) VALUES `)
 	for i := range rows * columns {
 		switch {
 		case i == 0:
@@ -139,6 +153,6 @@ func insertSQL(d dialect, rows int) string {
 			b.WriteString(strconv.Itoa(i + 1))
 		}
 	}
-	b.WriteString(`) ` + d.unlessThere + ` RETURNING audience`)
+	b.WriteString(`) ` + d.unlessThere)
 	return b.String()
 }

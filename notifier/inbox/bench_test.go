@@ -1,13 +1,17 @@
 package inbox_test
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 
 	"github.com/hark-jobs/hark/internal/pgtest"
 	"github.com/hark-jobs/hark/jobs"
@@ -22,46 +26,54 @@ var (
 	path = flag.String("log", "", "SQLite file that BenchmarkLog keeps, a temporary one if empty")
 )
 
-// Each of these users gets a hundredth of a thousandth, and one a thousand times as much.
-const heavy = "heavy@example.com"
+// Two users get a hundredth of all each. The heavy one never reads; the tidy one has read all but the last few.
+const (
+	heavy = "heavy@example.com"
+	tidy  = "tidy@example.com"
+)
 
 func user(i int) string { return fmt.Sprintf("user-%06d@example.com", i) }
 
-// load fills the log up to -rows, in batches of 1,000: 100 notifications a user, in random order, 1 of 10,000
-// for everyone and 1 of 100 for the heavy user.
+// load fills the log up to -rows, in batches of 1,000: 100 notifications a user, in random order, and 1 of 10,000
+// for everyone.
 func load(b *testing.B, s *inbox.Store) (users int) {
 	b.Helper()
 	users = max(1, *rows/100)
-	at, err := s.Position(b.Context())
-	if err != nil {
-		b.Fatal(err)
-	}
 	random := rand.New(rand.NewPCG(1, 1))
-	first, began := at.Seq, time.Now()
+	first, began := position(b, s).Seq, time.Now()
 	for seq := first; seq < uint64(*rows); {
 		batch := make([]inbox.Entry, 0, 1000)
 		for range 1000 {
 			seq++
-			batch = append(batch, benchEntry(random, seq, users))
+			batch = append(batch, benchEntry(audience(random, seq, users), seq))
 		}
-		if _, err := s.Append(b.Context(), batch); err != nil {
+		if err := s.Append(b.Context(), batch); err != nil {
 			b.Fatal(err)
 		}
 	}
 	if n := float64(uint64(*rows) - first); n > 0 {
 		b.Logf("loaded %.0f rows, %.0f/s", n, n/time.Since(began).Seconds())
+		if _, err := s.MarkReadUpTo(b.Context(), tidy, at(max(1, uint64(*rows)-1000))); err != nil {
+			b.Fatal(err)
+		}
 	}
 	return users
 }
 
-func benchEntry(random *rand.Rand, seq uint64, users int) inbox.Entry {
-	to := user(random.IntN(users))
+// audience says who gets the notification with this number.
+func audience(random *rand.Rand, seq uint64, users int) string {
 	switch {
 	case seq%10_000 == 0:
-		to = jobs.Everyone
+		return jobs.Everyone
 	case seq%100 == 0:
-		to = heavy
+		return heavy
+	case seq%100 == 50:
+		return tidy
 	}
+	return user(random.IntN(users))
+}
+
+func benchEntry(to string, seq uint64) inbox.Entry {
 	e := entry(to, seq)
 	e.Notification.Title, e.Notification.Body = "Your export “Orders 2026” is ready", "300,000 rows, 14 MB. The file is kept for 7 days."
 	e.Notification.Type, e.Notification.Link = "job.succeeded", "/v1/jobs/01JD3Q00000000000000000000/file"
@@ -120,6 +132,19 @@ func BenchmarkLog(b *testing.B) {
 		b.Run("heavy-page", func(b *testing.B) {
 			timed(b, func() error { _, err := s.List(b.Context(), heavy, inbox.ListOptions{Limit: 20}); return err })
 		})
+		b.Run("tidy-unread", func(b *testing.B) {
+			timed(b, func() error { _, err := s.Unread(b.Context(), tidy); return err })
+		})
+		b.Run("tidy-page", func(b *testing.B) {
+			timed(b, func() error { _, err := s.List(b.Context(), tidy, inbox.ListOptions{Limit: 20}); return err })
+		})
+		b.Run("tidy-older-page", func(b *testing.B) {
+			timed(b, func() error {
+				before := at(1 + random.Uint64N(uint64(*rows)))
+				_, err := s.List(b.Context(), tidy, inbox.ListOptions{Limit: 20, Before: before})
+				return err
+			})
+		})
 		b.Run("mark-read", func(b *testing.B) {
 			timed(b, func() error {
 				_, err := s.MarkRead(b.Context(), user(random.IntN(users)), at(1+random.Uint64N(uint64(*rows))))
@@ -129,23 +154,95 @@ func BenchmarkLog(b *testing.B) {
 				return err
 			})
 		})
-		b.Run("append-1000", func(b *testing.B) {
-			pos, err := s.Position(b.Context())
-			if err != nil {
-				b.Fatal(err)
-			}
-			seq, n := pos.Seq, 0
-			timed(b, func() error {
-				batch := make([]inbox.Entry, 0, 1000)
-				for range 1000 {
-					seq++
-					batch = append(batch, benchEntry(random, seq, users))
-				}
-				n += len(batch)
-				_, err := s.Append(b.Context(), batch)
-				return err
+		for _, size := range []int{40, 200, 1000} {
+			b.Run(fmt.Sprint("append-", size), func(b *testing.B) {
+				seq, n := position(b, s).Seq, 0
+				before := cpu(b)
+				timed(b, func() error {
+					batch := make([]inbox.Entry, 0, size)
+					for range size {
+						seq++
+						batch = append(batch, benchEntry(audience(random, seq, users), seq))
+					}
+					n += size
+					return s.Append(b.Context(), batch)
+				})
+				b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rows/s")
+				b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(n), "cpu-µs/row")
 			})
-			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rows/s")
+		}
+	})
+}
+
+// cpu is what this process has used so far.
+func cpu(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkFill brings b.N notifications from the stream into the log: those that are there as fast as it goes, and
+// then, paced, 2,000 a second as they are published.
+//
+//	go test ./notifier/inbox -run '^$' -bench Fill/sqlite -benchtime 20000x -cpuprofile cpu.out
+//
+// The server is in this process, and its CPU in the result.
+func BenchmarkFill(b *testing.B) {
+	fill := func(b *testing.B, store *inbox.Store, publish func(s *stream, notify func())) {
+		s := newStream(b)
+		e, err := s.epoch(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
+		publish(s, func() {
+			to := user(rand.IntN(10_000))
+			n := benchEntry(to, 1).Notification
+			n.Key, n.JobID, n.CreatedAt = ulid.Make().String(), "", time.Now()
+			body, err := json.Marshal(&n)
+			if err == nil {
+				_, err = s.js.PublishAsync(jobs.NoteSubject(to), body)
+			}
+			if err != nil {
+				b.Error(err)
+			}
+		})
+		if err := store.WaitFor(b.Context(), jobs.EventID{Epoch: e, Seq: uint64(b.N)}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	logs(b, func(b *testing.B, store *inbox.Store) {
+		b.Run("backlog", func(b *testing.B) {
+			var before time.Duration
+			fill(b, store, func(s *stream, notify func()) {
+				for range b.N {
+					notify()
+				}
+				<-s.js.PublishAsyncComplete()
+				b.ResetTimer()
+				before = cpu(b)
+				s.fill(store)
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+			b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(b.N), "cpu-µs/row")
+		})
+		b.Run("paced", func(b *testing.B) {
+			var before time.Duration
+			fill(b, store, func(s *stream, notify func()) {
+				s.fill(store)
+				b.ResetTimer()
+				before = cpu(b)
+				tick := time.NewTicker(time.Millisecond)
+				defer tick.Stop()
+				for range (b.N + 1) / 2 {
+					notify()
+					notify()
+					<-tick.C
+				}
+			})
+			b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(b.N), "cpu-µs/row")
 		})
 	})
 }

@@ -65,10 +65,14 @@ type batch struct {
 
 // fill appends b and moves the position to its end, in one transaction, and keeps the claim. If the
 // position is not where b begins, or the claim is gone, it does nothing and returns errNotMine.
-func (s *Store) fill(ctx context.Context, b batch, filler string, term time.Duration) (changed []string, err error) {
+func (s *Store) fill(ctx context.Context, b batch, filler string, term time.Duration) error {
 	rows, err := encode(b.entries)
 	if err != nil {
-		return nil, fmt.Errorf("inbox: fill: %w", err)
+		return fmt.Errorf("inbox: fill: %w", err)
+	}
+	insert, err := s.inserter(ctx, len(b.entries))
+	if err != nil {
+		return fmt.Errorf("inbox: fill: %w", err)
 	}
 	err = s.update(ctx, func(tx *sql.Tx) error {
 		query := `UPDATE hark_positions SET seq = $1, claimed_until = ` + s.dialect.now + ` + $2
@@ -80,15 +84,14 @@ func (s *Store) fill(ctx context.Context, b batch, filler string, term time.Dura
 		if n, err := res.RowsAffected(); err != nil || n == 0 {
 			return errors.Join(err, errNotMine)
 		}
-		changed, err = s.insert(ctx, tx, rows)
-		return err
+		return insert(tx, rows)
 	})
 	if errors.Is(err, errNotMine) {
-		return nil, errNotMine
+		return errNotMine
 	}
 	if err != nil {
-		return nil, fmt.Errorf("inbox: fill: %w", err)
+		return fmt.Errorf("inbox: fill: %w", err)
 	}
 	s.moved()
-	return changed, nil
+	return nil
 }

@@ -20,6 +20,10 @@
 // it is there. A claim with a time limit, in the same row, keeps other processes from doing the same work;
 // it saves effort, correctness does not rest on it.
 //
+// It gathers: after the first notification it rests for [gather], so that one transaction takes many. Who
+// waits for a position ([Store.WaitFor]) or looks at the first page ([Store.List]) through the same Store
+// ends the rest. In another process one waits for it to be over.
+//
 // Beside that, appending is idempotent on (audience, key), until [Store.Expire] forgets it.
 // What a user deleted stays as an empty row for as long.
 package inbox

@@ -11,18 +11,22 @@ import (
 // expireBatch bounds a transaction of [Store.Expire], so that others get their turn in between.
 const expireBatch = 1000
 
+const (
+	expireSQL = `DELETE FROM hark_notes WHERE id IN
+		(SELECT id FROM hark_notes WHERE created_at < $1 ORDER BY created_at LIMIT $2)`
+	oldestBroadcastSQL = `SELECT epoch, seq FROM hark_notes
+		WHERE audience = $1 AND deleted = 0 AND read_at = 0 ORDER BY epoch, seq LIMIT 1`
+)
+
 // Expire forgets the notifications created before that time, with all that was done with them, and
 // returns how many. It works in small transactions: when ctx ends, what is gone is gone.
 func (s *Store) Expire(ctx context.Context, before time.Time) (n int, err error) {
-	const notes = `DELETE FROM hark_notes WHERE id IN
-		(SELECT id FROM hark_notes WHERE created_at < $1 ORDER BY created_at LIMIT $2)`
-	if n, err = s.deleteAll(ctx, notes, before.UnixMilli()); err != nil {
+	if n, err = s.deleteAll(ctx, expireSQL, before.UnixMilli()); err != nil {
 		return n, fmt.Errorf("inbox: expire: %w", err)
 	}
 	// Marks are of use as long as there is a broadcast to which they may belong.
 	var epoch, seq int64
-	const oldest = `SELECT epoch, seq FROM hark_notes WHERE audience = $1 AND deleted = 0 ORDER BY epoch, seq LIMIT 1`
-	err = s.read.QueryRowContext(ctx, oldest, everyone).Scan(&epoch, &seq)
+	err = s.read.QueryRowContext(ctx, oldestBroadcastSQL, everyone).Scan(&epoch, &seq)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = s.read.QueryRowContext(ctx, positionSQL).Scan(&epoch, &seq)
 		seq++ // also those at the position itself

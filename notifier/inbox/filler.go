@@ -20,10 +20,7 @@ type FillerOptions struct {
 	Store     *Store
 	JetStream jetstream.JetStream
 	// Epoch asks for the incarnation of the stream as it is now.
-	Epoch func(context.Context) (jobs.Epoch, error)
-	// Filled, if set, is called after each transaction with the audiences that got something new:
-	// users, and [jobs.Everyone]. The filler waits for it. A process that dies in between never calls it.
-	Filled func(users []string)
+	Epoch  func(context.Context) (jobs.Epoch, error)
 	Logger *slog.Logger // slog.Default() if nil
 }
 
@@ -33,6 +30,7 @@ type FillerOptions struct {
 type Filler struct {
 	o         FillerOptions
 	name      string
+	gather    time.Duration
 	condition condition
 }
 
@@ -53,13 +51,10 @@ func NewFiller(o FillerOptions) (*Filler, error) {
 	if o.Store == nil || o.JetStream == nil || o.Epoch == nil {
 		return nil, errors.New("inbox: a filler needs Store, JetStream and Epoch")
 	}
-	if o.Filled == nil {
-		o.Filled = func([]string) {}
-	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	return &Filler{o: o, name: crand.Text()}, nil
+	return &Filler{o: o, name: crand.Text(), gather: gather}, nil
 }
 
 // Run fills the log until ctx ends, and then returns nil. Neither the stream nor the database needs to be
@@ -117,6 +112,7 @@ func (f *Filler) serve(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", errStream, err)
 	}
 	defer r.close(ctx)
+	r.gather, r.wanted = f.gather, f.o.Store.wanted
 	// What was opened belongs to this epoch only if the stream was not made anew meanwhile.
 	if now, err := f.o.Epoch(ctx); err != nil || now != epoch {
 		return fmt.Errorf("%w: epoch %d, then %d: %w", errStream, epoch, now, errors.Join(err, errReread))
@@ -139,14 +135,10 @@ func (f *Filler) fill(ctx context.Context, r *reader, epoch jobs.Epoch, at uint6
 			continue
 		}
 		b := f.decode(msgs, epoch, at)
-		changed, err := f.o.Store.fill(ctx, b, f.name, claimTerm)
-		if err != nil {
+		if err := f.o.Store.fill(ctx, b, f.name, claimTerm); err != nil {
 			return err
 		}
 		at = b.to
-		if len(changed) > 0 {
-			f.o.Filled(changed)
-		}
 	}
 }
 

@@ -61,8 +61,7 @@ func TestFill(t *testing.T) {
 		for n := range before {
 			s.notify("a@b.c", n)
 		}
-		filled := make(chan []string, 10000)
-		stop := s.fill(store, func(o *inbox.FillerOptions) { o.Filled = func(users []string) { filled <- users } })
+		s.fill(store)
 		wantTitles(t, store, "a@b.c", 0, before-1)
 		for n := range after {
 			s.notify("a@b.c", before+n)
@@ -78,17 +77,36 @@ func TestFill(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantTitles(t, store, "a@b.c", 0, before+after)
-		stop()
-		close(filled)
-		told := map[string]bool{}
-		for users := range filled {
-			for _, user := range users {
-				told[user] = true
+	})
+}
+
+// Who waits for a notification, or looks again, ends the gathering: here it would take longer than the test may.
+func TestGatheringEndsForWhoWaits(t *testing.T) {
+	stores(t, func(t *testing.T, store *inbox.Store) {
+		s := newStream(t)
+		f, err := inbox.NewFiller(inbox.FillerOptions{Store: store, JetStream: s.js, Epoch: s.epoch, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.SetGather(24 * time.Hour)
+		s.run(f)
+		e, err := s.epoch(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range 5 {
+			id := jobs.EventID{Epoch: e, Seq: s.notify("ana", n)}
+			if err := store.WaitFor(within(t, time.Minute), id); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := store.MarkRead(t.Context(), "ana", id); err != nil {
+				t.Fatal(err)
 			}
 		}
-		if len(told) != 2 || !told["a@b.c"] || !told[jobs.Everyone] {
-			t.Errorf("the hook was told of %v", told)
-		}
+		s.notify("ana", 5)
+		eventually(t, "the next look to show it", func() bool {
+			return len(list(t, store, "ana", inbox.ListOptions{}).Notifications) == 6
+		})
 	})
 }
 
@@ -148,16 +166,10 @@ func TestFillersComeAndGo(t *testing.T) {
 		})
 		for range 8 {
 			// It ends inside or right after a transaction, or while it reads.
-			filled := make(chan struct{}, 1)
-			stop := s.fill(open(t, url), func(o *inbox.FillerOptions) {
-				o.Filled = func([]string) {
-					select {
-					case filled <- struct{}{}:
-					default:
-					}
-				}
-			})
-			<-filled
+			store := open(t, url)
+			before := position(t, store)
+			stop := s.fill(store)
+			eventually(t, "the filler to get on", func() bool { return position(t, store) != before })
 			stop()
 		}
 		close(ended)
@@ -172,32 +184,25 @@ func TestFillersComeAndGo(t *testing.T) {
 func TestTwoFillers(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
 		s := newStream(t)
-		var mu sync.Mutex
-		batches := map[string]int{}
-		count := func(name string) func(*inbox.FillerOptions) {
-			return func(o *inbox.FillerOptions) {
-				o.Filled = func([]string) { mu.Lock(); defer mu.Unlock(); batches[name]++ }
-			}
-		}
 		one, two := open(t, url), open(t, url)
 		// Its connection to the database is cut when it dies, so it cannot release its claim.
 		dies, err := inbox.Open(url)
 		if err != nil {
 			t.Fatal(err)
 		}
-		stopFirst := s.fill(dies, count("first"))
+		stopFirst := s.fill(dies)
 		s.notify("ana", 0)
 		wantTitles(t, one, "ana", 0, 0)
-		stopSecond := s.fill(two, count("second"))
+		var log syncBuffer
+		stopSecond := s.fill(two, func(o *inbox.FillerOptions) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+		eventually(t, "the second to find the first", func() bool { return strings.Contains(log.String(), "standing by") })
 		for n := 1; n <= 200; n++ {
 			s.notify("ana", n)
 		}
 		wantTitles(t, one, "ana", 0, 200)
-		mu.Lock()
-		if batches["second"] != 0 {
-			t.Errorf("while the first worked, the second filled %d batches", batches["second"])
+		if strings.Contains(log.String(), "filling") {
+			t.Errorf("while the first worked, the second filled, too:\n%s", log.String())
 		}
-		mu.Unlock()
 
 		if err := dies.Close(); err != nil {
 			t.Fatal(err)
@@ -208,7 +213,7 @@ func TestTwoFillers(t *testing.T) {
 		t.Logf("took over after a crash in %v", time.Since(died))
 		stopFirst()
 
-		s.fill(one, count("third"))
+		s.fill(one)
 		stopSecond()
 		s.notify("ana", 202)
 		ended := time.Now()

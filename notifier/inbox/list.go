@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -42,24 +43,31 @@ const broadcastReadAt = `COALESCE(NULLIF(m.read_at, 0),
 	(SELECT r.read_at FROM hark_read_up_to r WHERE r.reader = $1 AND (r.epoch, r.seq) >= (n.epoch, n.seq)
 		ORDER BY r.epoch, r.seq LIMIT 1), 0)`
 
-// Each half stops at the limit in the order of its index, however long the inbox is.
-const listSQL = `
+// What is listed is merged of parts, each of which stops at the limit in the order of its index, however long
+// the inbox is. A user's own are in one index while unread and in another when read, so that a new row touches
+// no more than one: each query says which it means. A broadcast's row is always in the former.
+const (
+	ownSQL = `
 SELECT epoch, seq, read_at, body FROM (
 	SELECT n.epoch, n.seq, n.read_at, n.body FROM hark_notes n
-	WHERE n.audience = $1 AND n.deleted = 0 /* own */ AND (n.epoch, n.seq) < ($3, $4)
+	WHERE n.audience = $1 AND n.deleted = 0 AND n.read_at /* = or <> */ 0 AND (n.epoch, n.seq) < ($3, $4)
 	ORDER BY n.epoch DESC, n.seq DESC LIMIT /* limit */) AS own
-UNION ALL
+UNION ALL`
+	broadcastsSQL = `
 SELECT epoch, seq, read_at, body FROM (
 	SELECT n.epoch, n.seq, ` + broadcastReadAt + ` AS read_at, n.body FROM hark_notes n
 	LEFT JOIN hark_marks m ON m.reader = $1 AND m.epoch = n.epoch AND m.seq = n.seq
-	WHERE n.audience = $2 AND n.deleted = 0 AND COALESCE(m.deleted, 0) = 0 /* broadcast */ AND (n.epoch, n.seq) < ($3, $4)
+	WHERE n.audience = $2 AND n.deleted = 0 AND n.read_at = 0 AND COALESCE(m.deleted, 0) = 0 /* broadcast */ AND (n.epoch, n.seq) < ($3, $4)
 	ORDER BY n.epoch DESC, n.seq DESC LIMIT /* limit */) AS broadcasts
 ORDER BY 1 DESC, 2 DESC LIMIT /* limit */`
+)
 
-var listUnreadSQL = strings.NewReplacer(
-	"/* own */", "AND n.read_at = 0",
-	"/* broadcast */", "AND m.reader IS NULL AND "+behindReadUpTo,
-).Replace(listSQL)
+var (
+	ownUnreadSQL  = strings.Replace(ownSQL, "/* = or <> */", "=", 1)
+	ownReadSQL    = strings.Replace(ownSQL, "/* = or <> */", "<>", 1)
+	listSQL       = ownUnreadSQL + ownReadSQL + broadcastsSQL
+	listUnreadSQL = ownUnreadSQL + strings.Replace(broadcastsSQL, "/* broadcast */", "AND m.reader IS NULL AND "+behindReadUpTo, 1)
+)
 
 // One statement, so that the count and the position are of the same moment. Of everyone's, it counts those
 // behind what was read up to, less those of them that the user has marked: marks are few, broadcasts may
@@ -91,7 +99,9 @@ func (s *Store) List(ctx context.Context, user string, o ListOptions) (Page, err
 		return Page{}, fmt.Errorf("inbox: list: limit must be 1 to 100, not %d", o.Limit)
 	}
 	epoch, seq := int64(math.MaxInt64), int64(math.MaxInt64)
-	if o.Before != (jobs.EventID{}) {
+	if o.Before == (jobs.EventID{}) {
+		s.want() // this page does not wait for what is on its way, but the next look is to show it
+	} else {
 		epoch, seq = int64(o.Before.Epoch), int64(min(o.Before.Seq, math.MaxInt64))
 	}
 	// One more than asked for tells whether there is a next page. It is no parameter, since SQLite then
@@ -110,24 +120,24 @@ func (s *Store) List(ctx context.Context, user string, o ListOptions) (Page, err
 
 // page counts and lists in one transaction.
 func (s *Store) page(ctx context.Context, query, user string, epoch, seq int64) (page Page, err error) {
-	count, err := s.prepare(ctx, unreadSQL)
+	count, err := s.prepare(ctx, s.read, unreadSQL)
 	if err != nil {
 		return page, err
 	}
-	list, err := s.prepare(ctx, query)
+	list, err := s.prepare(ctx, s.read, query)
 	if err != nil {
 		return page, err
 	}
 	page.Notifications = []jobs.Notification{}
 	err = s.view(ctx, func(tx *sql.Tx) error {
-		rows, err := count(tx, []byte(user), everyone)
+		rows, err := count.query(ctx, tx, []byte(user), everyone)
 		if err == nil {
 			page.Unread, _, err = scanUnread(rows)
 		}
 		if err != nil {
 			return err
 		}
-		if rows, err = list(tx, []byte(user), everyone, epoch, seq); err != nil {
+		if rows, err = list.query(ctx, tx, []byte(user), everyone, epoch, seq); err != nil {
 			return err
 		}
 		defer rows.Close()
@@ -162,10 +172,10 @@ func scan(rows *sql.Rows) (n jobs.Notification, err error) {
 
 // Unread counts what user has not read.
 func (s *Store) Unread(ctx context.Context, user string) (n int, err error) {
-	count, err := s.prepare(ctx, unreadSQL)
+	count, err := s.prepare(ctx, s.read, unreadSQL)
 	if err == nil {
 		err = s.view(ctx, func(tx *sql.Tx) error {
-			rows, err := count(tx, []byte(user), everyone)
+			rows, err := count.query(ctx, tx, []byte(user), everyone)
 			if err == nil {
 				n, _, err = scanUnread(rows)
 			}
@@ -196,12 +206,21 @@ func scanUnread(rows *sql.Rows) (n int, upTo jobs.EventID, err error) {
 	return n, upTo, errors.Join(err, rows.Err())
 }
 
+const byJobSQL = `SELECT EXISTS (SELECT 1 FROM hark_notes
+	WHERE key_id >= $1 AND key_id < $2 AND audience = $3 AND job_id = $4)`
+
 // ByJob reports whether user was ever told about a job, as far back as the log goes. What they deleted
-// counts.
+// counts. It knows what was told under a key that begins with the job's id, as all that hark tells does.
 func (s *Store) ByJob(ctx context.Context, user, jobID string) (found bool, err error) {
-	const query = `SELECT EXISTS (SELECT 1 FROM hark_notes WHERE job_id = $1 AND audience = $2)`
+	if !jobs.ValidID(jobID) {
+		return false, nil
+	}
+	// In the index stand the beginnings of keys; those that begin like this one are of jobs of the same millisecond.
+	first := []byte(jobID[:keyPrefix])
+	behind := bytes.Clone(first)
+	behind[keyPrefix-1]++
 	if err = s.ready(ctx); err == nil {
-		err = s.read.QueryRowContext(ctx, query, []byte(jobID), []byte(user)).Scan(&found)
+		err = s.read.QueryRowContext(ctx, byJobSQL, first, behind, []byte(user), []byte(jobID)).Scan(&found)
 	}
 	if err != nil {
 		return false, fmt.Errorf("inbox: by job: %w", err)

@@ -36,15 +36,34 @@ func (s *Store) MarkRead(ctx context.Context, user string, id jobs.EventID) (Cha
 	})
 }
 
+// What touches a user's own notification says whether it is read, since each kind is in an index of its own, see
+// [listSQL]. A broadcast's row never is.
+const (
+	markOwnSQL = `UPDATE hark_notes SET read_at = $4
+		WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0 AND read_at = 0`
+	isReadSQL = `SELECT EXISTS (SELECT 1 FROM hark_notes
+		WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0 AND read_at <> 0)`
+	broadcastSQL = `SELECT ` + broadcastReadAt + ` FROM hark_notes n
+		LEFT JOIN hark_marks m ON m.reader = $1 AND m.epoch = n.epoch AND m.seq = n.seq
+		WHERE n.audience = $2 AND n.epoch = $3 AND n.seq = $4 AND n.deleted = 0 AND n.read_at = 0 AND COALESCE(m.deleted, 0) = 0`
+	markOwnUpToSQL = `UPDATE hark_notes SET read_at = $4
+		WHERE audience = $1 AND deleted = 0 AND read_at = 0 AND (epoch, seq) <= ($2, $3)`
+	newestBroadcastSQL = `SELECT n.epoch, n.seq FROM hark_notes n
+		WHERE n.audience = $2 AND n.deleted = 0 AND n.read_at = 0 AND (n.epoch, n.seq) <= ($3, $4) AND ` + behindReadUpTo + `
+		ORDER BY n.epoch DESC, n.seq DESC LIMIT 1`
+	deleteUnreadSQL = `UPDATE hark_notes SET deleted = 1, body = $4
+		WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0 AND read_at = 0`
+	deleteReadSQL = `UPDATE hark_notes SET deleted = 1, body = $4
+		WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0 AND read_at <> 0`
+)
+
 func markRead(ctx context.Context, tx *sql.Tx, user string, id jobs.EventID) (marked bool, err error) {
 	args := []any{[]byte(user), int64(id.Epoch), int64(id.Seq)}
-	const own = `UPDATE hark_notes SET read_at = $4 WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0 AND read_at = 0`
-	if n, err := affected(tx.ExecContext(ctx, own, append(args, now())...)); err != nil || n > 0 {
+	if n, err := affected(tx.ExecContext(ctx, markOwnSQL, append(args, now())...)); err != nil || n > 0 {
 		return n > 0, err
 	}
 	var there bool
-	const before = `SELECT EXISTS (SELECT 1 FROM hark_notes WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0)`
-	if err := tx.QueryRowContext(ctx, before, args...).Scan(&there); err != nil || there {
+	if err := tx.QueryRowContext(ctx, isReadSQL, args...).Scan(&there); err != nil || there {
 		return false, err
 	}
 	readAt, err := broadcast(ctx, tx, user, id)
@@ -58,10 +77,7 @@ func markRead(ctx context.Context, tx *sql.Tx, user string, id jobs.EventID) (ma
 
 // broadcast says when user read the broadcast with this id, 0 for not yet, or returns ErrNotFound.
 func broadcast(ctx context.Context, tx *sql.Tx, user string, id jobs.EventID) (readAt int64, err error) {
-	const query = `SELECT ` + broadcastReadAt + ` FROM hark_notes n
-		LEFT JOIN hark_marks m ON m.reader = $1 AND m.epoch = n.epoch AND m.seq = n.seq
-		WHERE n.audience = $2 AND n.epoch = $3 AND n.seq = $4 AND n.deleted = 0 AND COALESCE(m.deleted, 0) = 0`
-	err = tx.QueryRowContext(ctx, query, []byte(user), everyone, int64(id.Epoch), int64(id.Seq)).Scan(&readAt)
+	err = tx.QueryRowContext(ctx, broadcastSQL, []byte(user), everyone, int64(id.Epoch), int64(id.Seq)).Scan(&readAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, ErrNotFound
 	}
@@ -85,17 +101,12 @@ func (s *Store) MarkReadUpTo(ctx context.Context, user string, upTo jobs.EventID
 
 func markReadUpTo(ctx context.Context, tx *sql.Tx, user string, upTo jobs.EventID) error {
 	epoch, seq := int64(upTo.Epoch), int64(min(upTo.Seq, math.MaxInt64))
-	const own = `UPDATE hark_notes SET read_at = $4
-		WHERE audience = $1 AND deleted = 0 AND read_at = 0 AND (epoch, seq) <= ($2, $3)`
-	if _, err := tx.ExecContext(ctx, own, []byte(user), epoch, seq, now()); err != nil {
+	if _, err := tx.ExecContext(ctx, markOwnUpToSQL, []byte(user), epoch, seq, now()); err != nil {
 		return err
 	}
 	// Of the broadcasts, remember the newest that this covers: not upTo itself, which may be ahead of
 	// what the user can have seen.
-	const newest = `SELECT n.epoch, n.seq FROM hark_notes n
-		WHERE n.audience = $2 AND n.deleted = 0 AND (n.epoch, n.seq) <= ($3, $4) AND ` + behindReadUpTo + `
-		ORDER BY n.epoch DESC, n.seq DESC LIMIT 1`
-	err := tx.QueryRowContext(ctx, newest, []byte(user), everyone, epoch, seq).Scan(&epoch, &seq)
+	err := tx.QueryRowContext(ctx, newestBroadcastSQL, []byte(user), everyone, epoch, seq).Scan(&epoch, &seq)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -117,9 +128,10 @@ func (s *Store) Delete(ctx context.Context, user string, id jobs.EventID) (Chang
 
 func remove(ctx context.Context, tx *sql.Tx, user string, id jobs.EventID) error {
 	args := []any{[]byte(user), int64(id.Epoch), int64(id.Seq)}
-	const own = `UPDATE hark_notes SET deleted = 1, body = $4 WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0`
-	if n, err := affected(tx.ExecContext(ctx, own, append(args, []byte{})...)); err != nil || n > 0 {
-		return err
+	for _, query := range []string{deleteUnreadSQL, deleteReadSQL} {
+		if n, err := affected(tx.ExecContext(ctx, query, append(args, []byte{})...)); err != nil || n > 0 {
+			return err
+		}
 	}
 	if _, err := broadcast(ctx, tx, user, id); err != nil {
 		return err

@@ -135,7 +135,7 @@ func TestPagingWhileAppending(t *testing.T) {
 					return
 				default:
 				}
-				if _, err := s.Append(t.Context(), []inbox.Entry{entry("ana", seq)}); err != nil {
+				if err := s.Append(t.Context(), []inbox.Entry{entry("ana", seq)}); err != nil {
 					t.Error(err)
 					return
 				}
@@ -191,7 +191,7 @@ func TestAtOnce(t *testing.T) {
 					for seq := first; seq < first+20; seq++ {
 						batch = append(batch, entry([]string{"ana", "ben", jobs.Everyone}[seq%3], seq))
 					}
-					if _, err := s.Append(t.Context(), batch); err != nil {
+					if err := s.Append(t.Context(), batch); err != nil {
 						t.Error(err)
 					}
 				}

@@ -6,20 +6,19 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 // noteSubjects matches what [jobs.NoteSubject] makes, for every user.
 const noteSubjects = "hark.*.note"
 
-// readBatch is how many messages are read ahead, and how many go into one transaction at most.
+// readBatch is how many messages go into one transaction at most.
 const readBatch = 1000
 
-// gather is how long a batch that is not full is waited for after its first message, since each transaction
-// costs by itself, whatever is in it. Nobody notices: what is live has another way, and to a user who reads
-// and marks a notification at once the answer comes so much later at worst.
-const gather = 20 * time.Millisecond
+// gather is how long the reader rests when a message came, unless a whole batch is there: a transaction costs
+// by itself, whatever is in it, and messages that are fetched together cost the server and this process less
+// than one by one. What is live has another way, and who waits for the log ends the rest.
+const gather = 100 * time.Millisecond
 
 // errReread says that a message was lost on its way here: reading must start again at the position.
 var errReread = errors.New("a message was lost on the way; reading again")
@@ -40,9 +39,11 @@ type message struct {
 type reader struct {
 	stream    jetstream.Stream
 	consumer  jetstream.Consumer
-	it        jetstream.MessagesContext
-	delivered uint64 // the consumer's sequence of the last message
-	promised  uint64 // what the server said it had delivered when it was last asked
+	gather    time.Duration
+	wanted    <-chan struct{} // ends a rest
+	behind    uint64          // how many messages stood behind the last one when it was sent
+	delivered uint64          // the consumer's sequence of the last message
+	promised  uint64          // what the server said it had delivered when it was last asked
 }
 
 // openReader makes a reader of what stands behind the sequence after.
@@ -58,16 +59,11 @@ func openReader(ctx context.Context, stream jetstream.Stream, after uint64) (*re
 	if err != nil {
 		return nil, fmt.Errorf("make a consumer: %w", err)
 	}
-	it, err := consumer.Messages(jetstream.PullMaxMessages(readBatch))
-	if err != nil {
-		return nil, fmt.Errorf("read: %w", err)
-	}
-	return &reader{stream: stream, consumer: consumer, it: it}, nil
+	return &reader{stream: stream, consumer: consumer}, nil
 }
 
-// close stops reading and removes the consumer.
+// close removes the consumer.
 func (r *reader) close(ctx context.Context) {
-	r.it.Stop()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	// The server removes what this does not, after a minute.
@@ -76,28 +72,53 @@ func (r *reader) close(ctx context.Context) {
 
 // next blocks until there are messages and returns them, readBatch at most. It returns none after wait.
 func (r *reader) next(ctx context.Context, wait time.Duration) ([]message, error) {
-	msgs, err := r.take(ctx, nil, 1, wait)
-	if err == nil && len(msgs) == 0 {
-		return nil, r.check(ctx)
-	}
-	if err == nil {
-		msgs, err = r.take(ctx, msgs, readBatch, gather)
-	}
-	return msgs, err
-}
-
-// take adds to msgs what comes within this time, until there are so many.
-func (r *reader) take(ctx context.Context, msgs []message, most int, within time.Duration) ([]message, error) {
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	for len(msgs) < most {
-		m, err := r.one(ctx)
+	var msgs []message
+	if r.behind < readBatch {
+		first, err := r.first(ctx, wait)
 		if err != nil {
 			return nil, err
 		}
-		if m == nil {
-			break
+		if len(first) == 0 {
+			return nil, r.check(ctx)
 		}
+		msgs = append(make([]message, 0, min(r.behind+1, readBatch)), first...)
+	}
+	if r.behind < readBatch-1 {
+		r.rest(ctx)
+	}
+	r.behind = 0 // until a message says otherwise
+	there, err := r.consumer.FetchNoWait(readBatch - len(msgs))
+	if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	return r.take(ctx, msgs, there)
+}
+
+// first waits for one message; it returns none if none came.
+func (r *reader) first(ctx context.Context, wait time.Duration) ([]message, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	one, err := r.consumer.Fetch(1, jetstream.FetchContext(ctx))
+	if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	return r.take(ctx, nil, one)
+}
+
+// rest waits for more to come.
+func (r *reader) rest(ctx context.Context) {
+	timer := time.NewTimer(r.gather)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.wanted:
+	case <-ctx.Done():
+	}
+}
+
+// take adds to msgs what was fetched.
+func (r *reader) take(ctx context.Context, msgs []message, fetched jetstream.MessageBatch) ([]message, error) {
+	for m := range fetched.Messages() {
 		meta, err := m.Metadata()
 		if err != nil {
 			return nil, fmt.Errorf("read: %w", err)
@@ -105,21 +126,13 @@ func (r *reader) take(ctx context.Context, msgs []message, most int, within time
 		if r.delivered++; meta.Sequence.Consumer != r.delivered {
 			return nil, errReread
 		}
+		r.behind = meta.NumPending
 		msgs = append(msgs, message{m.Subject(), meta.Sequence.Stream, meta.Timestamp, m.Data()})
 	}
-	return msgs, nil
-}
-
-// one returns the next message, or nil if none came before the deadline of ctx.
-func (r *reader) one(ctx context.Context) (jetstream.Msg, error) {
-	m, err := r.it.Next(jetstream.NextContext(ctx))
-	switch {
-	case err == nil:
-		return m, nil
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-		return nil, nil
+	if err := fetched.Error(); err != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("read: %w", err)
 	}
-	return nil, fmt.Errorf("read: %w", err)
+	return msgs, nil
 }
 
 // check asks the server, after nothing came for a while, whether that is because there was nothing. What

@@ -26,13 +26,17 @@ type Store struct {
 	read    *sql.DB // the same as write on PostgreSQL
 	closers []io.Closer
 
-	statements sync.Map // of [Store.prepare]: query to *sql.Stmt
+	statements sync.Map // of [Store.prepare]: query to *sql.Stmt; none is for both write and read
 
 	gate     chan struct{} // held while migrating
 	migrated atomic.Bool
 
 	mu      sync.Mutex
 	changed chan struct{} // closed, and replaced, when the position moved in this process
+
+	// wanted holds one token while somebody has asked for what may be on its way here, and the filler of this
+	// process, if it has one, has not taken notice.
+	wanted chan struct{}
 }
 
 // dialect is what differs between the two databases.
@@ -46,6 +50,9 @@ type dialect struct {
 	// plainPlaceholders: both take $1, but SQLite looks each up by its name, in time that grows with
 	// their number: half of the time of a long INSERT, which ? saves.
 	plainPlaceholders bool
+	// rowsAtOnce are the numbers of rows that one INSERT is made for, the largest first; what is less than the
+	// last takes one of its own.
+	rowsAtOnce []int
 	// insert and unlessThere, before and after what is inserted, leave rows alone that are there already.
 	insert, unlessThere string
 	// keepStatements: pgx keeps prepared statements by itself; to SQLite, planning a page costs as much as
@@ -53,6 +60,16 @@ type dialect struct {
 	keepStatements bool
 	// snapshot makes a transaction in which all reads see the same moment.
 	snapshot *sql.TxOptions
+}
+
+// atOnce returns how many of so many rows the next INSERT takes.
+func (d dialect) atOnce(rows int) int {
+	for _, n := range d.rowsAtOnce {
+		if n <= rows {
+			return n
+		}
+	}
+	return rows
 }
 
 // Open returns the log in the database that url names: postgres://… or the path of a SQLite file, which is
@@ -72,7 +89,8 @@ func Open(url string) (*Store, error) {
 }
 
 func newStore(d dialect, write, read *sql.DB, closers ...io.Closer) *Store {
-	return &Store{dialect: d, write: write, read: read, closers: closers, gate: make(chan struct{}, 1), changed: make(chan struct{})}
+	return &Store{dialect: d, write: write, read: read, closers: closers, gate: make(chan struct{}, 1),
+		changed: make(chan struct{}), wanted: make(chan struct{}, 1)}
 }
 
 // Close closes the connections. Calls under way fail.
@@ -141,31 +159,6 @@ func (s *Store) transact(ctx context.Context, db *sql.DB, opts *sql.TxOptions, d
 	return tx.Commit()
 }
 
-// prepare returns a function that runs query in a transaction of [Store.view], with a plan that is kept
-// for the next time where that pays. It must be called before the transaction begins: it may need a
-// connection of its own. There must not be many different queries.
-func (s *Store) prepare(ctx context.Context, query string) (run func(tx *sql.Tx, args ...any) (*sql.Rows, error), err error) {
-	if !s.dialect.keepStatements {
-		return func(tx *sql.Tx, args ...any) (*sql.Rows, error) { return tx.QueryContext(ctx, query, args...) }, nil
-	}
-	kept, ok := s.statements.Load(query)
-	if !ok {
-		if err := s.ready(ctx); err != nil {
-			return nil, err
-		}
-		made, err := s.read.PrepareContext(ctx, query)
-		if err != nil {
-			return nil, err
-		}
-		if kept, ok = s.statements.LoadOrStore(query, made); ok {
-			_ = made.Close() // another call was quicker
-		}
-	}
-	return func(tx *sql.Tx, args ...any) (*sql.Rows, error) {
-		return tx.StmtContext(ctx, kept.(*sql.Stmt)).QueryContext(ctx, args...)
-	}, nil
-}
-
 const positionSQL = `SELECT epoch, seq FROM hark_positions ORDER BY epoch DESC LIMIT 1`
 
 // Position returns how far the stream is in the log: every notification up to there is. It is the zero
@@ -180,7 +173,8 @@ func (s *Store) Position(ctx context.Context) (id jobs.EventID, err error) {
 	return id, nil
 }
 
-// WaitFor blocks until the position is at or behind id, whichever process brings it there, or ctx ends.
+// WaitFor blocks until the position is at or behind id, whichever process brings it there, or ctx ends. A filler
+// of this store does not gather any longer then.
 func (s *Store) WaitFor(ctx context.Context, id jobs.EventID) error {
 	const longest = 100 * time.Millisecond
 	// Another process fills the table, or this one does: then the channel tells before the next look.
@@ -193,6 +187,7 @@ func (s *Store) WaitFor(ctx context.Context, id jobs.EventID) error {
 		if compare(at, id) >= 0 {
 			return nil
 		}
+		s.want()
 		timer := time.NewTimer(pause)
 		select {
 		case <-changed:
@@ -202,6 +197,14 @@ func (s *Store) WaitFor(ctx context.Context, id jobs.EventID) error {
 			return fmt.Errorf("inbox: wait for %s: %w", id, ctx.Err())
 		}
 		timer.Stop()
+	}
+}
+
+// want keeps a filler of this store from resting, or the next time from doing so.
+func (s *Store) want() {
+	select {
+	case s.wanted <- struct{}{}:
+	default:
 	}
 }
 

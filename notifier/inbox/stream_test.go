@@ -145,6 +145,10 @@ func (s *stream) fill(store *inbox.Store, more ...func(*inbox.FillerOptions)) (s
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return s.run(f)
+}
+
+func (s *stream) run(f *inbox.Filler) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()

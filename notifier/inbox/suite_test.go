@@ -56,13 +56,11 @@ func entry(user string, seq uint64) inbox.Entry {
 	}}
 }
 
-func add(t testing.TB, s *inbox.Store, entries ...inbox.Entry) []string {
+func add(t testing.TB, s *inbox.Store, entries ...inbox.Entry) {
 	t.Helper()
-	changed, err := s.Append(t.Context(), entries)
-	if err != nil {
+	if err := s.Append(t.Context(), entries); err != nil {
 		t.Fatal(err)
 	}
-	return changed
 }
 
 func list(t testing.TB, s *inbox.Store, user string, o inbox.ListOptions) inbox.Page {
@@ -114,6 +112,15 @@ func unread(t testing.TB, s *inbox.Store, user string) int {
 		t.Fatal(err)
 	}
 	return n
+}
+
+func position(t testing.TB, s *inbox.Store) jobs.EventID {
+	t.Helper()
+	at, err := s.Position(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
 }
 
 func wantJSON(t testing.TB, what string, got any, want string) {

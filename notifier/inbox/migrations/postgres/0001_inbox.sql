@@ -6,18 +6,19 @@ CREATE TABLE hark_notes (
   audience   BYTEA   NOT NULL,
   epoch      BIGINT  NOT NULL,
   seq        BIGINT  NOT NULL,
-  key_hash   BYTEA   NOT NULL, -- 16 bytes of the key's SHA-256, so that long keys do not fill the index
+  key_id     BYTEA   NOT NULL, -- the key's first 10 bytes, then 16 bytes of a SHA-256 over audience and key
   job_id     BYTEA,
   created_at BIGINT  NOT NULL,
   read_at    BIGINT  NOT NULL DEFAULT 0, -- of a user's own; a broadcast's is in the two tables below
   deleted    SMALLINT NOT NULL DEFAULT 0, -- a deleted row stays, empty, so that it does not come back
   body       BYTEA   NOT NULL
 );
-CREATE UNIQUE INDEX hark_notes_key    ON hark_notes (audience, key_hash);
-CREATE INDEX        hark_notes_list   ON hark_notes (audience, epoch, seq) WHERE deleted = 0;
-CREATE INDEX        hark_notes_unread ON hark_notes (audience, epoch, seq) WHERE deleted = 0 AND read_at = 0;
-CREATE INDEX        hark_notes_job    ON hark_notes (job_id, audience);
+-- What is new goes to the end of the first two, since keys tend to begin with the time: hark's own with a
+-- ULID, and so does the key of what is told of a job, with the job's id. Only the third takes it anywhere.
+CREATE UNIQUE INDEX hark_notes_key    ON hark_notes (key_id);
 CREATE INDEX        hark_notes_age    ON hark_notes (created_at);
+CREATE INDEX        hark_notes_unread ON hark_notes (audience, epoch, seq) WHERE deleted = 0 AND read_at = 0;
+CREATE INDEX        hark_notes_read   ON hark_notes (audience, epoch, seq) WHERE deleted = 0 AND read_at <> 0;
 
 -- What a user did with one broadcast: read it, or deleted it.
 CREATE TABLE hark_marks (

@@ -1,0 +1,125 @@
+package inbox
+
+import (
+	"database/sql"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hark-jobs/hark/internal/pgtest"
+	"github.com/hark-jobs/hark/jobs"
+)
+
+// Every query has an index to go by, on both databases, however many rows there are.
+func TestQueriesUseIndexes(t *testing.T) {
+	user, before := []byte("ana"), []any{int64(1), int64(1000)}
+	own := slices.Clip(append([]any{user}, before...))
+	const unread, read = "hark_notes_unread", "hark_notes_read"
+	tests := map[string]struct {
+		query   string
+		args    []any
+		indexes []string
+	}{
+		"list":             {strings.ReplaceAll(listSQL, "/* limit */", "21"), append([]any{user, everyone}, before...), []string{unread, read}},
+		"list unread":      {strings.ReplaceAll(listUnreadSQL, "/* limit */", "21"), append([]any{user, everyone}, before...), []string{unread}},
+		"unread":           {unreadSQL, []any{user, everyone}, []string{unread}},
+		"by job":           {byJobSQL, []any{[]byte("a"), []byte("b"), user, []byte("a")}, []string{"hark_notes_key"}},
+		"mark":             {markOwnSQL, append(own, int64(1)), []string{unread}},
+		"is read":          {isReadSQL, own, []string{read}},
+		"broadcast":        {broadcastSQL, append([]any{user, everyone}, before...), []string{unread}},
+		"mark up to":       {markOwnUpToSQL, append(own, int64(1)), []string{unread}},
+		"newest broadcast": {newestBroadcastSQL, append([]any{user, everyone}, before...), []string{unread}},
+		"delete unread":    {deleteUnreadSQL, append(own, []byte{}), []string{unread}},
+		"delete read":      {deleteReadSQL, append(own, []byte{}), []string{read}},
+		"expire":           {expireSQL, []any{int64(1), int64(1000)}, []string{"hark_notes_age"}},
+		"oldest broadcast": {oldestBroadcastSQL, []any{everyone}, []string{unread}},
+	}
+	for name, url := range map[string]string{"sqlite": filepath.Join(t.TempDir(), "hark.db"), "postgres": pgtest.DSN(t)} {
+		t.Run(name, func(t *testing.T) {
+			s := filled(t, url)
+			for name, test := range tests {
+				plan := s.plan(t, test.query, test.args)
+				for _, index := range test.indexes {
+					if !strings.Contains(plan, index) {
+						t.Errorf("%s does not use %s:\n%s", name, index, plan)
+					}
+				}
+				for _, scan := range []string{"SCAN n\n", "SCAN n ", "SCAN hark_notes", "Seq Scan on hark_notes"} {
+					if strings.Contains(plan, scan) {
+						t.Errorf("%s reads all rows:\n%s", name, plan)
+					}
+				}
+			}
+		})
+	}
+}
+
+// filled returns a log of some thousand rows, half of them read.
+func filled(t *testing.T, url string) *Store {
+	t.Helper()
+	s, err := Open(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	var entries []Entry
+	for seq := range uint64(4000) {
+		to := fmt.Sprint("user-", seq%100)
+		if seq%10 == 0 {
+			to = jobs.Everyone
+		}
+		entries = append(entries, Entry{User: to, ID: jobs.EventID{Epoch: 1, Seq: seq + 1}, Notification: jobs.Notification{Title: "x", CreatedAt: time.Now()}})
+	}
+	if err := s.Append(t.Context(), entries); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.write.ExecContext(t.Context(), `UPDATE hark_notes SET read_at = 1 WHERE audience <> $1 AND seq < 2000`, everyone); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.write.ExecContext(t.Context(), `ANALYZE`); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// plan tells how the database would run a query. PostgreSQL takes so small a table whole unless it is asked
+// to avoid that; it still would where no index serves.
+func (s *Store) plan(t *testing.T, query string, args []any) (plan string) {
+	t.Helper()
+	err := s.update(t.Context(), func(tx *sql.Tx) error {
+		explain := `EXPLAIN QUERY PLAN `
+		if s.dialect.name == "postgres" {
+			explain = `EXPLAIN `
+			if _, err := tx.ExecContext(t.Context(), `SET LOCAL enable_seqscan = off`); err != nil {
+				return err
+			}
+		}
+		rows, err := tx.QueryContext(t.Context(), explain+query, args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		columns, err := rows.Columns()
+		if err != nil {
+			return err
+		}
+		line := make([]any, len(columns))
+		for i := range line {
+			line[i] = new(string)
+		}
+		for rows.Next() {
+			if err := rows.Scan(line...); err != nil {
+				return err
+			}
+			plan += *line[len(line)-1].(*string) + "\n" // the last column is the text
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return plan
+}
