@@ -13,26 +13,44 @@ import (
 )
 
 func (n *Notifier) getNotifications(c *gin.Context) {
-	limit, err := limitOf(c)
-	opts := inbox.ListOptions{Limit: limit}
-	if before := c.Query("before"); err == nil && before != "" {
-		if opts.Before, err = jobs.ParseEventID(before); err != nil {
-			err = newProblem(http.StatusBadRequest, "cursor_invalid", "before must be the id of a notification, or the next of an earlier answer.").in("before")
-		}
-	}
-	if opts.Status = c.Query("status"); err == nil && opts.Status != "" && opts.Status != jobs.Unread {
-		err = newProblem(http.StatusBadRequest, "status_unknown", "status must be unread, or not given.").in("status")
-	}
-	var page inbox.Page
-	if err == nil {
-		page, err = n.inbox.List(c.Request.Context(), user(c), opts)
-		err = inboxDown(err)
-	}
+	opts, asOf, err := listOptions(c)
 	if err != nil {
 		n.fail(c, err)
 		return
 	}
+	if asOf != (jobs.EventID{}) {
+		// A page that comes without the latest is better than none.
+		wait, cancel := context.WithTimeout(c.Request.Context(), inboxLag)
+		_ = n.inbox.WaitFor(wait, asOf)
+		cancel()
+	}
+	page, err := n.inbox.List(c.Request.Context(), user(c), opts)
+	if err != nil {
+		n.fail(c, inboxDown(err))
+		return
+	}
 	c.JSON(http.StatusOK, page)
+}
+
+// listOptions reads what is asked for, and how far the inbox must have come before it is looked at.
+func listOptions(c *gin.Context) (opts inbox.ListOptions, asOf jobs.EventID, err error) {
+	if opts.Limit, err = limitOf(c); err != nil {
+		return opts, asOf, err
+	}
+	if before := c.Query("before"); before != "" {
+		if opts.Before, err = jobs.ParseEventID(before); err != nil {
+			return opts, asOf, newProblem(http.StatusBadRequest, "cursor_invalid", "before must be the id of a notification, or the next of an earlier answer.").in("before")
+		}
+	}
+	if id := c.Query("as_of"); id != "" {
+		if asOf, err = jobs.ParseEventID(id); err != nil {
+			return opts, asOf, newProblem(http.StatusBadRequest, "field_invalid", "as_of must be the id of a notification, or of the stream's hello.").in("as_of")
+		}
+	}
+	if opts.Status = c.Query("status"); opts.Status != "" && opts.Status != jobs.Unread {
+		return opts, asOf, newProblem(http.StatusBadRequest, "status_unknown", "status must be unread, or not given.").in("status")
+	}
+	return opts, asOf, nil
 }
 
 // inboxLag is how long a change waits for the inbox to have what the stream has.

@@ -37,6 +37,18 @@ func (a answer) unread(want int) {
 	}
 }
 
+// A page opens the stream, and then lists what was stored before its hello, however shortly before.
+func TestListAsOf(t *testing.T) {
+	s := start(t)
+	for range 20 {
+		n := s.tell(`{"user":"ana","type":"test","title":"just now"}`)
+		if page := s.inbox("limit=1&as_of=" + n.ID); len(page.Notifications) != 1 || page.Notifications[0].ID != n.ID {
+			t.Fatalf("as of %s: %+v", n.ID, page)
+		}
+	}
+	s.call("GET", "/v1/notifications?as_of=soon", "", s.as("ana")...).problem(400, "field_invalid")
+}
+
 func TestInbox(t *testing.T) {
 	s := start(t)
 	ana := s.as("ana")

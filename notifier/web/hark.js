@@ -97,7 +97,7 @@ export class Hark {
     this.#call = caller({ base, token });
     const report = (list) => (err) => { this.failed[list] = err; this.#emit("error", err); this.#emit("change"); };
     this.#jobsNow = snapshot(() => this.#loadJobs(), (page) => this.#applyJobs(page), report("jobs"));
-    this.#inboxNow = snapshot(() => this.#call("GET", "/v1/notifications?limit=50"), (page) => this.#applyInbox(page), report("notifications"));
+    this.#inboxNow = snapshot(() => this.#call("GET", withQuery("/v1/notifications", { limit: 50, as_of: this.#heard })), (page) => this.#applyInbox(page), report("notifications"));
     globalThis.addEventListener?.("online", this.#retryNow);
     queueMicrotask(() => this.#open()); // after the caller's first on()
   }

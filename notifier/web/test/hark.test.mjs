@@ -64,6 +64,14 @@ test("a notification is reported once, also when the stream repeats it", async (
   assert.deepEqual(hark.heard, ["a-11", "a-12"]);
 });
 
+test("the inbox is asked for as of what the stream has come to", async () => {
+  await open();
+  hello("a-10");
+  await turn();
+  const asked = requests.find(({ path }) => path === "/v1/notifications");
+  assert.equal(asked.query.get("as_of"), "a-10");
+});
+
 test("what the snapshot holds is not reported, but what the stream brings of it is", async () => {
   routes["GET /v1/notifications"] = () => ({ notifications: [note("a-11"), note("a-10")].map((n) => ({ ...n, status: "unread" })), unread: 2 });
   const hark = await open();
