@@ -56,6 +56,7 @@ type Hub struct {
 	// What follows is for Run alone.
 	everyone *nats.Subscription
 	pending  broadcasts
+	chores   chores
 	dropped  int       // messages that everyone's subscription had lost at the last look
 	heard    uint64    // the greatest stream sequence heard live
 	horizon  [2]uint64 // what it was one and two keepalives ago
@@ -139,14 +140,16 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	close(h.ready)
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
-	for turn := uint64(0); ; {
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case m := <-h.live:
 			err = h.hear(ctx, events, m)
 		case <-h.pending.due():
-			err = h.broadcast(ctx, events)
+			err = h.some(ctx, events, func() { h.pending.serve(h) })
+		case <-h.chores.due():
+			err = h.some(ctx, events, h.doChores)
 		case status := <-events:
 			err = h.connection(ctx, status)
 		case at := <-h.standing:
@@ -154,8 +157,7 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 		case <-h.lossy:
 			h.mend()
 		case now := <-second.C:
-			turn++
-			h.tick(turn, now)
+			h.tick(now)
 		}
 		if err != nil {
 			return err
@@ -176,10 +178,10 @@ func (h *Hub) hear(ctx context.Context, events <-chan nats.Status, m *nats.Msg) 
 	return err
 }
 
-// broadcast serves some feeds, and hears what has come meanwhile.
-func (h *Hub) broadcast(ctx context.Context, events <-chan nats.Status) error {
+// some does something for some feeds, and hears what has come meanwhile.
+func (h *Hub) some(ctx context.Context, events <-chan nats.Status, do func()) error {
 	h.mu.RLock()
-	h.pending.serve(h)
+	do()
 	h.mu.RUnlock()
 	for range liveShare {
 		select {
@@ -195,25 +197,6 @@ func (h *Hub) broadcast(ctx context.Context, events <-chan nats.Status) error {
 }
 
 func (h *Hub) currentEpoch() jobs.Epoch { return jobs.Epoch(h.epoch.Load()) }
-
-// tick does what is due each second: keepalives, a share of the streams at a time, and tokens that expire.
-func (h *Hub) tick(turn uint64, now time.Time) {
-	period := max(uint64(h.o.Keepalive/time.Second), 1)
-	h.mend() // before the horizon moves past what was lost
-	if turn%period == 0 {
-		h.age()
-	}
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	for _, f := range h.feeds {
-		for s := range f.streams {
-			if uint64(s.phase)%period == turn%period {
-				s.keepalive()
-			}
-			s.checkExpiry(now)
-		}
-	}
-}
 
 // add makes s a stream of the user's feed. The oldest one leaves when there are too many.
 func (h *Hub) add(s *stream, user string) error {
