@@ -14,6 +14,7 @@ var postgresDialect = dialect{
 	// The number is "hark" in ASCII. The lock ends with the transaction.
 	lockMigrations: `SELECT pg_advisory_xact_lock(1751216747)`,
 	now:            `CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)`,
+	isBusy:         func(error) bool { return false },
 	rowsAtOnce:     []int{100}, // the rest in one go: each takes a round trip
 	insert:         `INSERT`,
 	unlessThere:    `ON CONFLICT DO NOTHING`,

@@ -2,12 +2,14 @@ package inbox
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
 	"runtime"
 
-	_ "modernc.org/sqlite" // in Go alone: hark stays one static binary
+	"modernc.org/sqlite" // in Go alone: hark stays one static binary
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 var sqliteDialect = dialect{
@@ -20,7 +22,13 @@ var sqliteDialect = dialect{
 	insert: `INSERT OR IGNORE`,
 
 	// Three statements that are kept serve every number of rows.
-	rowsAtOnce:        []int{100, 10, 1},
+	rowsAtOnce: []int{100, 10, 1},
+	// Of several that make a new file's journal at once all but one fail, and do not wait for SQLite's busy timeout.
+	isBusy: func(err error) bool {
+		var e *sqlite.Error
+		return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY
+	},
+
 	plainPlaceholders: true,
 	keepStatements:    true,
 }

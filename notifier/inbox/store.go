@@ -55,6 +55,8 @@ type dialect struct {
 	rowsAtOnce []int
 	// insert and unlessThere, before and after what is inserted, leave rows alone that are there already.
 	insert, unlessThere string
+	// isBusy says of an error that it was too early, and nothing is wrong.
+	isBusy func(error) bool
 	// keepStatements: pgx keeps prepared statements by itself; to SQLite, planning a page costs as much as
 	// reading it.
 	keepStatements bool
@@ -127,12 +129,20 @@ func (s *Store) ready(ctx context.Context) error {
 	if s.migrated.Load() {
 		return nil
 	}
-	if err := migrate(ctx, s.write, s.dialect); err != nil {
-		return err
+	for began := time.Now(); ; {
+		err := migrate(ctx, s.write, s.dialect)
+		if err == nil {
+			s.migrated.Store(true)
+			return nil
+		}
+		if !s.dialect.isBusy(err) || time.Since(began) > patience || !sleep(ctx, 10*time.Millisecond) {
+			return err
+		}
 	}
-	s.migrated.Store(true)
-	return nil
 }
+
+// patience is how long a database that others are just making is tried again.
+const patience = 5 * time.Second
 
 // update runs do in a transaction that may write.
 func (s *Store) update(ctx context.Context, do func(*sql.Tx) error) error {
