@@ -11,8 +11,8 @@ import (
 // once it has allocated garbageBytes since it last did.
 const (
 	quietPeriod  = 2 * time.Second
-	quietBytes   = 1 << 20
-	garbageBytes = 8 << 20
+	quietBytes   = 2 << 20
+	garbageBytes = 16 << 20
 )
 
 // giveMemoryBack returns what a burst of work has left behind to the operating system, once the burst is over. The

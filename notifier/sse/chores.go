@@ -9,7 +9,8 @@ import (
 // chores are what is done for every feed each second. They are done for some feeds at a time, like broadcasts, so that
 // nobody's news waits until thousands of sockets have been written to. For Run alone.
 type chores struct {
-	round []*feed // those still to be served
+	all   []*feed // those of this second; its room is used again in the next
+	round []*feed // those of them still to be served
 	turn  uint64  // counts the seconds
 	now   time.Time
 }
@@ -35,8 +36,10 @@ func (h *Hub) tick(now time.Time) {
 	if h.chores.turn%h.keepalivePeriod() == 0 {
 		h.age()
 	}
-	h.chores.now = now
-	h.chores.round = slices.Collect(maps.Values(h.feeds))
+	c := &h.chores
+	clear(c.all) // what has left since is not to be kept
+	c.all = slices.AppendSeq(c.all[:0], maps.Values(h.feeds))
+	c.now, c.round = now, c.all
 }
 
 // keepalivePeriod is how many seconds a stream stays silent at most.
@@ -56,7 +59,5 @@ func (h *Hub) doChores() {
 			s.checkExpiry(c.now)
 		}
 	}
-	if c.round = c.round[n:]; len(c.round) == 0 {
-		c.round = nil
-	}
+	c.round = c.round[n:]
 }
