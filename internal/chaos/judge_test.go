@@ -200,7 +200,9 @@ func (c *cluster) judge() {
 	}
 	connects, resets := 0, 0
 	for _, r := range c.readers {
+		r.mu.Lock() // it may still be connecting
 		connects, resets = connects+r.connects, resets+r.resets
+		r.mu.Unlock()
 	}
 	fmt.Fprintf(&b, "%d streams connected %d times, with %d resets\ncalls: %v\n", len(c.readers), connects, resets, c.calls)
 	c.t.Logf("\n%s%v", b.String(), v)
