@@ -25,7 +25,7 @@ type ListOptions struct {
 // Page is a part of an inbox, newest first, as the HTTP API answers it.
 type Page struct {
 	Notifications []jobs.Notification `json:"notifications"`
-	Unread        int                 `json:"unread"` // in the whole inbox
+	Unread        int                 `json:"unread"` // in the whole inbox, at most [CountLimit]
 	// Next is the Before of the next page, [jobs.EventID.String]; empty on the last one.
 	Next string `json:"next,omitempty"`
 }
@@ -45,41 +45,56 @@ const broadcastReadAt = `COALESCE(NULLIF(m.read_at, 0),
 
 // What is listed is merged of parts, each of which stops at the limit in the order of its index, however long
 // the inbox is. A user's own are in one index while unread and in another when read, so that a new row touches
-// no more than one: each query says which it means. A broadcast's row is always in the former.
+// no more than one: each query says which it means. A broadcast's row is always in the former. The parts name
+// rows; what is in them is looked up only for those that are on the page.
 const (
 	ownSQL = `
-SELECT epoch, seq, read_at, body FROM (
-	SELECT n.epoch, n.seq, n.read_at, n.body FROM hark_notes n
+SELECT * FROM (
+	SELECT n.epoch, n.seq, n.id, 0 AS read_at FROM hark_notes n
 	WHERE n.audience = $1 AND n.deleted = 0 AND n.read_at /* = or <> */ 0 AND (n.epoch, n.seq) < ($3, $4)
 	ORDER BY n.epoch DESC, n.seq DESC LIMIT /* limit */) AS own
 UNION ALL`
 	broadcastsSQL = `
-SELECT epoch, seq, read_at, body FROM (
-	SELECT n.epoch, n.seq, ` + broadcastReadAt + ` AS read_at, n.body FROM hark_notes n
+SELECT * FROM (
+	SELECT n.epoch, n.seq, n.id, ` + broadcastReadAt + ` AS read_at FROM hark_notes n
 	LEFT JOIN hark_marks m ON m.reader = $1 AND m.epoch = n.epoch AND m.seq = n.seq
 	WHERE n.audience = $2 AND n.deleted = 0 AND n.read_at = 0 AND COALESCE(m.deleted, 0) = 0 /* broadcast */ AND (n.epoch, n.seq) < ($3, $4)
-	ORDER BY n.epoch DESC, n.seq DESC LIMIT /* limit */) AS broadcasts
-ORDER BY 1 DESC, 2 DESC LIMIT /* limit */`
+	ORDER BY n.epoch DESC, n.seq DESC LIMIT /* limit */) AS broadcasts`
+	// A row has the time of its reading, or the page does: of each, the other's is 0.
+	pageSQL = `
+SELECT page.epoch, page.seq, page.read_at + n.read_at, n.body FROM (/* parts */
+	ORDER BY 1 DESC, 2 DESC LIMIT /* limit */) AS page
+JOIN hark_notes n ON n.id = page.id
+ORDER BY 1 DESC, 2 DESC`
 )
 
 var (
 	ownUnreadSQL  = strings.Replace(ownSQL, "/* = or <> */", "=", 1)
 	ownReadSQL    = strings.Replace(ownSQL, "/* = or <> */", "<>", 1)
-	listSQL       = ownUnreadSQL + ownReadSQL + broadcastsSQL
-	listUnreadSQL = ownUnreadSQL + strings.Replace(broadcastsSQL, "/* broadcast */", "AND m.reader IS NULL AND "+behindReadUpTo, 1)
+	listSQL       = strings.Replace(pageSQL, "/* parts */", ownUnreadSQL+ownReadSQL+broadcastsSQL, 1)
+	listUnreadSQL = strings.Replace(pageSQL, "/* parts */",
+		ownUnreadSQL+strings.Replace(broadcastsSQL, "/* broadcast */", "AND m.reader IS NULL AND "+behindReadUpTo, 1), 1)
 )
+
+// CountLimit is where counting unread notifications stops: that many means that many or more. So a count takes no
+// longer for a user with a million of them, and no longer than a page does.
+const CountLimit = 1000
 
 // One statement, so that the count and the position are of the same moment. Of everyone's, it counts those
 // behind what was read up to, less those of them that the user has marked: marks are few, broadcasts may
 // be many. CROSS makes SQLite begin with the marks.
-var unreadSQL = `
-SELECT (SELECT count(*) FROM hark_notes n WHERE n.audience = $1 AND n.deleted = 0 AND n.read_at = 0)
-	+ (SELECT count(*) FROM hark_notes n WHERE n.audience = $2 AND n.deleted = 0 AND n.read_at = 0 AND ` + behindReadUpTo + `)
-	- (SELECT count(*) FROM hark_marks m CROSS JOIN hark_notes n
-		WHERE m.reader = $1 AND ` + strings.Replace(behindReadUpTo, "(n.epoch, n.seq)", "(m.epoch, m.seq)", 1) + `
-		AND n.audience = $2 AND n.epoch = m.epoch AND n.seq = m.seq AND n.deleted = 0 AND n.read_at = 0),
+var unreadSQL = strings.ReplaceAll(`
+WITH own AS (SELECT count(*) AS n FROM (
+	SELECT 1 FROM hark_notes n WHERE n.audience = $1 AND n.deleted = 0 AND n.read_at = 0 LIMIT /* limit */) AS rows),
+marked AS (SELECT count(*) AS n FROM hark_marks m CROSS JOIN hark_notes n
+	WHERE m.reader = $1 AND `+strings.Replace(behindReadUpTo, "(n.epoch, n.seq)", "(m.epoch, m.seq)", 1)+`
+	AND n.audience = $2 AND n.epoch = m.epoch AND n.seq = m.seq AND n.deleted = 0 AND n.read_at = 0),
+broadcasts AS (SELECT count(*) AS n FROM (
+	SELECT 1 FROM hark_notes n WHERE n.audience = $2 AND n.deleted = 0 AND n.read_at = 0 AND `+behindReadUpTo+`
+	LIMIT /* limit */ - (SELECT n FROM own) + (SELECT n FROM marked)) AS rows)
+SELECT (SELECT n FROM own) + (SELECT n FROM broadcasts) - (SELECT n FROM marked),
 	COALESCE((SELECT epoch FROM hark_positions ORDER BY epoch DESC LIMIT 1), 0),
-	COALESCE((SELECT seq FROM hark_positions ORDER BY epoch DESC LIMIT 1), 0)`
+	COALESCE((SELECT seq FROM hark_positions ORDER BY epoch DESC LIMIT 1), 0)`, "/* limit */", strconv.Itoa(CountLimit))
 
 // List returns a page of user's inbox. All of it is of one moment. Going on with Next, nothing comes
 // twice and nothing that was there at the first page is missed, whatever is appended meanwhile.
@@ -170,7 +185,7 @@ func scan(rows *sql.Rows) (n jobs.Notification, err error) {
 	return n, nil
 }
 
-// Unread counts what user has not read.
+// Unread counts what user has not read, up to [CountLimit].
 func (s *Store) Unread(ctx context.Context, user string) (n int, err error) {
 	count, err := s.prepare(ctx, s.read, unreadSQL)
 	if err == nil {

@@ -14,7 +14,7 @@ import (
 // Change is what a user did with their inbox and how it stands now: the data of the stream's event
 // "inbox". Ids are written as [jobs.EventID.String] does.
 type Change struct {
-	Unread int `json:"unread"`
+	Unread int `json:"unread"` // at most [CountLimit]
 	// Read and Deleted name what was changed; Read is empty if it was read before.
 	Read []string `json:"read,omitempty"`
 	// ReadUpTo says that all up to there is read.

@@ -170,3 +170,40 @@ func TestByJob(t *testing.T) {
 		check("ana", job, true)
 	})
 }
+
+// Up to the limit a count is exact, of one's own, of everyone's and of both; from there on it is the limit.
+func TestCountLimit(t *testing.T) {
+	stores(t, func(t *testing.T, s *inbox.Store) {
+		const most = inbox.CountLimit
+		var batch []inbox.Entry
+		for seq := range uint64(2 * (most + 2)) { // ana has most+2 of her own, and so has everyone
+			batch = append(batch, entry([]string{"ana", jobs.Everyone}[seq%2], seq+1))
+		}
+		add(t, s, batch...)
+		want := func(user string, n int) {
+			t.Helper()
+			if got := unread(t, s, user); got != n {
+				t.Errorf("%s has %d unread, want %d", user, got, n)
+			}
+			if got := list(t, s, user, inbox.ListOptions{Limit: 1}).Unread; got != n {
+				t.Errorf("%s's page says %d unread, want %d", user, got, n)
+			}
+		}
+		mark := func(user string, seq uint64, n int) {
+			t.Helper()
+			c, err := s.MarkRead(t.Context(), user, at(seq))
+			if err != nil || c.Unread != n {
+				t.Errorf("%s, after marking %d: %d unread, %v; want %d", user, seq, c.Unread, err, n)
+			}
+		}
+		want("ana", most)
+		want("ben", most) // most+2 broadcasts
+		mark("ben", 2, most)
+		mark("ben", 4, most)
+		mark("ben", 6, most-1)
+		if _, err := s.MarkReadUpTo(t.Context(), "ana", at(2*(most+2)-10)); err != nil {
+			t.Fatal(err)
+		}
+		want("ana", 10)
+	})
+}

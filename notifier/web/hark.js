@@ -128,6 +128,7 @@ export class Hark {
   }
   /** @returns {Notification[]} newest first */
   get unreadNotifications() { return this.#inbox.list().filter((it) => it.status === "unread"); }
+  /** How many are unread; the server's count stops at 1,000. */
   get unread() { return this.#inbox.unread; }
 
   /** What can be asked for, and the params each takes. */
