@@ -17,7 +17,7 @@ type broadcasts struct {
 }
 
 const (
-	// broadcastChunk feeds are written to in less than a millisecond.
+	// broadcastChunk feeds are written to in less than a millisecond, by one core.
 	broadcastChunk = 64
 	// liveShare is how many live messages go before the next chunk, most of them to one feed each: at least
 	// half of the hub's time is for them, if they need it.
@@ -55,17 +55,18 @@ func (b *broadcasts) serve(h *Hub) {
 		b.round, b.upTo = slices.Collect(maps.Values(h.feeds)), b.end()
 	}
 	n := min(b.chunk, len(b.round))
-	for _, f := range b.round[:n] {
+	together(b.round[:n], func(f *feed) {
 		f.mend(h.horizon[1])
 		b.hand(f, math.MaxUint64)
-	}
+	})
 	if b.round = b.round[n:]; len(b.round) == 0 {
 		b.notes = slices.Delete(b.notes, 0, int(b.upTo-b.first))
 		b.first, b.round = b.upTo, nil
 	}
 }
 
-// hand hands a feed the broadcasts with sequences below one that it has not been handed.
+// hand hands a feed the broadcasts with sequences below one that it has not been handed. It may be called for several
+// feeds at a time.
 func (b *broadcasts) hand(f *feed, below uint64) {
 	for f.broadcasts = max(f.broadcasts, b.first); f.broadcasts < b.end(); f.broadcasts++ {
 		n := b.notes[f.broadcasts-b.first]

@@ -40,6 +40,31 @@ func TestBroadcastInPieces(t *testing.T) {
 	})
 }
 
+// A crowd that is written to by several goroutines at a time hears everything in order, too.
+func TestBroadcastToACrowd(t *testing.T) {
+	each(t, func(t *testing.T, w way) {
+		s := newSystem(t, w, sse.Options{}, func(s *system) { s.hub.NoLog() })
+		readers := make(map[string]*reader)
+		for i := range 300 {
+			user := fmt.Sprint("user", i)
+			readers[user] = s.open(user, "")
+			readers[user].expect("hello")
+		}
+		for user := range readers {
+			if rand.N(20) == 0 {
+				s.notify(jobs.Everyone, "between")
+			}
+			if rand.N(5) == 0 {
+				s.notify(user, "own")
+			}
+		}
+		s.notify(jobs.Everyone, "last")
+		for user, r := range readers {
+			same(t, user, ids(t, r.until(titled(t, "last"))), s.log(user, 0))
+		}
+	})
+}
+
 // The same with streams that open and close meanwhile, with lost messages, and from the log.
 func TestBroadcastsWithoutEnd(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
