@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -14,68 +13,6 @@ import (
 type Note struct {
 	Seq  uint64
 	Data []byte // the JSON of a [Notification] without id, status and read_at
-}
-
-// Notify stores a notification for a user, or for [Everyone], and returns it with its id: the user's
-// inbox and streams will get it. Without a key it gets one of its own. With a key that was used for that
-// user before, within [DedupeWindow], nothing is stored and the first one is returned.
-//
-// Errors: an [*InvalidError], [ErrKeyReused] when the first one had other content.
-func (q *Queue) Notify(ctx context.Context, user string, n Notification) (stored Notification, created bool, err error) {
-	if user != Everyone {
-		if err := CheckUser(user); err != nil {
-			return Notification{}, false, err
-		}
-	}
-	if err := n.Check(); err != nil {
-		return Notification{}, false, err
-	}
-	n.ID, n.Status, n.ReadAt = "", "", time.Time{}
-	n.CreatedAt = time.Now().UTC().Truncate(time.Millisecond)
-	keyed := n.Key != ""
-	if !keyed {
-		n.Key = newID()
-	}
-	ack, err := q.publishNote(ctx, user, n, make(nats.Header, 1))
-	if err != nil {
-		return Notification{}, false, err
-	}
-	id := EventID{q.Epoch(), ack.seq}.String()
-	if ack.duplicate && keyed {
-		first, err := q.note(ctx, user, ack.seq)
-		if err != nil {
-			return Notification{}, false, err
-		}
-		if !sameContent(first, n) {
-			return Notification{}, false, ErrKeyReused
-		}
-		n = first
-	}
-	n.ID, n.Status = id, Unread
-	return n, !ack.duplicate, nil
-}
-
-func sameContent(a, b Notification) bool {
-	a.CreatedAt = b.CreatedAt
-	x, err1 := json.Marshal(a)
-	y, err2 := json.Marshal(b)
-	return err1 == nil && err2 == nil && string(x) == string(y)
-}
-
-// publishNote stores n as it is. The message id, which it adds to the header, makes JetStream drop what was
-// stored before under the same user and key.
-func (q *Queue) publishNote(ctx context.Context, user string, n Notification, header nats.Header) (ack, error) {
-	body, err := json.Marshal(&n)
-	if err != nil {
-		return ack{}, fmt.Errorf("jobs: notify: %w", err)
-	}
-	subject := NoteSubject(user)
-	header[nats.MsgIdHdr] = []string{subject + "/" + n.Key}
-	a, err := q.writes.publish(ctx, &nats.Msg{Subject: subject, Header: header, Data: body})
-	if err != nil {
-		return ack{}, fmt.Errorf("jobs: notify: %w", err)
-	}
-	return a, nil
 }
 
 // note reads one stored notification.

@@ -80,14 +80,55 @@ func (p *publisher) publish(ctx context.Context, m *nats.Msg) (ack, error) {
 	}
 }
 
+// publishWindow is how many messages of one [publisher.publishAll] are on their way at a time.
+const publishWindow = 128
+
+// publishAll stores messages as publish does, in their order unless one has to be tried again, and returns the answer
+// to each. What is on its way when ctx ends may be stored or not.
+func (p *publisher) publishAll(ctx context.Context, msgs []*nats.Msg) []answer {
+	answers := make([]answer, len(msgs))
+	var sent [publishWindow]write
+	for from := 0; from < len(msgs); from += publishWindow {
+		part := msgs[from:min(from+publishWindow, len(msgs))]
+		for i, m := range part {
+			sent[i] = p.send(m)
+		}
+		for i, m := range part {
+			a := &answers[from+i]
+			if a.ack, a.err = p.await(ctx, sent[i]); errors.Is(a.err, jetstream.ErrNoStreamResponse) {
+				a.ack, a.err = p.publish(ctx, m)
+			}
+		}
+	}
+	return answers
+}
+
+// write is a message on its way to the server.
+type write struct {
+	number uint64
+	*waiter
+	err error // it is not on its way
+}
+
 func (p *publisher) request(ctx context.Context, m *nats.Msg) (ack, error) {
-	w := p.idle.Get().(*waiter)
-	defer p.idle.Put(w)
-	number := p.register(w)
-	m.Reply = p.prefix + strconv.FormatUint(number, 36)
-	if err := p.nc.PublishMsg(m); err != nil {
-		p.forget(number, w)
-		return ack{}, err
+	return p.await(ctx, p.send(m))
+}
+
+// send does not wait for the answer: await must be called for each write.
+func (p *publisher) send(m *nats.Msg) write {
+	w := write{waiter: p.idle.Get().(*waiter)}
+	w.number = p.register(w.waiter)
+	m.Reply = p.prefix + strconv.FormatUint(w.number, 36)
+	if w.err = p.nc.PublishMsg(m); w.err != nil {
+		p.forget(w)
+	}
+	return w
+}
+
+func (p *publisher) await(ctx context.Context, w write) (ack, error) {
+	defer p.idle.Put(w.waiter)
+	if w.err != nil {
+		return ack{}, w.err
 	}
 	if _, ok := ctx.Deadline(); !ok {
 		w.timer.Reset(callTimeout)
@@ -97,10 +138,10 @@ func (p *publisher) request(ctx context.Context, m *nats.Msg) (ack, error) {
 	case a := <-w.answer:
 		return a.ack, a.err
 	case <-ctx.Done():
-		p.forget(number, w)
+		p.forget(w)
 		return ack{}, ctx.Err()
 	case <-w.timer.C:
-		p.forget(number, w)
+		p.forget(w)
 		return ack{}, context.DeadlineExceeded
 	}
 }
@@ -122,9 +163,9 @@ func (p *publisher) take(number uint64) *waiter {
 	return w
 }
 
-// forget leaves w with no answer in it and none to come.
-func (p *publisher) forget(number uint64, w *waiter) {
-	if p.take(number) == nil {
+// forget leaves the waiter with no answer in it and none to come.
+func (p *publisher) forget(w write) {
+	if p.take(w.number) == nil {
 		<-w.answer // was taken by answered just now
 	}
 }

@@ -95,6 +95,17 @@ func TestBadInput(t *testing.T) {
 		"notify a bare key":   {"POST /v1/notifications", `{"user":"bob","type":"x","title":"x","key":"a\nb"}`, 400, "invalid_request", "key", ""},
 		"notify a spaced key": {"POST /v1/notifications", `{"user":"bob","type":"x","title":"x","key":"a "}`, 400, "invalid_request", "key", ""},
 
+		"notify user number": {"POST /v1/notifications", `{"user":7,"type":"x","title":"x"}`, 400, "field_invalid", "user", "a string"},
+		"several none":       {"POST /v1/notifications", `{"notifications":[]}`, 400, "field_invalid", "notifications", "1 to 1000"},
+		"several too many":   {"POST /v1/notifications", `{"notifications":[{}` + strings.Repeat(",{}", 1000) + `]}`, 400, "field_invalid", "notifications", "1 to 1000"},
+		"several no list":    {"POST /v1/notifications", `{"notifications":{}}`, 400, "field_invalid", "notifications", "a list"},
+		"several of numbers": {"POST /v1/notifications", `{"notifications":[7]}`, 400, "field_invalid", "notifications", "an object"},
+		"several and one":    {"POST /v1/notifications", `{"user":"bob","notifications":[{"user":"bob","type":"x","title":"x"}]}`, 400, "field_invalid", "notifications", "alone"},
+		"several in several": {"POST /v1/notifications", `{"notifications":[{"notifications":[]}]}`, 400, "field_invalid", "notifications[0].notifications", ""},
+		"several to nobody":  {"POST /v1/notifications", `{"notifications":[{"user":"bob","type":"x","title":"x"},{"type":"x","title":"x"}]}`, 400, "audience_invalid", "notifications[1].user", "notifications[1]: "},
+		"several to _all":    {"POST /v1/notifications", `{"notifications":[{"user":"_all","type":"x","title":"x"}]}`, 400, "invalid_request", "notifications[0].user", "everyone"},
+		"several untitled":   {"POST /v1/notifications", `{"notifications":[{"user":"bob","type":"x","title":"x"},{"user":"bob","type":"x"}]}`, 400, "invalid_request", "notifications[1].title", ""},
+
 		"session _all":     {"POST /v1/session", `{"user":"_all"}`, 400, "invalid_request", "user", "everyone"},
 		"session nobody":   {"POST /v1/session", `{}`, 400, "invalid_request", "user", "empty"},
 		"session broken":   {"POST /v1/session", `{"user":"\udfff"}`, 400, "invalid_request", "user", ""},

@@ -90,6 +90,10 @@ func jsonType(t reflect.Type) string {
 		return "a whole number"
 	case reflect.Bool:
 		return "true or false"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Struct:
+		return "an object"
 	}
 	return "a " + t.Kind().String()
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/hark-jobs/hark/jobs"
-	"github.com/hark-jobs/hark/notifier/auth"
 	"github.com/hark-jobs/hark/notifier/inbox"
 )
 
@@ -142,58 +141,4 @@ func (n *Notifier) checkStored(c *gin.Context, id jobs.EventID) error {
 		return inbox.ErrNotFound
 	}
 	return nil // the inbox is late, or the stream cannot be asked; the inbox says what it knows
-}
-
-// notificationRequest is the body of POST /v1/notifications.
-type notificationRequest struct {
-	User     string          `json:"user"`
-	Everyone bool            `json:"everyone"`
-	Type     string          `json:"type"`
-	Title    string          `json:"title"`
-	Body     string          `json:"body"`
-	Link     string          `json:"link"`
-	Data     json.RawMessage `json:"data"`
-	Key      string          `json:"key"`
-}
-
-func (n *Notifier) postNotification(c *gin.Context) {
-	if !identity(c).Has(auth.ScopeNotify) {
-		n.fail(c, newProblem(http.StatusForbidden, "scope_missing", "Your token needs the scope notify for this."))
-		return
-	}
-	if err := n.stores(); err != nil {
-		n.fail(c, err)
-		return
-	}
-	var body notificationRequest
-	if err := decode(c, &body); err != nil {
-		n.fail(c, err)
-		return
-	}
-	to := body.User
-	if body.Everyone {
-		to = jobs.Everyone
-	}
-	if body.Everyone == (body.User != "") {
-		n.fail(c, newProblem(http.StatusBadRequest, "audience_invalid", "Give either a user or everyone: true.").in("user"))
-		return
-	}
-	if !body.Everyone {
-		if err := checkUser(to); err != nil {
-			n.fail(c, err)
-			return
-		}
-	}
-	note, created, err := n.queue.Notify(c.Request.Context(), to, jobs.Notification{
-		Key: body.Key, Type: body.Type, Title: body.Title, Body: body.Body, Link: body.Link, Data: body.Data,
-	})
-	if err != nil {
-		n.fail(c, err)
-		return
-	}
-	status := http.StatusCreated
-	if !created {
-		status = http.StatusOK
-	}
-	c.JSON(status, note)
 }

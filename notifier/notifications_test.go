@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/hark-jobs/hark/jobs"
@@ -104,6 +105,51 @@ func TestInbox(t *testing.T) {
 	s.call("POST", "/v1/notifications/read", "", ana...).unread(0)
 	if page := s.inbox("status=unread"); len(page.Notifications) != 0 {
 		t.Errorf("%+v", page)
+	}
+}
+
+// Several are stored in their order, by one request, and none of them if one is not as it must be.
+func TestNotifySeveral(t *testing.T) {
+	s := start(t)
+	service := s.as("service", "notify")
+	post := func(body string) answer { return s.call("POST", "/v1/notifications", body, service...) }
+	var items []string
+	for i := range 300 { // more than are on their way at a time
+		items = append(items, fmt.Sprintf(`{"user":"ana","type":"test","title":"%d","key":"key-%d"}`, i, i))
+	}
+	several := `{"notifications":[` + strings.Join(items, ",") + `]}`
+	var first, again struct{ Notifications []jobs.Notification }
+	post(several).want(201).into(&first)
+	if len(first.Notifications) != len(items) {
+		t.Fatalf("%d notifications are answered for %d", len(first.Notifications), len(items))
+	}
+	before := jobs.EventID{}
+	for i, n := range first.Notifications {
+		id, err := jobs.ParseEventID(n.ID)
+		if err != nil || id.Seq <= before.Seq || n.Title != fmt.Sprint(i) || n.Status != jobs.Unread {
+			t.Fatalf("notification %d, after %s, is %+v", i, before, n)
+		}
+		before = id
+	}
+	// The same again, as after an answer that got lost: they are what they were.
+	post(several).want(200).into(&again)
+	for i, n := range again.Notifications {
+		if n.ID != first.Notifications[i].ID {
+			t.Fatalf("notification %d was %s and is %s", i, first.Notifications[i].ID, n.ID)
+		}
+	}
+	// One that is not as it must be is named, and nothing is stored.
+	post(`{"notifications":[{"user":"ana","type":"test","title":"fine"},{"user":"ana","type":"test"}]}`).problem(400, "invalid_request")
+	// One that cannot be stored is named; what came with it is stored.
+	p := post(`{"notifications":[{"everyone":true,"type":"test","title":"all"},{"user":"ana","type":"test","title":"other","key":"key-1"}]}`).problem(409, "key_reused")
+	if p.Field != "notifications[1]" {
+		t.Errorf("the problem is with %q", p.Field)
+	}
+	s.call("POST", "/v1/notifications", several, s.as("ana")...).problem(403, "scope_missing")
+	last := s.tell(`{"user":"ana","type":"test","title":"last"}`)
+	page := s.inbox("as_of=" + last.ID)
+	if page.Unread != 302 || page.Notifications[1].Title != "all" || page.Notifications[2].ID != before.String() {
+		t.Errorf("%d unread, behind %+v", page.Unread, page.Notifications[:3])
 	}
 }
 
