@@ -20,9 +20,6 @@ func (q *Queue) openFiles(ctx context.Context) error {
 		Bucket: filesBucket, Description: "hark: what jobs leave to download",
 		TTL: q.config.FileAge + 24*time.Hour, Storage: jetstream.FileStorage, Replicas: q.config.Replicas,
 	})
-	if err == nil {
-		q.files, err = jetstream.New(q.nc)
-	}
 	if err != nil {
 		return fmt.Errorf("jobs: files: %w", err)
 	}
@@ -32,42 +29,6 @@ func (q *Queue) openFiles(ctx context.Context) error {
 // object names the file of a job's current lease. No two leases share a name, so a worker that lost its
 // lease can never overwrite what its successor stored.
 func (j *Job) object() string { return fmt.Sprintf("%s.%d.%d.%d", j.ID, j.Run, j.Attempt, j.Lost) }
-
-// StoreFile stores what r holds as the file of job's current lease and returns its size. It blocks until
-// r ends and all of it is stored; after an error nothing of it stays.
-func (q *Queue) StoreFile(ctx context.Context, job *Job, r io.Reader) (size int64, err error) {
-	store, err := q.files.ObjectStore(ctx, filesBucket)
-	if err != nil {
-		return 0, fmt.Errorf("jobs: store file: %w", err)
-	}
-	info, err := store.Put(ctx, jetstream.ObjectMeta{Name: job.object()}, &pacedReader{ctx, r, q.files})
-	if err != nil {
-		return 0, fmt.Errorf("jobs: store file: %w", err)
-	}
-	return int64(info.Size), nil
-}
-
-// maxChunks is how many chunks of files, of 128 KiB each, may be on their way to the server.
-const maxChunks = 16
-
-// pacedReader keeps the object store from reading faster than the server stores, which would put the whole file
-// into memory.
-type pacedReader struct {
-	ctx context.Context
-	r   io.Reader
-	js  jetstream.JetStream
-}
-
-func (p *pacedReader) Read(b []byte) (int, error) {
-	for p.js.PublishAsyncPending() >= maxChunks {
-		select {
-		case <-p.ctx.Done():
-			return 0, context.Cause(p.ctx)
-		case <-time.After(time.Millisecond):
-		}
-	}
-	return p.r.Read(b)
-}
 
 // DeleteFile deletes the file of job's current lease, if there is one.
 func (q *Queue) DeleteFile(ctx context.Context, job *Job) error {
@@ -97,7 +58,7 @@ func (q *Queue) OpenFile(ctx context.Context, job *Job) (io.ReadSeekCloser, erro
 	} else if err != nil {
 		return nil, fmt.Errorf("jobs: open file: %w", err)
 	}
-	return &fileReader{ctx: ctx, queue: q, chunks: "$O." + filesBucket + ".C." + info.NUID, size: job.File.Size}, nil
+	return &fileReader{ctx: ctx, queue: q, chunks: chunksSubject(info.NUID), size: job.File.Size}, nil
 }
 
 // fileReader reads the chunks of an object, a few at a time, as a seekable file. The object store's own reader
@@ -156,7 +117,7 @@ func (f *fileReader) Read(p []byte) (int, error) {
 // readPage reads the chunks that come next.
 func (f *fileReader) readPage() error {
 	req := directRequest{Batch: chunkPage, Seq: f.seq + 1, NextBySubject: f.chunks}
-	_, err := f.queue.directFrom(f.ctx, "OBJ_"+filesBucket, req, func(m *storedMsg) error {
+	_, err := f.queue.directFrom(f.ctx, filesStream, req, func(m *storedMsg) error {
 		f.page, f.seq = append(f.page, m.Data), m.Seq
 		return nil
 	})

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hark-jobs/hark/internal/natsd"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -57,19 +57,11 @@ func FuzzReadAnswer(f *testing.F) {
 }
 
 // openPublisher returns a publisher on a server without a stream, and what makes the stream and removes it.
-func openPublisher(t *testing.T) (p *publisher, create func() (remove func())) {
+func openPublisher(t *testing.T) (_ *publisher, create func() (remove func())) {
 	t.Helper()
-	ns, err := natsd.Start(natsd.Options{Dir: t.TempDir()})
+	nc := natstest.Connect(t)
+	p, err := newPublisher(nc)
 	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ns.Stop)
-	nc, err := ns.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	if p, err = newPublisher(nc); err != nil {
 		t.Fatal(err)
 	}
 	js, err := jetstream.New(nc)

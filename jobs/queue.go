@@ -77,7 +77,6 @@ type Queue struct {
 	nc     *nats.Conn
 	writes *publisher
 	js     jetstream.JetStream
-	files  jetstream.JetStream // for the chunks of files alone, which are counted while they are under way
 	stream jetstream.Stream
 	config Config
 	kinds  kindCache

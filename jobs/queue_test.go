@@ -8,22 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hark-jobs/hark/internal/natsd"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
 func newQueue(t testing.TB) *jobs.Queue {
 	t.Helper()
-	ns, err := natsd.Start(natsd.Options{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ns.Stop)
-	nc, err := ns.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
+	nc := natstest.Connect(t)
 	q, err := jobs.Open(t.Context(), nc, jobs.Config{})
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hark-jobs/hark/internal/natsd"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 	"go.uber.org/goleak"
@@ -27,16 +27,7 @@ func newBench(t *testing.T) *bench { return newBenchWith(t, jobs.Config{}) }
 
 func newBenchWith(t *testing.T, config jobs.Config) *bench {
 	t.Parallel()
-	ns, err := natsd.Start(natsd.Options{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ns.Stop)
-	nc, err := ns.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
+	nc := natstest.Connect(t)
 	q, err := jobs.Open(t.Context(), nc, config)
 	if err != nil {
 		t.Fatal(err)

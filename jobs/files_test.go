@@ -1,0 +1,155 @@
+package jobs_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/jobs"
+)
+
+const filesStream = "OBJ_hark_files"
+
+// openFiles returns a queue, and the stream of its files.
+func openFiles(t *testing.T) (*jobs.Queue, jetstream.Stream) {
+	t.Helper()
+	nc := natstest.Connect(t)
+	q, err := jobs.Open(t.Context(), nc, jobs.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), filesStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q, stream
+}
+
+func messages(t *testing.T, stream jetstream.Stream) uint64 {
+	t.Helper()
+	info, err := stream.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.State.Msgs
+}
+
+// letters yields so many bytes, no two chunks alike, and then an error.
+type letters struct {
+	left, given int
+	err         error
+}
+
+func (l *letters) Read(p []byte) (int, error) {
+	if l.left == 0 {
+		return 0, l.err
+	}
+	p = p[:min(len(p), l.left, 100_003)]
+	for i := range p {
+		p[i] = 'a' + byte((l.given+i)/1000%26)
+	}
+	l.left -= len(p)
+	l.given += len(p)
+	return len(p), nil
+}
+
+func stored(job jobs.Job, size int64) *jobs.Job {
+	job.File = &jobs.File{Name: "f", Size: size, ExpiresAt: time.Now().Add(time.Hour)}
+	return &job
+}
+
+// A file comes back as it was stored, whatever its size, and storing it again takes the place of the first.
+func TestStoreFile(t *testing.T) {
+	q, stream := openFiles(t)
+	job := jobs.Job{ID: "01JD3QF4X5S7H8J9K0M1N2P3R4"}
+	for _, size := range []int{5 << 20, 128 << 10, 128<<10 + 1, 1, 0} {
+		n, err := q.StoreFile(t.Context(), &job, &letters{left: size, err: io.EOF})
+		if err != nil || n != int64(size) {
+			t.Fatalf("%d bytes: stored %d, %v", size, n, err)
+		}
+		if got, want := messages(t, stream), uint64((size+128<<10-1)/(128<<10)+1); got != want {
+			t.Errorf("%d bytes are %d messages, want %d", size, got, want)
+		}
+		want, _ := io.ReadAll(&letters{left: size, err: io.EOF})
+		file, err := q.OpenFile(t.Context(), stored(job, n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(file); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes: read %d, %v", size, len(got), err)
+		}
+	}
+	// Other clients can read it, too.
+	store, err := mustJetStream(t, q).ObjectStore(t.Context(), "hark_files")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := store.List(t.Context())
+	if err != nil || len(names) != 1 {
+		t.Fatalf("listed %v, %v", names, err)
+	}
+	if _, err := q.StoreFile(t.Context(), &job, &letters{left: 300_000, err: io.EOF}); err != nil {
+		t.Fatal(err)
+	}
+	want, _ := io.ReadAll(&letters{left: 300_000, err: io.EOF})
+	if got, err := store.GetBytes(t.Context(), names[0].Name); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the object store's own reader reads %d bytes, %v", len(got), err) // it checks the digest
+	}
+	if err := q.DeleteFile(t.Context(), &job); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.OpenFile(t.Context(), stored(job, 300_000)); err != jobs.ErrFileGone {
+		t.Errorf("a deleted file: %v", err)
+	}
+}
+
+func mustJetStream(t *testing.T, q *jobs.Queue) jetstream.JetStream {
+	t.Helper()
+	js, err := jetstream.New(q.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+// Of a file whose making fails nothing stays.
+func TestStoreFileFails(t *testing.T) {
+	q, stream := openFiles(t)
+	for _, broken := range []error{errors.New("broken"), io.ErrUnexpectedEOF} { // the latter of a reader's own reader
+		if _, err := q.StoreFile(t.Context(), &jobs.Job{ID: "X"}, &letters{left: 3 << 20, err: broken}); !errors.Is(err, broken) {
+			t.Errorf("got %v, want %v", err, broken)
+		}
+		if n := messages(t, stream); n != 0 {
+			t.Errorf("%d messages stay", n)
+		}
+	}
+}
+
+// A file is not read faster than it is stored: here, it is not stored as far as anybody knows.
+func TestStoreFileKeepsPace(t *testing.T) {
+	q, stream := openFiles(t)
+	config := stream.CachedInfo().Config
+	config.NoAck = true
+	if _, err := mustJetStream(t, q).UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	endless := &letters{left: 1 << 40}
+	if _, err := q.StoreFile(ctx, &jobs.Job{ID: "X"}, endless); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	if endless.given > 4<<20 {
+		t.Errorf("%d bytes were read", endless.given)
+	}
+}

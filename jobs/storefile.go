@@ -1,0 +1,136 @@
+package jobs
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+)
+
+const (
+	filesStream = "OBJ_" + filesBucket
+	// chunkSize is how many bytes of a file one message holds.
+	chunkSize = 128 << 10
+	// maxChunks is how many chunks of a file may be on their way to the server.
+	maxChunks = 16
+)
+
+func chunksSubject(nuid string) string { return "$O." + filesBucket + ".C." + nuid }
+
+// StoreFile stores what r holds as the file of job's current lease and returns its size. It blocks until
+// r ends and all of it is stored, and reads no faster than that, 2 MiB ahead at most. After an error nothing of the
+// file stays.
+//
+// It is an object of NATS's object store (ADR-20 of its architecture), for any client of that to read. The library's
+// own way to put one there reads as fast as it can, and asks afterwards what became of it.
+func (q *Queue) StoreFile(ctx context.Context, job *Job, r io.Reader) (size int64, err error) {
+	info := &jetstream.ObjectInfo{
+		ObjectMeta: jetstream.ObjectMeta{Name: job.object(), Opts: &jetstream.ObjectMetaOptions{ChunkSize: chunkSize}},
+		Bucket:     filesBucket, NUID: nuid.Next(),
+	}
+	before, err := q.fileInfo(ctx, info.Name)
+	if err == nil {
+		err = q.storeChunks(ctx, info, r)
+	}
+	if err == nil {
+		err = q.storeInfo(ctx, info)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("jobs: store file: %w", err)
+	}
+	if before != nil {
+		_ = q.purgeChunks(ctx, before.NUID) // nobody finds them any more; their age takes them
+	}
+	return int64(info.Size), nil
+}
+
+// fileInfo returns what is known of an object, nil if there is none.
+func (q *Queue) fileInfo(ctx context.Context, object string) (*jetstream.ObjectInfo, error) {
+	store, err := q.js.ObjectStore(ctx, filesBucket)
+	if err != nil {
+		return nil, err
+	}
+	info, err := store.GetInfo(ctx, object)
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return nil, nil
+	}
+	return info, err
+}
+
+// storeChunks stores what r holds, and enters it into info. After an error it takes back what is stored.
+func (q *Queue) storeChunks(ctx context.Context, info *jetstream.ObjectInfo, r io.Reader) error {
+	var sent []write // not answered yet, the oldest first
+	answered := func(ctx context.Context, left int) (err error) {
+		for ; len(sent) > left; sent = sent[1:] {
+			if _, awaitErr := q.writes.await(ctx, sent[0]); err == nil {
+				err = awaitErr
+			}
+		}
+		return err
+	}
+	subject, hash, chunk := chunksSubject(info.NUID), sha256.New(), make([]byte, chunkSize)
+	var err error
+	for err == nil {
+		var n int
+		if n, err = fill(r, chunk); n > 0 {
+			hash.Write(chunk[:n])
+			info.Size += uint64(n)
+			info.Chunks++
+			sent = append(sent, q.writes.send(&nats.Msg{Subject: subject, Data: chunk[:n]}))
+			// Not tried again: a chunk must not come after the one behind it.
+			if awaitErr := answered(ctx, maxChunks-1); awaitErr != nil {
+				err = awaitErr
+			}
+		}
+	}
+	if err == io.EOF {
+		err = answered(ctx, 0)
+	}
+	if err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		defer cancel()
+		_ = answered(ctx, 0) // what is on its way would come after the purge
+		return errors.Join(err, q.purgeChunks(ctx, info.NUID))
+	}
+	info.Digest = "SHA-256=" + base64.URLEncoding.EncodeToString(hash.Sum(nil))
+	return nil
+}
+
+// fill reads until p is full. Unlike [io.ReadFull] it leaves it to r to say what is unexpected.
+func fill(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var more int
+		more, err = r.Read(p[n:])
+		n += more
+	}
+	return n, err
+}
+
+// storeInfo makes an object of chunks that are stored.
+func (q *Queue) storeInfo(ctx context.Context, info *jetstream.ObjectInfo) error {
+	body, err := json.Marshal(info)
+	if err != nil {
+		return err
+	}
+	_, err = q.writes.publish(ctx, &nats.Msg{
+		Subject: "$O." + filesBucket + ".M." + base64.URLEncoding.EncodeToString([]byte(info.Name)),
+		Header:  nats.Header{jetstream.MsgRollup: {jetstream.MsgRollupSubject}},
+		Data:    body,
+	})
+	return err
+}
+
+func (q *Queue) purgeChunks(ctx context.Context, nuid string) error {
+	stream, err := q.js.Stream(ctx, filesStream)
+	if err != nil {
+		return err
+	}
+	return stream.Purge(ctx, jetstream.WithPurgeSubject(chunksSubject(nuid)))
+}
