@@ -50,7 +50,7 @@ func (h *Hub) keepalivePeriod() uint64 { return max(uint64(h.o.Keepalive/time.Se
 func (h *Hub) doChores() {
 	c, period := &h.chores, h.keepalivePeriod()
 	n := min(broadcastChunk, len(c.round))
-	together(c.round[:n], func(f *feed) {
+	for _, f := range c.round[:n] {
 		f.mend(h.horizon[1])
 		for s := range f.streams {
 			if uint64(s.phase)%period == c.turn%period {
@@ -58,6 +58,6 @@ func (h *Hub) doChores() {
 			}
 			s.checkExpiry(c.now)
 		}
-	})
+	}
 	c.round = c.round[n:]
 }
