@@ -37,9 +37,30 @@ func (p *poster) post(to int32, pad int) (n int32, err error) {
 	if n, err = p.ledger.draw(to); err != nil {
 		return 0, err
 	}
-	p.write(n, pad, false)
+	p.request(p.note(p.body[:0], n, pad, false))
 	p.ledger.notes[n].at = time.Now().UnixNano()
 	return n, p.exchange(n)
+}
+
+// postAll posts several with one request.
+func (p *poster) postAll(to []int32) error {
+	notes := make([]int32, len(to))
+	body := append(p.body[:0], `{"notifications":[`...)
+	for i := range to {
+		n, err := p.ledger.draw(to[i])
+		if err != nil {
+			return err
+		}
+		if notes[i] = n; i > 0 {
+			body = append(body, ',')
+		}
+		body = p.note(body, n, 0, false)
+	}
+	p.request(append(body, "]}"...))
+	for _, n := range notes {
+		p.ledger.notes[n].at = time.Now().UnixNano()
+	}
+	return p.exchange(notes...)
 }
 
 // insist posts a notification, with a key, until it is accepted.
@@ -48,7 +69,7 @@ func (p *poster) insist(ctx context.Context, to int32) error {
 	if err != nil {
 		return err
 	}
-	p.write(n, 0, true)
+	p.request(p.note(p.body[:0], n, 0, true))
 	p.ledger.notes[n].at = time.Now().UnixNano()
 	for {
 		err := p.exchange(n)
@@ -82,11 +103,10 @@ type refusal struct {
 
 func (r *refusal) Error() string { return fmt.Sprintf("answered %d: %s", r.status, r.body) }
 
-// write makes the request.
-func (p *poster) write(n int32, pad int, key bool) {
-	to := p.ledger.notes[n].to
-	b := append(p.body[:0], '{')
-	if to == everyone {
+// note adds the JSON of a notification to b.
+func (p *poster) note(b []byte, n int32, pad int, key bool) []byte {
+	b = append(b, '{')
+	if to := p.ledger.notes[n].to; to == everyone {
 		b = append(b, `"everyone":true,"type":"`+typeEveryone+`"`...)
 	} else {
 		b = fmt.Appendf(b, `"user":%q,"type":"`+typeNote+`"`, userName(int(to)))
@@ -100,14 +120,19 @@ func (p *poster) write(n int32, pad int, key bool) {
 	if key {
 		b = fmt.Appendf(b, `,"key":"key-%d"`, n)
 	}
-	p.body = append(b, '}')
+	return append(b, '}')
+}
+
+// request makes the request of a body.
+func (p *poster) request(body []byte) {
+	p.body = body
 	p.out = fmt.Appendf(p.out[:0], "POST /v1/notifications HTTP/1.1\r\nHost: %s\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
 		p.server.addr, p.server.service, len(p.body))
 	p.out = append(p.out, p.body...)
 }
 
-// exchange sends the request and takes the answer.
-func (p *poster) exchange(n int32) error {
+// exchange sends the request, which brings these notes, and takes the answer.
+func (p *poster) exchange(notes ...int32) error {
 	if p.conn == nil {
 		conn, err := net.Dial("tcp", p.server.addr)
 		if err != nil {
@@ -133,12 +158,14 @@ func (p *poster) exchange(n int32) error {
 	if res.StatusCode != http.StatusCreated && res.StatusCode != http.StatusOK {
 		return &refusal{res.StatusCode, string(answer)}
 	}
-	_, id, ok := bytes.Cut(answer, []byte(`"id":"`))
-	if id, _, _ = bytes.Cut(id, []byte{'"'}); !ok {
-		return fmt.Errorf("an answer without an id: %s", answer)
-	}
-	if p.ledger.notes[n].seq, err = seqOf(id); err != nil {
-		return err
+	for _, n := range notes {
+		_, id, ok := bytes.Cut(answer, []byte(`"id":"`))
+		if id, answer, _ = bytes.Cut(id, []byte{'"'}); !ok {
+			return fmt.Errorf("an answer without an id: %s", answer)
+		}
+		if p.ledger.notes[n].seq, err = seqOf(id); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
 )
 
-const publishers = 8
+const (
+	publishers = 8
+	several    = 100 // notifications in one POST
+)
 
 // publish posts as fast as it can, and looks at what each notification costs until it has arrived.
 func publish(ctx context.Context, set *settings, r *report) error {
@@ -15,7 +19,10 @@ func publish(ctx context.Context, set *settings, r *report) error {
 	if err != nil {
 		return err
 	}
-	hark, err := st.flood(ctx, r, "", atMost(64))
+	hark, err := st.flood(ctx, r, "", atMost(64), 1)
+	if err == nil {
+		_, err = st.flood(ctx, r, fmt.Sprint(several, " in a POST: "), atMost(64), several)
+	}
 	st.close()
 	if err != nil {
 		return st.blame(err)
@@ -24,7 +31,7 @@ func publish(ctx context.Context, set *settings, r *report) error {
 		return err
 	}
 	defer st.close()
-	plain, err := st.flood(ctx, r, "baseline: ", noTarget)
+	plain, err := st.flood(ctx, r, "baseline: ", noTarget, 1)
 	if err != nil {
 		return st.blame(err)
 	}
@@ -32,16 +39,25 @@ func publish(ctx context.Context, set *settings, r *report) error {
 	return nil
 }
 
-// flood publishes for ten seconds and returns the server's CPU per notification, in microseconds.
-func (st *stage) flood(ctx context.Context, r *report, prefix string, t target) (float64, error) {
+// flood publishes for ten seconds, so many notifications in each request, and returns the server's CPU per
+// notification, in microseconds.
+func (st *stage) flood(ctx context.Context, r *report, prefix string, t target, each int) (float64, error) {
 	before, err := st.cpu()
 	if err != nil {
 		return 0, err
 	}
-	began := time.Now()
+	began, first := time.Now(), st.ledger.drawn.Load()
 	err = st.each(publishers, func(_ int, p *poster) error {
+		to := make([]int32, each)
 		for time.Since(began) < 10*time.Second && ctx.Err() == nil {
-			if _, err := p.post(int32(rand.IntN(len(st.readers))), 0); err != nil {
+			for i := range to {
+				to[i] = int32(rand.IntN(len(st.readers)))
+			}
+			if each == 1 {
+				if _, err := p.post(to[0], 0); err != nil {
+					return err
+				}
+			} else if err := p.postAll(to); err != nil {
 				return err
 			}
 		}
@@ -58,7 +74,7 @@ func (st *stage) flood(ctx context.Context, r *report, prefix string, t target) 
 	if err != nil {
 		return 0, err
 	}
-	cpu, n := after.Sub(before), float64(st.ledger.drawn.Load())
+	cpu, n := after.Sub(before), float64(st.ledger.drawn.Load()-first)
 	per := micros(cpu.Total()) / n
 	r.add(prefix+"notifications in a second", n/took.Seconds(), "/s", noTarget)
 	r.add(prefix+"CPU per notification", per, "µs", t)
