@@ -122,21 +122,66 @@ func mustJetStream(t *testing.T, q *jobs.Queue) jetstream.JetStream {
 	return js
 }
 
-// Of a file whose making fails nothing stays.
+// Of a file whose making or storing fails nothing stays.
 func TestStoreFileFails(t *testing.T) {
 	q, stream := openFiles(t)
-	for _, broken := range []error{errors.New("broken"), io.ErrUnexpectedEOF} { // the latter of a reader's own reader
-		if _, err := q.StoreFile(t.Context(), &jobs.Job{ID: "X"}, &letters{left: 3 << 20, err: broken}); !errors.Is(err, broken) {
-			t.Errorf("got %v, want %v", err, broken)
+	fails := func(what string, ctx context.Context, r io.Reader, want error) {
+		t.Helper()
+		if _, err := q.StoreFile(ctx, &jobs.Job{ID: "X"}, r); err == nil || !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", what, err, want)
 		}
 		if n := messages(t, stream); n != 0 {
-			t.Errorf("%d messages stay", n)
+			t.Errorf("%s: %d messages stay", what, n)
 		}
 	}
+	broken := errors.New("broken")
+	fails("the reader fails", t.Context(), &letters{left: 3 << 20, err: broken}, broken)
+	fails("the reader's own reader ends too early", t.Context(), &letters{left: 3 << 20, err: io.ErrUnexpectedEOF}, io.ErrUnexpectedEOF)
+
+	ctx, cancel := context.WithCancelCause(t.Context())
+	last := &hook{&letters{left: 1 << 20, err: io.EOF}, func(left int) {
+		if left == 0 {
+			cancel(broken)
+		}
+	}}
+	fails("cancelled at the end", ctx, last, broken)
+
+	ctx, cancel = context.WithCancelCause(t.Context())
+	first := &hook{&letters{left: 1 << 20, err: io.EOF}, func(int) { cancel(broken) }}
+	fails("cancelled at the beginning", ctx, first, broken)
+	if first.given > 200_000 {
+		t.Errorf("%d bytes were read after the end", first.given)
+	}
+
+	config := stream.CachedInfo().Config
+	config.MaxMsgs = 3 // the chunks, but not what is known of them
+	if _, err := mustJetStream(t, q).UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	var refused *jetstream.APIError
+	if _, err := q.StoreFile(t.Context(), &jobs.Job{ID: "X"}, &letters{left: 300_000, err: io.EOF}); !errors.As(err, &refused) {
+		t.Errorf("without room: %v", err)
+	}
+	if n := messages(t, stream); n != 0 {
+		t.Errorf("without room: %d messages stay", n)
+	}
+}
+
+// hook tells of each read how much is left then.
+type hook struct {
+	*letters
+	read func(left int)
+}
+
+func (h *hook) Read(p []byte) (int, error) {
+	n, err := h.letters.Read(p)
+	h.read(h.left)
+	return n, err
 }
 
 // A file is not read faster than it is stored: here, it is not stored as far as anybody knows.
 func TestStoreFileKeepsPace(t *testing.T) {
+	t.Parallel()
 	q, stream := openFiles(t)
 	config := stream.CachedInfo().Config
 	config.NoAck = true
@@ -151,5 +196,44 @@ func TestStoreFileKeepsPace(t *testing.T) {
 	}
 	if endless.given > 4<<20 {
 		t.Errorf("%d bytes were read", endless.given)
+	}
+	if n := messages(t, stream); n != 0 {
+		t.Errorf("%d messages stay", n)
+	}
+}
+
+// When the connection is lost, and answers with it, it takes no more than a call's time to notice, however long the job
+// may take.
+func TestStoreFileOverReconnects(t *testing.T) {
+	t.Parallel()
+	q, stream := openFiles(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	const size = 40 << 20
+	reconnected := 0
+	r := &hook{&letters{left: size, err: io.EOF}, func(left int) {
+		if left < size/2 && reconnected == 0 {
+			reconnected++
+			if err := q.Conn().ForceReconnect(); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	job := jobs.Job{ID: "X"}
+	n, err := q.StoreFile(ctx, &job, r)
+	if err != nil {
+		if n := messages(t, stream); n != 0 {
+			t.Errorf("after %v %d messages stay", err, n)
+		}
+		return
+	}
+	file, err := q.OpenFile(ctx, stored(job, n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(file)
+	want, _ := io.ReadAll(&letters{left: size, err: io.EOF})
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("read %d of %d bytes, %v", len(got), n, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -43,12 +44,14 @@ func (q *Queue) Notify(ctx context.Context, user string, n Notification) (stored
 }
 
 // NotifyAll does for each of several notices what [Queue.Notify] does for one, and costs less: they are on their way to
-// the stream together, and are stored in their order. All are checked before any is stored. It returns them as they
-// are stored, and how many of them were not before.
+// the stream together. They are stored in their order, but for one that the server could not take at once. All are
+// checked before any is stored. It returns them as they are stored, and how many of them were not before.
 //
 // The error is a [*NoticeError] for the first that failed. Unless it is an [*InvalidError], others may be stored. To
-// call it again makes good for what is not; what has a key is not told twice by that.
+// call it again makes good for what is not; what has a key is not told twice by that. It blocks for a round trip for
+// each hundred, and one for each that was stored before.
 func (q *Queue) NotifyAll(ctx context.Context, notices []Notice) (stored []Notification, created int, err error) {
+	notices = slices.Clone(notices) // what each gets before it is stored is not the caller's
 	keyed, msgs := make([]bool, len(notices)), make([]*nats.Msg, len(notices))
 	for i, notice := range notices {
 		if keyed[i], err = notice.prepare(); err == nil {

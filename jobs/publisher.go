@@ -68,8 +68,11 @@ func newPublisher(nc *nats.Conn) (*publisher, error) {
 // for callTimeout.
 func (p *publisher) publish(ctx context.Context, m *nats.Msg) (ack, error) {
 	for try := 0; ; try++ {
-		a, err := p.request(ctx, m)
-		if !errors.Is(err, jetstream.ErrNoStreamResponse) || try == publishRetries {
+		if ctx.Err() != nil {
+			return ack{}, ctx.Err()
+		}
+		a, err := p.await(ctx, p.send(m))
+		if !passes(err) || try == publishRetries {
 			return a, err
 		}
 		select {
@@ -80,27 +83,59 @@ func (p *publisher) publish(ctx context.Context, m *nats.Msg) (ack, error) {
 	}
 }
 
+// errCodeInProcess is the server's JSStreamDuplicateMessageConflict, of a cluster: a message with the same id is on its
+// way to the other servers, and it is not known yet whether it will be stored.
+const errCodeInProcess = 10158
+
+// passes reports whether a write failed in a way that passes soon, and was not stored.
+func passes(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, jetstream.ErrNoStreamResponse) || errors.As(err, &api) && api.ErrorCode == errCodeInProcess
+}
+
 // publishWindow is how many messages of one [publisher.publishAll] are on their way at a time.
 const publishWindow = 128
 
-// publishAll stores messages as publish does, in their order unless one has to be tried again, and returns the answer
-// to each. What is on its way when ctx ends may be stored or not.
+// publishAll stores messages as publish does, many at a time, and returns the answer to each. They are stored in their
+// order, but for those that have to be tried again. It sends no more of them once ctx has ended, or one of those under
+// way has no answer for callTimeout.
 func (p *publisher) publishAll(ctx context.Context, msgs []*nats.Msg) []answer {
 	answers := make([]answer, len(msgs))
-	var sent [publishWindow]write
+	var stopped error
 	for from := 0; from < len(msgs); from += publishWindow {
-		part := msgs[from:min(from+publishWindow, len(msgs))]
-		for i, m := range part {
-			sent[i] = p.send(m)
+		to := min(from+publishWindow, len(msgs))
+		if stopped == nil {
+			stopped = ctx.Err()
 		}
-		for i, m := range part {
-			a := &answers[from+i]
-			if a.ack, a.err = p.await(ctx, sent[i]); errors.Is(a.err, jetstream.ErrNoStreamResponse) {
-				a.ack, a.err = p.publish(ctx, m)
-			}
+		if stopped == nil {
+			stopped = p.publishSome(ctx, msgs[from:to], answers[from:to])
+			continue
+		}
+		for i := range answers[from:to] {
+			answers[from+i].err = stopped
 		}
 	}
 	return answers
+}
+
+// publishSome does so for what may be on its way at a time, and returns why no more is to be sent.
+func (p *publisher) publishSome(ctx context.Context, msgs []*nats.Msg, answers []answer) (stop error) {
+	short, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	sent := make([]write, len(msgs))
+	for i, m := range msgs {
+		sent[i] = p.send(m)
+	}
+	for i, m := range msgs {
+		a := &answers[i]
+		if a.ack, a.err = p.await(short, sent[i]); passes(a.err) && stop == nil {
+			a.ack, a.err = p.publish(ctx, m)
+		}
+		if api := (*jetstream.APIError)(nil); a.err != nil && !errors.As(a.err, &api) {
+			stop = a.err
+		}
+	}
+	return stop
 }
 
 // write is a message on its way to the server.

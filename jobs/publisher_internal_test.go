@@ -159,3 +159,51 @@ func TestPublishGivesUp(t *testing.T) {
 		t.Errorf("%d writes still wait", n)
 	}
 }
+
+// What a cluster cannot take at the moment is tried again, by itself and among many. What nobody answers stops the rest.
+func TestPublishAgain(t *testing.T) {
+	p, _ := openPublisher(t)
+	var asked int
+	answers, err := p.nc.Subscribe("busy.*", func(m *nats.Msg) {
+		answer := `{"stream":"HARK","seq":17}`
+		if asked++; asked == 1 || asked == 4 {
+			answer = `{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"},"stream":"HARK","seq":0}`
+		}
+		_ = m.Respond([]byte(answer))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answers.Unsubscribe()
+	if a, err := p.publish(t.Context(), &nats.Msg{Subject: "busy.1"}); err != nil || a.seq != 17 {
+		t.Errorf("%+v, %v", a, err)
+	}
+	for i, a := range p.publishAll(t.Context(), []*nats.Msg{{Subject: "busy.2"}, {Subject: "busy.3"}, {Subject: "busy.4"}}) {
+		if a.err != nil || a.seq != 17 {
+			t.Errorf("message %d: %+v", i, a)
+		}
+	}
+
+	silent, err := p.nc.SubscribeSync("silent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Unsubscribe()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	msgs := make([]*nats.Msg, 3*publishWindow)
+	for i := range msgs {
+		msgs[i] = &nats.Msg{Subject: "silent"}
+	}
+	for i, a := range p.publishAll(ctx, msgs) {
+		if !errors.Is(a.err, context.DeadlineExceeded) {
+			t.Fatalf("message %d: %+v", i, a)
+		}
+	}
+	if n, _, err := silent.Pending(); n > publishWindow || err != nil {
+		t.Errorf("%d messages were sent, %v", n, err)
+	}
+	if n := len(p.waiting); n > 0 {
+		t.Errorf("%d writes still wait", n)
+	}
+}

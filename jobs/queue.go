@@ -72,7 +72,7 @@ func (c *Config) defaults() {
 }
 
 // Queue reads and writes jobs and notifications in JetStream. Its methods block for one or a few round
-// trips to the server, end with their context, and are safe for concurrent use.
+// trips to the server, unless they say more, end with their context, and are safe for concurrent use.
 type Queue struct {
 	nc     *nats.Conn
 	writes *publisher

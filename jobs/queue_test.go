@@ -27,13 +27,19 @@ func newQueue(t testing.TB) *jobs.Queue {
 }
 
 // countNotes returns how many notifications ana has.
-func countNotes(t testing.TB, q *jobs.Queue) int {
+func countNotes(t testing.TB, q *jobs.Queue) (n int) {
 	t.Helper()
-	page, more, err := q.NotesPage(t.Context(), "ana", 0, 1000)
-	if err != nil || more {
-		t.Fatal(more, err)
+	for after, more := uint64(0), true; more; {
+		var page []jobs.Note
+		var err error
+		if page, more, err = q.NotesPage(t.Context(), "ana", after, 1000); err != nil {
+			t.Fatal(err)
+		}
+		if n += len(page); len(page) > 0 {
+			after = page[len(page)-1].Seq
+		}
 	}
-	return len(page)
+	return n
 }
 
 func TestEnqueueAndGet(t *testing.T) {
@@ -233,5 +239,28 @@ func TestCancelRace(t *testing.T) {
 	}
 	if n := countNotes(t, q); n != 20 {
 		t.Errorf("told %d times", n)
+	}
+}
+
+// What is to be told is the caller's, and what nobody waits for is not stored.
+func TestNotifyAll(t *testing.T) {
+	q := newQueue(t)
+	notices := make([]jobs.Notice, 300)
+	for i := range notices {
+		notices[i] = jobs.Notice{User: "ana", Notification: jobs.Notification{Type: "test", Title: fmt.Sprint(i)}}
+	}
+	for round := range 2 { // they have no keys: each time is another
+		stored, created, err := q.NotifyAll(t.Context(), notices)
+		if err != nil || created != len(notices) || len(stored) != len(notices) || stored[7].Key == "" || notices[7].Notification.Key != "" {
+			t.Fatalf("round %d: %d created, %v; %+v", round, created, err, notices[7])
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := q.NotifyAll(ctx, notices); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if n := countNotes(t, q); n != 2*len(notices) {
+		t.Errorf("%d are stored, want %d", n, 2*len(notices))
 	}
 }

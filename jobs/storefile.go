@@ -25,8 +25,8 @@ const (
 func chunksSubject(nuid string) string { return "$O." + filesBucket + ".C." + nuid }
 
 // StoreFile stores what r holds as the file of job's current lease and returns its size. It blocks until
-// r ends and all of it is stored, and reads no faster than that, 2 MiB ahead at most. After an error nothing of the
-// file stays.
+// r ends and all of it is stored, and reads no faster than that, 2 MiB ahead at most. After an error it takes back what
+// is stored of the file; if the server cannot be reached for that, the bucket's age limit will.
 //
 // It is an object of NATS's object store (ADR-20 of its architecture), for any client of that to read. The library's
 // own way to put one there reads as fast as it can, and asks afterwards what became of it.
@@ -36,19 +36,29 @@ func (q *Queue) StoreFile(ctx context.Context, job *Job, r io.Reader) (size int6
 		Bucket:     filesBucket, NUID: nuid.Next(),
 	}
 	before, err := q.fileInfo(ctx, info.Name)
-	if err == nil {
-		err = q.storeChunks(ctx, info, r)
+	if err != nil {
+		return 0, fmt.Errorf("jobs: store file: %w", err)
 	}
-	if err == nil {
-		err = q.storeInfo(ctx, info)
+	if err = q.storeChunks(ctx, info, r); err == nil {
+		if err = q.storeInfo(ctx, info); err != nil {
+			err = errors.Join(err, afterwards(ctx, func(ctx context.Context) error { return q.DeleteFile(ctx, job) })) // it may be there
+		}
 	}
 	if err != nil {
+		err = errors.Join(err, afterwards(ctx, func(ctx context.Context) error { return q.purgeChunks(ctx, info.NUID) }))
 		return 0, fmt.Errorf("jobs: store file: %w", err)
 	}
 	if before != nil {
 		_ = q.purgeChunks(ctx, before.NUID) // nobody finds them any more; their age takes them
 	}
 	return int64(info.Size), nil
+}
+
+// afterwards gives do some time of its own, even if ctx has ended.
+func afterwards(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
+	return do(ctx)
 }
 
 // fileInfo returns what is known of an object, nil if there is none.
@@ -64,48 +74,58 @@ func (q *Queue) fileInfo(ctx context.Context, object string) (*jetstream.ObjectI
 	return info, err
 }
 
-// storeChunks stores what r holds, and enters it into info. After an error it takes back what is stored.
+// storeChunks stores what r holds, and enters it into info. When it returns, nothing is on its way.
 func (q *Queue) storeChunks(ctx context.Context, info *jetstream.ObjectInfo, r io.Reader) error {
 	var sent []write // not answered yet, the oldest first
-	answered := func(ctx context.Context, left int) (err error) {
-		for ; len(sent) > left; sent = sent[1:] {
-			if _, awaitErr := q.writes.await(ctx, sent[0]); err == nil {
-				err = awaitErr
+	answered := func(ctx context.Context, left int) error {
+		for len(sent) > left {
+			// No longer than this: with the connection an answer may have been lost.
+			short, cancel := context.WithTimeout(ctx, callTimeout)
+			_, err := q.writes.await(short, sent[0])
+			cancel()
+			if sent = sent[1:]; err != nil {
+				return err
 			}
 		}
-		return err
+		return nil
 	}
+	defer func() {
+		_ = afterwards(ctx, func(ctx context.Context) error {
+			for len(sent) > 0 {
+				_ = answered(ctx, 0)
+			}
+			return nil
+		})
+	}()
 	subject, hash, chunk := chunksSubject(info.NUID), sha256.New(), make([]byte, chunkSize)
-	var err error
-	for err == nil {
-		var n int
-		if n, err = fill(r, chunk); n > 0 {
+	for {
+		n, err := fill(ctx, r, chunk)
+		if n > 0 {
 			hash.Write(chunk[:n])
 			info.Size += uint64(n)
 			info.Chunks++
 			sent = append(sent, q.writes.send(&nats.Msg{Subject: subject, Data: chunk[:n]}))
 			// Not tried again: a chunk must not come after the one behind it.
-			if awaitErr := answered(ctx, maxChunks-1); awaitErr != nil {
-				err = awaitErr
+			if err := answered(ctx, maxChunks-1); err != nil {
+				return err
 			}
 		}
+		if err == io.EOF {
+			info.Digest = "SHA-256=" + base64.URLEncoding.EncodeToString(hash.Sum(nil))
+			return answered(ctx, 0)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if err == io.EOF {
-		err = answered(ctx, 0)
-	}
-	if err != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
-		defer cancel()
-		_ = answered(ctx, 0) // what is on its way would come after the purge
-		return errors.Join(err, q.purgeChunks(ctx, info.NUID))
-	}
-	info.Digest = "SHA-256=" + base64.URLEncoding.EncodeToString(hash.Sum(nil))
-	return nil
 }
 
-// fill reads until p is full. Unlike [io.ReadFull] it leaves it to r to say what is unexpected.
-func fill(r io.Reader, p []byte) (n int, err error) {
+// fill reads until p is full. Unlike [io.ReadFull] it leaves it to r to say what is unexpected, and it ends with ctx.
+func fill(ctx context.Context, r io.Reader, p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
+		if ctx.Err() != nil {
+			return n, context.Cause(ctx)
+		}
 		var more int
 		more, err = r.Read(p[n:])
 		n += more
