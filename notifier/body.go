@@ -62,18 +62,20 @@ func readBody(c *gin.Context, within time.Duration) ([]byte, error) {
 var errNotJSON = newProblem(http.StatusBadRequest, "body_not_json", "The body must be one JSON object, in UTF-8.")
 
 func bodyProblem(err error) error {
+	var own *problem
 	var tooLarge *http.MaxBytesError
 	var wrongType *json.UnmarshalTypeError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &own):
+		return own
 	case errors.As(err, &tooLarge):
 		return newProblem(http.StatusRequestEntityTooLarge, "body_too_large", "The body is larger than 1 MiB; send less.")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return newProblem(http.StatusRequestTimeout, "body_too_slow", "The body did not arrive in time; send it again.")
-	case errors.As(err, &wrongType) && wrongType.Field != "":
-		return newProblem(http.StatusBadRequest, "field_invalid",
-			fmt.Sprintf("%s must be %s.", wrongType.Field, jsonType(wrongType.Type))).in(wrongType.Field)
+	case errors.As(err, &wrongType):
+		return typeProblem(wrongType)
 	}
 	// encoding/json has no type for this one.
 	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
@@ -83,6 +85,17 @@ func bodyProblem(err error) error {
 	return errNotJSON
 }
 
+// typeProblem says of a field, or of all there is if it has none, that it is of another type.
+func typeProblem(err *json.UnmarshalTypeError) error {
+	// What has the field from another struct says so, and how requests are made up here is nobody's business.
+	field := strings.TrimPrefix(err.Field, reflect.TypeFor[noticeRequest]().Name()+".")
+	what := field
+	if what == "" {
+		what = "It"
+	}
+	return newProblem(http.StatusBadRequest, "field_invalid", fmt.Sprintf("%s must be %s.", what, jsonType(err.Type))).in(field)
+}
+
 // jsonType says what JSON a field of this type takes.
 func jsonType(t reflect.Type) string {
 	switch t.Kind() {
@@ -90,8 +103,6 @@ func jsonType(t reflect.Type) string {
 		return "a whole number"
 	case reflect.Bool:
 		return "true or false"
-	case reflect.Slice:
-		return "a list"
 	case reflect.Struct:
 		return "an object"
 	}

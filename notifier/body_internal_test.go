@@ -36,3 +36,31 @@ func FuzzJobBody(f *testing.F) {
 		}
 	})
 }
+
+func FuzzNotifyBody(f *testing.F) {
+	for _, body := range []string{
+		`{"user":"ana","type":"t","title":"x"}`, `{"user":7}`, `{"notifications":[{"user":"ana","type":"t","title":"x"},{"everyone":true}]}`,
+		`{"notifications":null}`, `{"notifications":[null]}`, `{"notifications":[{"notifications":[]}]}`, `{"notifications":[1,"x",[]]}`,
+		`{"notifications":[{}` + strings.Repeat(`,{}`, maxNotices) + `]}`, `{"notifications":[],"notifications":[{}]}`, `{"title":"x","notifications":[{}]}`,
+	} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		c, _ := gin.CreateTestContext(httptest.NewRecorder())
+		c.Request = httptest.NewRequest("POST", "/v1/notifications", bytes.NewReader(body))
+		var got notifyRequest
+		err := decode(c, &got)
+		if err == nil && got.Notifications != nil {
+			_, err = got.notices()
+		}
+		var p *problem
+		switch {
+		case err == nil:
+			if len(got.Notifications) > maxNotices {
+				t.Fatalf("%q was read as %d notifications", body, len(got.Notifications))
+			}
+		case !errors.As(err, &p) && problemOf(err).Status != 400, p != nil && (p.Status < 400 || p.Status >= 500 || p.Code == "" || len(p.Detail) > 500):
+			t.Fatalf("%q: %v", body, err)
+		}
+	})
+}

@@ -1,10 +1,12 @@
 package notifier
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 
 	"github.com/gin-gonic/gin"
 	"github.com/hark-jobs/hark/jobs"
@@ -14,8 +16,8 @@ import (
 // maxNotices is how many notifications one request may bring.
 const maxNotices = 1000
 
-// notifyRequest is the body of POST /v1/notifications: one notification, or several, each of which is one.
-type notifyRequest struct {
+// noticeRequest is a notification in the body of POST /v1/notifications.
+type noticeRequest struct {
 	User     string          `json:"user"`
 	Everyone bool            `json:"everyone"`
 	Type     string          `json:"type"`
@@ -24,15 +26,43 @@ type notifyRequest struct {
 	Link     string          `json:"link"`
 	Data     json.RawMessage `json:"data"`
 	Key      string          `json:"key"`
-
-	Notifications []notifyRequest `json:"notifications"`
 }
 
-// notice returns what is asked for, checked as far as [jobs.Queue.Notify] does not.
-func (r *notifyRequest) notice() (jobs.Notice, error) {
-	if r.Notifications != nil {
-		return jobs.Notice{}, newProblem(http.StatusBadRequest, "field_invalid", "Here, notifications must not have notifications in them.").in("notifications")
+// notifyRequest is that body: one notification, or several.
+type notifyRequest struct {
+	noticeRequest
+	Notifications noticeRequests `json:"notifications"`
+}
+
+// noticeRequests decodes itself: encoding/json would make all that a body has room for before anybody could say that it
+// is too many, and could not say which of them is wrong.
+type noticeRequests []noticeRequest
+
+func (r *noticeRequests) UnmarshalJSON(data []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if token, err := dec.Token(); err != nil || token != json.Delim('[') {
+		return newProblem(http.StatusBadRequest, "field_invalid", "notifications must be a list.").in("notifications")
 	}
+	*r = noticeRequests{}
+	for dec.More() {
+		if len(*r) == maxNotices {
+			return errNotices
+		}
+		var one noticeRequest
+		if err := dec.Decode(&one); err != nil {
+			return inNotice(len(*r), bodyProblem(err))
+		}
+		*r = append(*r, one)
+	}
+	return nil
+}
+
+var errNotices = newProblem(http.StatusBadRequest, "field_invalid",
+	fmt.Sprintf("notifications must have 1 to %d elements.", maxNotices)).in("notifications")
+
+// notice returns what is asked for, checked as far as [jobs.Queue.Notify] does not.
+func (r *noticeRequest) notice() (jobs.Notice, error) {
 	to := r.User
 	if r.Everyone {
 		to = jobs.Everyone
@@ -100,11 +130,11 @@ func (n *Notifier) postNotifications(c *gin.Context, body *notifyRequest) {
 }
 
 func (r *notifyRequest) notices() ([]jobs.Notice, error) {
-	if r.Everyone || r.User != "" || r.Type != "" || r.Title != "" || r.Body != "" || r.Link != "" || r.Data != nil || r.Key != "" {
+	if !reflect.ValueOf(r.noticeRequest).IsZero() {
 		return nil, newProblem(http.StatusBadRequest, "field_invalid", "notifications must stand alone; what each is goes into its elements.").in("notifications")
 	}
-	if len(r.Notifications) == 0 || len(r.Notifications) > maxNotices {
-		return nil, newProblem(http.StatusBadRequest, "field_invalid", fmt.Sprintf("notifications must have 1 to %d elements.", maxNotices)).in("notifications")
+	if len(r.Notifications) == 0 {
+		return nil, errNotices
 	}
 	notices := make([]jobs.Notice, len(r.Notifications))
 	for i := range r.Notifications {

@@ -107,7 +107,7 @@ func unavailable(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrConnectionClosed) ||
 		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrReconnectBufExceeded) ||
-		errors.Is(err, jetstream.ErrNoStreamResponse) || errors.As(err, &api) && api.Code >= 500
+		errors.Is(err, jetstream.ErrNoStreamResponse) || errors.As(err, &api) && (api.Code >= 500 || api.Code == http.StatusTooManyRequests)
 }
 
 // inboxDown marks the errors of the inbox's database.

@@ -15,7 +15,7 @@ type feed struct {
 	sub    *nats.Subscription
 	oldest *stream
 
-	// What follows is for Run alone.
+	// What follows is for Run, and whom it has serve the feed.
 	dropped    int    // messages that sub had lost at the last look
 	broadcasts uint64 // the number of the next one to be handed to it
 }

@@ -20,8 +20,8 @@
  * @typedef {"connecting"|"live"|"reconnecting"|"offline"|"unauthorized"|"closed"} Status
  */
 
-import { Inbox, Jobs, backoff, compareIds, epochOf, hasEnded, snapshot } from "./assets/state.js";
-export { compareIds, hasEnded };
+import { Inbox, Jobs, backoff, compareIds, countLimit, epochOf, hasEnded, snapshot } from "./assets/state.js";
+export { compareIds, countLimit, hasEnded };
 
 /** A request that was not answered with success. `status` is 0 when no answer came at all. */
 export class HarkError extends Error {
@@ -128,7 +128,7 @@ export class Hark {
   }
   /** @returns {Notification[]} newest first */
   get unreadNotifications() { return this.#inbox.list().filter((it) => it.status === "unread"); }
-  /** How many are unread; the server's count stops at 1,000. */
+  /** How many are unread; the server's count stops at countLimit, which means that many or more. */
   get unread() { return this.#inbox.unread; }
 
   /** What can be asked for, and the params each takes. */
@@ -167,7 +167,10 @@ export class Hark {
 
   /** Whether there is more to list; feed is "jobs", "notifications" or "unread". */
   hasMore(feed) {
-    if (feed === "unread" && this.#next.unread === undefined) return this.unread > this.unreadNotifications.length;
+    if (feed === "unread" && this.#next.unread === undefined) {
+      // At the end of the server's counting there may be any number more.
+      return this.unread >= countLimit || this.unread > this.unreadNotifications.length;
+    }
     return Boolean(this.#next[feed]);
   }
   /** Lists one page more of a feed. */

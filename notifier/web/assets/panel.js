@@ -2,6 +2,7 @@ import { byId, el, reconcile, setNotice, setText, whileBusy } from "./dom.js";
 import { ago, fullTime, number } from "./format.js";
 import { icon } from "./icons.js";
 import { body, mark, showLinks, tone } from "./notes.js";
+import { countLimit } from "./state.js";
 
 /** The bell and the panel of notifications behind it. render(hark) shows what is known now. */
 export function panel({ onJob }) {
@@ -80,7 +81,7 @@ export function panel({ onJob }) {
   function showUnread(unread) {
     badge.hidden = unread === 0;
     setText(badge, unread > 99 ? "99+" : String(unread));
-    bell.setAttribute("aria-label", unread ? `Notifications, ${number(unread)} unread` : "Notifications");
+    bell.setAttribute("aria-label", unread ? `Notifications, ${number(unread)}${unread < countLimit ? "" : " or more"} unread` : "Notifications");
   }
 
   function make(note) {

@@ -42,6 +42,9 @@ export class Jobs {
   }
 }
 
+/** Where the server stops counting what is unread: that many means that many or more. */
+export const countLimit = 1000;
+
 /**
  * The notifications known here, and the unread number: what the server counted up to some id, and
  * what arrived after that id. Reading and deleting are for ever, so a late page never undoes them.

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
-import { HarkError, connect } from "../hark.js";
+import { HarkError, connect, countLimit } from "../hark.js";
 
 // A server that answers from a table, and streams that do as they are told.
 let routes, requests, streams, clients;
@@ -282,4 +282,17 @@ test("lists that overlap what is known keep their place; a gap starts over", asy
   hello();
   await turn();
   assert.deepEqual([hark.jobs.map((it) => it.id), hark.hasMore("jobs")], [["z"], true]);
+});
+
+test("where the server stops counting there may be more unread than are known", async () => {
+  const known = Array.from({ length: countLimit }, (_, i) => ({ ...note(`a-${2000 - i}`), status: "unread" }));
+  routes["GET /v1/notifications"] = () => ({ notifications: known.slice(1), unread: countLimit - 1 });
+  const hark = await open();
+  hello();
+  await turn();
+  assert.deepEqual([hark.unreadNotifications.length, hark.hasMore("unread")], [countLimit - 1, false]);
+  routes["GET /v1/notifications"] = () => ({ notifications: known, unread: countLimit });
+  hello();
+  await turn();
+  assert.deepEqual([hark.unreadNotifications.length, hark.hasMore("unread")], [countLimit, true]);
 });
