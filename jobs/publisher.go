@@ -145,10 +145,6 @@ type write struct {
 	err error // it is not on its way
 }
 
-func (p *publisher) request(ctx context.Context, m *nats.Msg) (ack, error) {
-	return p.await(ctx, p.send(m))
-}
-
 // send does not wait for the answer: await must be called for each write.
 func (p *publisher) send(m *nats.Msg) write {
 	w := write{waiter: p.idle.Get().(*waiter)}
