@@ -11,6 +11,13 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
+// posted is a request with this body.
+func posted(body []byte) *gin.Context {
+	c, _ := gin.CreateTestContext(httptest.NewRecorder())
+	c.Request = httptest.NewRequest("POST", "/", bytes.NewReader(body))
+	return c
+}
+
 // Whatever a body holds, it is read, or refused as a problem of the one who sent it that a person can read.
 func FuzzJobBody(f *testing.F) {
 	for _, body := range []string{
@@ -21,10 +28,8 @@ func FuzzJobBody(f *testing.F) {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		c, _ := gin.CreateTestContext(httptest.NewRecorder())
-		c.Request = httptest.NewRequest("POST", "/v1/jobs", bytes.NewReader(body))
 		var got jobRequest
-		err := decode(c, &got)
+		err := decode(posted(body), &got)
 		var p *problem
 		switch {
 		case err == nil:
@@ -46,10 +51,8 @@ func FuzzNotifyBody(f *testing.F) {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		c, _ := gin.CreateTestContext(httptest.NewRecorder())
-		c.Request = httptest.NewRequest("POST", "/v1/notifications", bytes.NewReader(body))
 		var got notifyRequest
-		err := decode(c, &got)
+		err := decode(posted(body), &got)
 		if err == nil && got.Notifications != nil {
 			_, err = got.notices()
 		}
