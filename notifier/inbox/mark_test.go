@@ -1,6 +1,7 @@
 package inbox_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -201,9 +202,17 @@ func TestCountLimit(t *testing.T) {
 		mark("ben", 2, most)
 		mark("ben", 4, most)
 		mark("ben", 6, most-1)
-		if _, err := s.MarkReadUpTo(t.Context(), "ana", at(2*(most+2)-10)); err != nil {
-			t.Fatal(err)
+		for left, n := range map[uint64]int{most + 200: most, most: most, most - 2: most - 2, 10: 10} { // half their own, half everyone's
+			user := fmt.Sprint("reader-", left)
+			own := make([]inbox.Entry, 0, left/2)
+			for seq := range left / 2 {
+				own = append(own, entry(user, 1_000_000*left+seq))
+			}
+			add(t, s, own...)
+			if _, err := s.MarkReadUpTo(t.Context(), user, at(2*(most+2)-left)); err != nil {
+				t.Fatal(err)
+			}
+			want(user, n)
 		}
-		want("ana", 10)
 	})
 }

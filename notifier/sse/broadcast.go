@@ -7,7 +7,7 @@ import (
 )
 
 // broadcasts are the notifications to everyone that are on their way to the feeds. They go to some feeds at a
-// time, so that nobody else's news waits until a crowd has been written to. For Run alone.
+// time, so that nobody else's news waits until a crowd has been written to. For Run, and whom it has serve the feeds.
 type broadcasts struct {
 	notes []liveNote // which not every feed has been handed yet, in order
 	first uint64     // the number of notes[0]: how many there were before it
