@@ -22,6 +22,7 @@ import (
 	"github.com/hark-jobs/hark/worker"
 	"github.com/hark-jobs/hark/worker/export"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // parts are what the steps of [Start] make for each other.
@@ -80,21 +81,9 @@ func (a *App) openInbox(context.Context) error {
 	return nil
 }
 
-func (a *App) openNATS(ctx context.Context) (err error) {
-	opts := []nats.Option{
-		nats.Name("hark"), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond),
-		nats.ReconnectJitter(200*time.Millisecond, 500*time.Millisecond),
-		nats.ErrorHandler(a.natsError),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				a.log.Warn("connection to NATS lost", "err", err)
-			}
-		}),
-		nats.ReconnectHandler(func(*nats.Conn) { a.log.Info("connection to NATS is back") }),
-	}
-	if a.config.NATS != "" {
-		a.nc, err = nats.Connect(a.config.NATS, append(opts, nats.RetryOnFailedConnect(true))...)
-	} else {
+// openNATS starts the server, if it is to be one of this process, and connects to it.
+func (a *App) openNATS(context.Context) (err error) {
+	if a.config.NATS == "" {
 		a.natsd, err = natsd.Start(natsd.Options{
 			Dir: filepath.Join(a.config.Data, "nats"), Listen: a.config.NATSListen, SyncAlways: a.config.SyncAlways, Log: a.log,
 		})
@@ -103,19 +92,41 @@ func (a *App) openNATS(ctx context.Context) (err error) {
 		}
 		a.onStop(func(context.Context) { a.natsd.Stop() })
 		a.run("natsd", a.natsd.Run)
-		a.nc, err = a.natsd.Connect(opts...)
+	}
+	a.nc, err = a.connect("hark")
+	return err
+}
+
+// connect makes a connection to NATS that lasts until its turn to stop comes.
+func (a *App) connect(name string) (nc *nats.Conn, err error) {
+	log := a.log.With("connection", name)
+	opts := []nats.Option{
+		nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond),
+		nats.ReconnectJitter(200*time.Millisecond, 500*time.Millisecond),
+		nats.ErrorHandler(a.natsError),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("connection to NATS lost", "err", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { log.Info("connection to NATS is back") }),
+	}
+	if a.natsd != nil {
+		nc, err = a.natsd.Connect(opts...)
+	} else {
+		nc, err = nats.Connect(a.config.NATS, append(opts, nats.RetryOnFailedConnect(true))...)
 	}
 	if err != nil {
-		return fmt.Errorf("app: connect to NATS: %w", err)
+		return nil, fmt.Errorf("app: connect to NATS: %w", err)
 	}
 	a.onStop(func(context.Context) {
 		// What was published last, acks among it, is on its way when Close returns only if it was flushed.
-		if err := a.nc.FlushTimeout(time.Second); err != nil {
-			a.log.Debug("not flushed", "err", err)
+		if err := nc.FlushTimeout(time.Second); err != nil {
+			log.Debug("not flushed", "err", err)
 		}
-		a.nc.Close()
+		nc.Close()
 	})
-	return nil
+	return nc, nil
 }
 
 // natsError hears what the connection has to complain about outside of calls.
@@ -169,9 +180,19 @@ func (a *App) openAuth(ctx context.Context) (err error) {
 	return nil
 }
 
+// runFiller gives the filler a connection of its own: what it reads, hundreds of messages at a time, must not stand
+// before what is live.
 func (a *App) runFiller(context.Context) error {
+	nc, err := a.connect("hark inbox")
+	if err != nil {
+		return err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
 	filler, err := inbox.NewFiller(inbox.FillerOptions{
-		Store: a.inbox, JetStream: a.queue.JetStream(), Epoch: a.queue.CurrentEpoch, Logger: a.log,
+		Store: a.inbox, JetStream: js, Epoch: a.queue.CurrentEpoch, Logger: a.log,
 	})
 	if err != nil {
 		return err

@@ -52,7 +52,7 @@ func (s *Store) Append(ctx context.Context, entries []Entry) error {
 				return err
 			}
 		}
-		return insert(tx, rows)
+		return insert(ctx, tx, rows)
 	})
 	if err != nil {
 		return fmt.Errorf("inbox: append: %w", err)
@@ -111,7 +111,7 @@ func keyID(audience, key string) []byte {
 
 // inserter returns a function that adds those of count rows that are not there, in a transaction. It must be
 // called before the transaction begins, see [Store.prepare].
-func (s *Store) inserter(ctx context.Context, count int) (insert func(tx *sql.Tx, values []any) error, err error) {
+func (s *Store) inserter(ctx context.Context, count int) (insert func(ctx context.Context, tx *sql.Tx, values []any) error, err error) {
 	statements := map[int]statement{} // by their number of rows
 	for left := count; left > 0; {
 		rows := s.dialect.atOnce(left)
@@ -122,7 +122,7 @@ func (s *Store) inserter(ctx context.Context, count int) (insert func(tx *sql.Tx
 		}
 		left -= rows
 	}
-	return func(tx *sql.Tx, values []any) error {
+	return func(ctx context.Context, tx *sql.Tx, values []any) error {
 		for len(values) > 0 {
 			rows := s.dialect.atOnce(len(values) / columns)
 			if _, err := statements[rows].exec(ctx, tx, values[:rows*columns]...); err != nil {

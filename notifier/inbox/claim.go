@@ -75,6 +75,10 @@ func (s *Store) fill(ctx context.Context, b batch, filler string, term time.Dura
 		return fmt.Errorf("inbox: fill: %w", err)
 	}
 	err = s.update(ctx, func(tx *sql.Tx) error {
+		ctx := ctx
+		if s.dialect.inProcess {
+			ctx = context.WithoutCancel(ctx) // else each statement starts a goroutine, to be interrupted by
+		}
 		query := `UPDATE hark_positions SET seq = $1, claimed_until = ` + s.dialect.now + ` + $2
 			WHERE epoch = $3 AND seq = $4 AND filler = $5`
 		res, err := tx.ExecContext(ctx, query, int64(b.to), term.Milliseconds(), int64(b.epoch), int64(b.from), filler)
@@ -84,7 +88,7 @@ func (s *Store) fill(ctx context.Context, b batch, filler string, term time.Dura
 		if n, err := res.RowsAffected(); err != nil || n == 0 {
 			return errors.Join(err, errNotMine)
 		}
-		return insert(tx, rows)
+		return insert(ctx, tx, rows)
 	})
 	if errors.Is(err, errNotMine) {
 		return errNotMine

@@ -17,7 +17,9 @@ import (
 
 // FillerOptions is what a [Filler] needs.
 type FillerOptions struct {
-	Store     *Store
+	Store *Store
+	// JetStream had better have a connection of its own: up to [readBatch] messages come at a time, and what
+	// is live would wait behind them.
 	JetStream jetstream.JetStream
 	// Epoch asks for the incarnation of the stream as it is now.
 	Epoch  func(context.Context) (jobs.Epoch, error)
@@ -123,6 +125,8 @@ func (f *Filler) serve(ctx context.Context) error {
 
 // fill moves what r reads into the log until something fails.
 func (f *Filler) fill(ctx context.Context, r *reader, epoch jobs.Epoch, at uint64) error {
+	background := startThread()
+	defer background.stop()
 	for {
 		msgs, err := r.next(ctx, claimTick)
 		if err != nil {
@@ -134,11 +138,13 @@ func (f *Filler) fill(ctx context.Context, r *reader, epoch jobs.Epoch, at uint6
 			}
 			continue
 		}
-		b := f.decode(msgs, epoch, at)
-		if err := f.o.Store.fill(ctx, b, f.name, claimTerm); err != nil {
+		background.do(func() {
+			b := f.decode(msgs, epoch, at)
+			err, at = f.o.Store.fill(ctx, b, f.name, claimTerm), b.to
+		})
+		if err != nil {
 			return err
 		}
-		at = b.to
 	}
 }
 

@@ -31,6 +31,7 @@ var sqliteDialect = dialect{
 
 	plainPlaceholders: true,
 	keepStatements:    true,
+	inProcess:         true,
 }
 
 // openSQLite opens one connection that writes and several that read: SQLite has one writer at a time, and
