@@ -131,6 +131,9 @@ func NoteSubject(user string) string { return storeRoot + EscapeUser(user) + ".n
 // LiveSubject matches all that is published live for a user: what is stored, and [LiveInboxSubject].
 func LiveSubject(user string) string { return liveRoot + EscapeUser(user) + ".>" }
 
+// LiveSubjects matches all that is published live for anybody.
+const LiveSubjects = liveRoot + ">"
+
 // LiveStateSubject is where the states of one job are heard live.
 func LiveStateSubject(user, id string) string { return liveRoot + EscapeUser(user) + ".state." + id }
 

@@ -222,7 +222,10 @@ func (a *App) runRetention(context.Context) error {
 }
 
 func (a *App) openHTTP(ctx context.Context) error {
-	hub, err := sse.New(sse.Options{Queue: a.queue, Drain: a.config.Drain / 2, Log: a.log})
+	hub, err := sse.New(sse.Options{
+		Queue: a.queue, Drain: a.config.Drain / 2, Log: a.log,
+		HearAll: a.natsd != nil, // others may join it with --nats-listen; mostly this is the only one
+	})
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func (h *Hub) tick(now time.Time) {
 	for len(h.chores.round) > 0 { // of the second before, if there was no time
 		h.doChores()
 	}
-	h.mendEveryone()
+	h.mendCommon()
 	h.chores.turn++
 	// Every feed was looked at since the horizon's next place was heard, so nothing lost lies behind it.
 	if h.chores.turn%h.keepalivePeriod() == 0 {

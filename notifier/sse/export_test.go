@@ -12,6 +12,9 @@ import (
 // SetLive gives the hub another room for live messages. Before Run only.
 func (h *Hub) SetLive(n int) { h.live = make(chan *nats.Msg, n) }
 
+// Waiting returns how many live messages wait for the hub.
+func (h *Hub) Waiting() int { return len(h.live) }
+
 // Hold keeps the hub from handing anything out until release is called.
 func (h *Hub) Hold() (release func()) {
 	h.mu.Lock()

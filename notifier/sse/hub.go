@@ -17,6 +17,9 @@ import (
 // Options of a hub. Queue is required.
 type Options struct {
 	Queue *jobs.Queue
+	// HearAll subscribes to the news of all users at once, instead of to those of each who has a stream: more than a
+	// kilobyte less for each of them, and work for news that concern nobody here. It is meant for the only hub.
+	HearAll bool
 	// MaxStreams is how many streams a user may have open; one more ends the oldest. 20.
 	MaxStreams int
 	// Backlog is how many bytes a stream may owe its reader. What comes on top of that is read from the log
@@ -54,10 +57,10 @@ type Hub struct {
 	open   int
 
 	// What follows is for Run alone.
-	everyone *nats.Subscription
+	common   *nats.Subscription // to what concerns everyone, or to all
 	pending  broadcasts
 	chores   chores
-	dropped  int       // messages that everyone's subscription had lost at the last look
+	dropped  int       // messages that the common subscription had lost at the last look
 	heard    uint64    // the greatest stream sequence heard live
 	horizon  [2]uint64 // what it was one and two keepalives ago
 	standing chan standing
@@ -127,10 +130,14 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	// Heard before the first subscription, so that no loss of the connection goes unnoticed.
 	events := h.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer h.nc.RemoveStatusListener(events)
-	if h.everyone, err = h.nc.ChanSubscribe(jobs.LiveSubject(jobs.Everyone), h.live); err != nil {
+	common := jobs.LiveSubject(jobs.Everyone)
+	if h.o.HearAll {
+		common = jobs.LiveSubjects
+	}
+	if h.common, err = h.nc.ChanSubscribe(common, h.live); err != nil {
 		return fmt.Errorf("sse: %w", err)
 	}
-	defer h.everyone.Unsubscribe()
+	defer h.common.Unsubscribe()
 	if _, h.heard, err = h.bounds.get(ctx); err != nil && ctx.Err() == nil {
 		h.log.Warn("log not asked where it stands; a loss now costs more to mend", "err", err)
 	}
@@ -205,14 +212,17 @@ func (h *Hub) add(s *stream, user string) error {
 	if h.closed {
 		return ErrClosed
 	}
-	f := h.feeds[jobs.EscapeUser(user)]
+	token := jobs.EscapeUser(user)
+	f := h.feeds[token]
 	if f == nil {
-		sub, err := h.nc.ChanSubscribe(jobs.LiveSubject(user), h.live)
-		if err != nil {
-			return fmt.Errorf("sse: %w", err)
+		f = &feed{token: token}
+		if !h.o.HearAll {
+			var err error
+			if f.sub, err = h.nc.ChanSubscribe(jobs.LiveSubject(user), h.live); err != nil {
+				return fmt.Errorf("sse: %w", err)
+			}
 		}
-		f = &feed{sub: sub}
-		h.feeds[f.token()] = f
+		h.feeds[token] = f
 	}
 	s.phase = uint16(rand.Uint32())
 	h.open++
@@ -238,7 +248,10 @@ func (h *Hub) remove(s *stream) {
 	if h.open--; f.oldest != nil {
 		return
 	}
-	delete(h.feeds, f.token())
+	delete(h.feeds, f.token)
+	if f.sub == nil {
+		return
+	}
 	if err := f.sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 		h.log.Warn("not unsubscribed", "err", err)
 	}

@@ -213,7 +213,7 @@ func TestSlowReader(t *testing.T) {
 
 // smallBuffers is HTTP/1.1 over sockets that take little on behalf of a reader that does not read.
 func smallBuffers(ordinary bool) way {
-	return way{"small", func(h http.Handler) *httptest.Server {
+	return way{name: "small", start: func(h http.Handler) *httptest.Server {
 		s := httptest.NewUnstartedServer(h)
 		s.Config.ConnState = func(c net.Conn, state http.ConnState) {
 			if state == http.StateNew {
@@ -222,7 +222,7 @@ func smallBuffers(ordinary bool) way {
 		}
 		s.Start()
 		return s
-	}, ordinary}
+	}, ordinary: ordinary}
 }
 
 // openDeaf opens a stream that nobody reads.

@@ -2,17 +2,17 @@ package sse
 
 import (
 	"strconv"
-	"strings"
 
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// feed is one user's place in the hub: a subscription and the streams that it serves. Nearly every user has one
-// stream, so they are chained to each other, and not kept in a slice.
+// feed is one user's place in the hub: the streams that the user's news go to, and the subscription that brings them,
+// unless one brings all. Nearly every user has one stream, so they are chained to each other, and not kept in a slice.
 type feed struct {
-	sub    *nats.Subscription
+	token  string             // the user's in subjects
+	sub    *nats.Subscription // nil with [Options.HearAll]
 	oldest *stream
 
 	// What follows is for Run, and whom it has serve the feed.
@@ -32,6 +32,7 @@ func (h *Hub) dispatch(m *nats.Msg) {
 	defer h.mu.RUnlock()
 	if token == jobs.Everyone {
 		if topic == jobs.TopicNote {
+			h.mendCommon() // for what it may have lost of users' own notifications
 			n := h.note(m, seq)
 			n.everyone = true
 			h.pending.add(h, n)
@@ -45,7 +46,7 @@ func (h *Hub) dispatch(m *nats.Msg) {
 	switch topic {
 	case jobs.TopicNote:
 		// Its id tells a reader that it has every broadcast before it, too.
-		h.mendEveryone()
+		h.mendCommon()
 		f.mend(h.horizon[1])
 		h.pending.hand(f, seq)
 		f.note(h.note(m, seq))
@@ -80,15 +81,8 @@ func headerSeq(m *nats.Msg, name string) uint64 {
 	return seq
 }
 
-// token is the user's in subjects. It is a part of the subscription's own text, and costs nothing to keep.
-func (f *feed) token() string {
-	_, token, _ := strings.Cut(f.sub.Subject, ".")
-	token, _, _ = strings.Cut(token, ".")
-	return token
-}
-
 func (f *feed) user() string {
-	user, err := jobs.UnescapeUser(f.token())
+	user, err := jobs.UnescapeUser(f.token)
 	if err != nil {
 		panic(err) // the token was escaped by this module
 	}

@@ -22,7 +22,7 @@ func (h *Hub) Missed(*nats.Subscription) {
 func (h *Hub) mend() {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if h.mendEveryone() {
+	if h.mendCommon() {
 		return
 	}
 	for _, f := range h.feeds {
@@ -30,9 +30,11 @@ func (h *Hub) mend() {
 	}
 }
 
-// mendEveryone does so for the broadcasts' subscription, and reports whether it has dropped any. Read locked.
-func (h *Hub) mendEveryone() bool {
-	n, err := h.everyone.Dropped()
+// mendCommon does so for the common subscription, and reports whether it has dropped any. A message that was dropped
+// is counted before a later one gets through, so a look at the count before each notification keeps them in order. The
+// hub's lock is held for reading.
+func (h *Hub) mendCommon() bool {
+	n, err := h.common.Dropped()
 	if err != nil || n == h.dropped {
 		return false
 	}
@@ -41,9 +43,11 @@ func (h *Hub) mendEveryone() bool {
 	return true
 }
 
-// mend does so for one user's subscription. A message that was dropped is counted before a later one gets
-// through, so a look at the count before each notification keeps them in order.
+// mend does so for one user's subscription.
 func (f *feed) mend(horizon uint64) {
+	if f.sub == nil {
+		return
+	}
 	n, err := f.sub.Dropped()
 	if err != nil || n == f.dropped {
 		return

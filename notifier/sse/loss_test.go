@@ -18,25 +18,25 @@ func tiny(s *system) { s.hub.SetLive(2) }
 
 // A channel that is too small for what comes loses nothing, reader by reader.
 func TestFullChannel(t *testing.T) {
-	t.Parallel()
-	s := newSystem(t, ways[0], sse.Options{}, tiny)
-	checkRandomReaders(t, s, 300, func(i int) {
-		if i%20 == 0 {
-			release := s.hub.Hold()
-			for j := range 6 {
-				s.notify([]string{"ana", jobs.Everyone, "bob"}[j%3], "held")
+	eachOf(t, hearings, func(t *testing.T, w way) {
+		s := newSystem(t, w, sse.Options{}, tiny)
+		checkRandomReaders(t, s, 300, func(i int) {
+			if i%20 == 0 {
+				release := s.hub.Hold()
+				for j := range 6 {
+					s.notify([]string{"ana", jobs.Everyone, "bob"}[j%3], "held")
+				}
+				release()
 			}
-			release()
-		}
+		})
 	})
 }
 
 // When the last messages are the dropped ones, nothing that follows tells of the gap.
 func TestFullChannelLastDropped(t *testing.T) {
 	for _, who := range []string{"ana", jobs.Everyone} {
-		t.Run(who, func(t *testing.T) {
-			t.Parallel()
-			s := newSystem(t, ways[0], sse.Options{}, tiny)
+		eachOf(t, hearings, func(t *testing.T, w way) {
+			s := newSystem(t, w, sse.Options{}, tiny)
 			r := s.open("ana", "")
 			r.expect("hello")
 			release := s.hub.Hold()
@@ -68,26 +68,27 @@ func jobAt(t testing.TB, revision uint64) func(event) bool {
 // The id of the user's own notification says that every broadcast before it was got, too: a broadcast that
 // was dropped comes before it.
 func TestDroppedBroadcastComesFirst(t *testing.T) {
-	t.Parallel()
 	for _, order := range [][2]string{{jobs.Everyone, "ana"}, {"ana", jobs.Everyone}} {
-		s := newSystem(t, ways[0], sse.Options{}, tiny)
-		s.mute.Store(true)
-		r, other := s.open("ana", ""), s.open("bob", "")
-		r.expect("hello")
-		other.expect("hello")
-		release := s.hub.Hold()
-		for range 4 { // one is being handed out, two fill the channel
-			s.notify("bob", "fill")
-		}
-		s.notify(order[0], "dropped")
-		s.flush()
-		release()
-		for range 4 {
-			other.until(titled(t, "fill"))
-		}
-		s.notify(order[1], "after")
-		same(t, "ana", ids(t, r.until(titled(t, "after"))), s.log("ana", 0))
-		s.stop()
+		eachOf(t, hearings, func(t *testing.T, w way) {
+			s := newSystem(t, w, sse.Options{}, tiny)
+			s.mute.Store(true)
+			r, other := s.open("ana", ""), s.open("bob", "")
+			r.expect("hello")
+			other.expect("hello")
+			release := s.hub.Hold()
+			job := &jobs.Job{ID: jobID, User: "bob", Kind: "k", State: jobs.Running, Run: 1}
+			revision := s.put(job, 0)
+			s.flush()
+			poll(t, "the first being handed out", func() bool { return s.hub.Waiting() == 0 })
+			revision = s.put(job, revision) // this and the next fill the channel
+			revision = s.put(job, revision)
+			s.notify(order[0], "dropped")
+			s.flush()
+			release()
+			other.until(jobAt(t, revision))
+			s.notify(order[1], "after")
+			same(t, "ana", ids(t, r.until(titled(t, "after"))), s.log("ana", 0))
+		})
 	}
 }
 
@@ -101,28 +102,29 @@ func (s *system) flush() {
 
 // What comes over a new connection is not taken for the next thing after what came over the old one.
 func TestMissedComesBeforeNew(t *testing.T) {
-	t.Parallel()
-	s := newSystem(t, ways[0], sse.Options{})
-	r, other := s.open("ana", ""), s.open("bob", "")
-	r.expect("hello")
-	other.expect("hello")
-	for range 10 { // the hub may look at the connection first by chance
-		release := s.hub.Hold()
-		s.notify("bob", "handed out")
-		s.flush()
-		s.proxy.cut()
-		poll(t, "cut", func() bool { return !s.hubConn.IsConnected() })
-		s.notify(jobs.Everyone, "missed")
-		s.proxy.restore()
-		poll(t, "back", func() bool { return s.hubConn.IsConnected() && s.hubConn.FlushTimeout(time.Second) == nil })
-		s.notify("ana", "after")
-		s.flush()
-		release()
-		got := r.until(titled(t, "after"))
-		if len(got) != 2 || !titled(t, "missed")(got[0]) {
-			t.Fatalf("%+v", got)
+	eachOf(t, hearings, func(t *testing.T, w way) {
+		s := newSystem(t, w, sse.Options{})
+		r, other := s.open("ana", ""), s.open("bob", "")
+		r.expect("hello")
+		other.expect("hello")
+		for range 10 { // the hub may look at the connection first by chance
+			release := s.hub.Hold()
+			s.notify("bob", "handed out")
+			s.flush()
+			s.proxy.cut()
+			poll(t, "cut", func() bool { return !s.hubConn.IsConnected() })
+			s.notify(jobs.Everyone, "missed")
+			s.proxy.restore()
+			poll(t, "back", func() bool { return s.hubConn.IsConnected() && s.hubConn.FlushTimeout(time.Second) == nil })
+			s.notify("ana", "after")
+			s.flush()
+			release()
+			got := r.until(titled(t, "after"))
+			if len(got) != 2 || !titled(t, "missed")(got[0]) {
+				t.Fatalf("%+v", got)
+			}
 		}
-	}
+	})
 }
 
 // The connection to NATS is cut and comes back, again and again.

@@ -25,26 +25,34 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience is how long a test waits for what must come.
 const patience = 30 * time.Second
 
-// A way streams are served, each with a wire of its own or another HTTP below.
+// A way streams are served: each has a wire of its own, another HTTP below, or a hub that hears otherwise.
 type way struct {
 	name     string
 	start    func(http.Handler) *httptest.Server
 	ordinary bool // by the handler, though the connection could be taken over
+	hearAll  bool // [sse.Options.HearAll]
 }
 
-var ways = []way{
-	{"taken over", httptest.NewServer, false},
-	{"http1", httptest.NewServer, true},
-	{"http2", func(h http.Handler) *httptest.Server {
+var ways = append(hearings, []way{
+	{name: "http1", start: httptest.NewServer, ordinary: true},
+	{name: "http2", start: func(h http.Handler) *httptest.Server {
 		s := httptest.NewUnstartedServer(h)
 		s.EnableHTTP2 = true
 		s.StartTLS()
 		return s
-	}, true},
+	}, ordinary: true},
+}...)
+
+// hearings are the ways that differ in what the hub subscribes to.
+var hearings = []way{
+	{name: "taken over", start: httptest.NewServer},
+	{name: "taken over, hearing all", start: httptest.NewServer, hearAll: true},
 }
 
 // each runs a test for every way.
-func each(t *testing.T, test func(*testing.T, way)) {
+func each(t *testing.T, test func(*testing.T, way)) { eachOf(t, ways, test) }
+
+func eachOf(t *testing.T, ways []way, test func(*testing.T, way)) {
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) { t.Parallel(); test(t, w) })
 	}
@@ -82,7 +90,7 @@ func newSystemIn(t testing.TB, w way, dir string, o sse.Options, prepare ...func
 	t.Cleanup(func() { s.ns.Stop() })
 	s.proxy = newProxy(t, strings.TrimPrefix(s.ns.URL(), "nats://"))
 	s.queue = s.openQueue(s.ns.URL())
-	o.Queue = s.openQueue("nats://" + s.proxy.addr())
+	o.Queue, o.HearAll = s.openQueue("nats://"+s.proxy.addr()), w.hearAll
 	s.hubConn = o.Queue.Conn()
 	if s.hub, err = sse.New(o); err != nil {
 		t.Fatal(err)
