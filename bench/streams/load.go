@@ -49,8 +49,8 @@ func harkStage(ctx context.Context, set *settings, n int) (*stage, error) {
 	return newStage(ctx, s, n, n)
 }
 
-func baselineStage(ctx context.Context, set *settings, n int) (*stage, error) {
-	s, err := startBaseline(ctx, set)
+func plainStage(ctx context.Context, set *settings, arg string, n int) (*stage, error) {
+	s, err := startPlain(ctx, set, arg)
 	if err != nil {
 		return nil, err
 	}

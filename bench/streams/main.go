@@ -51,8 +51,13 @@ var benches = []bench{
 }
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == baselineArg {
-		fail(serveBaseline(os.Args[2]))
+	if len(os.Args) == 4 {
+		switch os.Args[1] {
+		case baselineArg:
+			fail(serveBaseline(os.Args[2]))
+		case floorArg:
+			fail(serveFloor(os.Args[2], os.Args[3]))
+		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx)

@@ -22,7 +22,7 @@ func memory(ctx context.Context, set *settings, r *report) error {
 	}
 	r.add("CPU per stream opened", hark.cpu, "µs", atMost(100))
 	r.add("memory per idle stream, after 30s", hark.bytes, "B", atMost(2048))
-	if s, err = startBaseline(ctx, set); err != nil {
+	if s, err = startPlain(ctx, set, baselineArg); err != nil {
 		return err
 	}
 	defer s.close()

@@ -27,16 +27,25 @@ func publish(ctx context.Context, set *settings, r *report) error {
 	if err != nil {
 		return st.blame(err)
 	}
-	if st, err = baselineStage(ctx, set, set.mid); err != nil {
-		return err
+	for _, plain := range []struct{ arg, name string }{{baselineArg, "baseline"}, {floorArg, "floor"}} {
+		cost, err := plainFlood(ctx, set, r, plain.arg, plain.name+": ")
+		if err != nil {
+			return err
+		}
+		r.add("CPU per notification, ratio to the "+plain.name, hark/cost, ratio, noTarget)
+	}
+	return nil
+}
+
+// plainFlood does so with a server that hark is compared with.
+func plainFlood(ctx context.Context, set *settings, r *report, arg, prefix string) (float64, error) {
+	st, err := plainStage(ctx, set, arg, set.mid)
+	if err != nil {
+		return 0, err
 	}
 	defer st.close()
-	plain, err := st.flood(ctx, r, "baseline: ", noTarget, 1)
-	if err != nil {
-		return st.blame(err)
-	}
-	r.add("CPU per notification, ratio to the baseline", hark/plain, ratio, noTarget)
-	return nil
+	cost, err := st.flood(ctx, r, prefix, noTarget, 1)
+	return cost, st.blame(err)
 }
 
 // flood publishes for ten seconds, so many notifications in each request, and returns the server's CPU per
@@ -94,7 +103,7 @@ func paced(ctx context.Context, set *settings, r *report) error {
 	if err != nil {
 		return st.blame(err)
 	}
-	if st, err = baselineStage(ctx, set, set.mid); err != nil {
+	if st, err = plainStage(ctx, set, baselineArg, set.mid); err != nil {
 		return err
 	}
 	defer st.close()

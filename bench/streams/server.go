@@ -75,8 +75,8 @@ func startHark(ctx context.Context, set *settings, users int) (*server, error) {
 	return s, s.open(ctx)
 }
 
-// startBaseline starts this program as the plainest server that does something of the kind.
-func startBaseline(ctx context.Context, set *settings) (*server, error) {
+// startPlain starts this program as one of the servers that hark is compared with: [baselineArg] or [floorArg].
+func startPlain(ctx context.Context, set *settings, arg string) (*server, error) {
 	addr, err := proc.FreeAddr()
 	if err != nil {
 		return nil, err
@@ -85,13 +85,13 @@ func startBaseline(ctx context.Context, set *settings) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := os.MkdirTemp(set.dir, "baseline-*")
+	data, err := os.MkdirTemp(set.dir, "plain-*")
 	if err != nil {
 		return nil, err
 	}
 	s := &server{
 		addr: addr, user: func(i int) string { return "User: " + userName(i) + "\r\n" },
-		path: self, ready: "/readyz", data: data, args: []string{baselineArg, addr},
+		path: self, ready: "/readyz", data: data, args: []string{arg, addr, data},
 	}
 	return s, s.open(ctx)
 }

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// floorArg makes this program the floor.
+const floorArg = "floor-server"
+
+// floor is the least that can be done with the packages that hark stands on: net/http takes a notification, an embedded
+// server stores it, and what it publishes again is written to its user's connection, which is taken over. It checks
+// nobody, tells a retry from nothing, and has neither an inbox nor a way back to what was missed.
+type floor struct {
+	js jetstream.JetStream
+
+	mu    sync.RWMutex
+	conns map[string]net.Conn // by the subject that is heard live
+}
+
+// token makes users of [userName] tokens of subjects.
+var token = strings.NewReplacer("@", "=40", ".", "=2E")
+
+// serveFloor keeps what it stores in dir.
+func serveFloor(addr, dir string) error {
+	debug.SetGCPercent(800) // its heap is so small that it would be collecting most of the time
+	ns, err := natsserver.NewServer(&natsserver.Options{
+		DontListen: true, JetStream: true, StoreDir: dir, NoSigs: true, NoSublistCache: true,
+	})
+	if err != nil {
+		return err
+	}
+	ns.Start()
+	if !ns.ReadyForConnections(10 * time.Second) {
+		return errors.New("the NATS server did not start")
+	}
+	nc, err := nats.Connect("", nats.InProcessServer(ns))
+	if err != nil {
+		return err
+	}
+	f := &floor{conns: make(map[string]net.Conn)}
+	if f.js, err = jetstream.New(nc); err != nil {
+		return err
+	}
+	if _, err = f.js.CreateStream(context.Background(), jetstream.StreamConfig{
+		Name: "FLOOR", Subjects: []string{"note.>"}, RePublish: &jetstream.RePublish{Source: "note.>", Destination: "live.>"},
+	}); err != nil {
+		return err
+	}
+	live := make(chan *nats.Msg, 1<<16)
+	if _, err = nc.ChanSubscribe("live.>", live); err != nil {
+		return err
+	}
+	go f.hear(live)
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/notifications", f.post)
+	mux.HandleFunc("GET /v1/stream", f.stream)
+	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	return (&http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}).Serve(l)
+}
+
+func (f *floor) hear(live <-chan *nats.Msg) {
+	for m := range live {
+		f.mu.RLock()
+		conn := f.conns[m.Subject]
+		f.mu.RUnlock()
+		if conn != nil {
+			// A reader that is gone is seen by the one who waits for what was written.
+			_, _ = conn.Write(fmt.Appendf(nil, "event: notification\nid: 1-%s\ndata: %s\n\n", m.Header.Get(jetstream.SequenceHeader), m.Data))
+		}
+	}
+}
+
+func (f *floor) post(w http.ResponseWriter, r *http.Request) {
+	var n baselineNote
+	if err := json.NewDecoder(r.Body).Decode(&n); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	data, err := json.Marshal(&n)
+	if err == nil {
+		n.ID, err = f.store(r.Context(), "note."+token.Replace(n.User), data)
+	}
+	if err == nil {
+		data, err = json.Marshal(&n)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusCreated)
+	_, _ = w.Write(data) // to a client that is gone it makes no difference
+}
+
+// store uses the cheapest publish that nats.go has.
+func (f *floor) store(ctx context.Context, subject string, data []byte) (id string, err error) {
+	ack, err := f.js.PublishAsync(subject, data)
+	if err != nil {
+		return "", err
+	}
+	select {
+	case stored := <-ack.Ok():
+		return fmt.Sprintf("1-%d", stored.Sequence), nil
+	case err := <-ack.Err():
+		return "", err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+func (f *floor) stream(w http.ResponseWriter, r *http.Request) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	const hello = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: hello\nid: 1-0\ndata: {}\n\n"
+	if _, err := conn.Write([]byte(hello)); err != nil {
+		conn.Close()
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.conns["live."+token.Replace(r.Header.Get("User"))] = conn
+}
