@@ -127,8 +127,8 @@ func (st *stage) walk(ctx context.Context, r *report, prefix string, t target) (
 	st.crowd.mu.Lock()
 	sock, read := st.ledger.latencies(st.readers, began)
 	st.crowd.mu.Unlock()
-	r.quantiles(prefix+"POST to read", read, t)
+	r.quantiles(prefix+"POST to read", read, noTarget)
 	slices.Sort(sock)
-	r.took(prefix+"POST to the reader's socket, p99", quantile(sock, 0.99), noTarget)
+	r.took(prefix+"POST to the reader's socket, p99", quantile(sock, 0.99), t)
 	return quantile(read, 0.99), nil
 }

@@ -4,10 +4,11 @@
 //	                                                      │ ▲
 //	                                  behind? reads ──────┘ └── the log (JetStream)
 //
-// A [Hub] has one core subscription per connected user and turns each message into one frame, which all of
-// the user's streams share. A stream is where the log and the live messages meet:
+// A [Hub] has one core subscription per connected user, or one for all ([Options.HearAll]), and turns each
+// message into one frame, which all of the user's streams share. A stream is where the log and the live
+// messages meet:
 //
-//   - It is subscribed first. Then it learns where the log stands, and from there on it knows, by the marks
+//   - Its feed is there first, and subscribed. Then it learns where the log stands, and from there on it knows, by the marks
 //     it keeps and by what each live message says of its predecessor, whether it has missed anything.
 //   - What it missed it reads from the log. Notifications that arrive live meanwhile are not kept, only the
 //     greatest sequence of theirs: the log has them all, so the log is the buffer.
