@@ -132,11 +132,11 @@ func (f *floor) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	const hello = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: hello\nid: 1-0\ndata: {}\n\n"
+	f.mu.Lock() // until it is there, nothing may be posted to it
+	defer f.mu.Unlock()
 	if _, err := conn.Write([]byte(hello)); err != nil {
 		conn.Close()
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.conns["live."+token.Replace(r.Header.Get("User"))] = conn
 }

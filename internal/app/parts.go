@@ -103,7 +103,14 @@ func (a *App) connect(name string) (nc *nats.Conn, err error) {
 	opts := []nats.Option{
 		nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond),
 		nats.ReconnectJitter(200*time.Millisecond, 500*time.Millisecond),
-		nats.ErrorHandler(a.natsError),
+		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
+			// Once there is a hub, its connection is known, too.
+			if hub := a.hub.Load(); hub != nil && nc == a.nc && sub != nil && errors.Is(err, nats.ErrSlowConsumer) {
+				hub.Missed(sub)
+				return
+			}
+			log.Warn("NATS", "err", err)
+		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				log.Warn("connection to NATS lost", "err", err)
@@ -121,22 +128,14 @@ func (a *App) connect(name string) (nc *nats.Conn, err error) {
 	}
 	a.onStop(func(context.Context) {
 		// What was published last, acks among it, is on its way when Close returns only if it was flushed.
-		if err := nc.FlushTimeout(time.Second); err != nil {
-			log.Debug("not flushed", "err", err)
+		if nc.IsConnected() {
+			if err := nc.FlushTimeout(time.Second); err != nil {
+				log.Debug("not flushed", "err", err)
+			}
 		}
 		nc.Close()
 	})
 	return nc, nil
-}
-
-// natsError hears what the connection has to complain about outside of calls.
-func (a *App) natsError(_ *nats.Conn, sub *nats.Subscription, err error) {
-	hub := a.hub.Load()
-	if sub != nil && errors.Is(err, nats.ErrSlowConsumer) && hub != nil {
-		hub.Missed(sub)
-		return
-	}
-	a.log.Warn("NATS", "err", err)
 }
 
 // openQueue waits for a NATS server that is not there yet, for as long as ctx allows.

@@ -125,8 +125,12 @@ func (f *Filler) serve(ctx context.Context) error {
 
 // fill moves what r reads into the log until something fails.
 func (f *Filler) fill(ctx context.Context, r *reader, epoch jobs.Epoch, at uint64) error {
-	background := startThread()
-	defer background.stop()
+	do := func(f func()) { f() }
+	if f.o.Store.dialect.inProcess {
+		own := startThread()
+		defer own.stop()
+		do = own.do
+	}
 	for {
 		msgs, err := r.next(ctx, claimTick)
 		if err != nil {
@@ -138,7 +142,7 @@ func (f *Filler) fill(ctx context.Context, r *reader, epoch jobs.Epoch, at uint6
 			}
 			continue
 		}
-		background.do(func() {
+		do(func() {
 			b := f.decode(msgs, epoch, at)
 			err, at = f.o.Store.fill(ctx, b, f.name, claimTerm), b.to
 		})

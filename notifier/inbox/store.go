@@ -60,7 +60,7 @@ type dialect struct {
 	// keepStatements: pgx keeps prepared statements by itself; to SQLite, planning a page costs as much as
 	// reading it.
 	keepStatements bool
-	// inProcess: statements run in this process, and never wait for anybody.
+	// inProcess: what a transaction does once it has begun is done by this process, and waits for nobody.
 	inProcess bool
 	// snapshot makes a transaction in which all reads see the same moment.
 	snapshot *sql.TxOptions

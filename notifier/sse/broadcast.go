@@ -56,7 +56,7 @@ func (b *broadcasts) serve(h *Hub) {
 	}
 	n := min(b.chunk, len(b.round))
 	together(b.round[:n], func(f *feed) {
-		f.mend(h.horizon[1])
+		h.mendFeed(f)
 		b.hand(f, math.MaxUint64)
 	})
 	if b.round = b.round[n:]; len(b.round) == 0 {

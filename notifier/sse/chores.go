@@ -51,7 +51,7 @@ func (h *Hub) doChores() {
 	c, period := &h.chores, h.keepalivePeriod()
 	n := min(broadcastChunk, len(c.round))
 	for _, f := range c.round[:n] {
-		f.mend(h.horizon[1])
+		h.mendFeed(f)
 		for s := range f.streams {
 			if uint64(s.phase)%period == c.turn%period {
 				s.keepalive()

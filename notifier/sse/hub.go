@@ -222,6 +222,10 @@ func (h *Hub) add(s *stream, user string) error {
 				return fmt.Errorf("sse: %w", err)
 			}
 		}
+		// What was lost before is in the log that the stream is to ask about.
+		if n, err := h.bringing(f).Dropped(); err == nil {
+			f.dropped = n
+		}
 		h.feeds[token] = f
 	}
 	s.phase = uint16(rand.Uint32())

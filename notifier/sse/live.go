@@ -16,7 +16,7 @@ type feed struct {
 	oldest *stream
 
 	// What follows is for Run, and whom it has serve the feed.
-	dropped    int    // messages that sub had lost at the last look
+	dropped    int    // messages that its subscription had lost at the last look
 	broadcasts uint64 // the number of the next one to be handed to it
 }
 
@@ -32,7 +32,6 @@ func (h *Hub) dispatch(m *nats.Msg) {
 	defer h.mu.RUnlock()
 	if token == jobs.Everyone {
 		if topic == jobs.TopicNote {
-			h.mendCommon() // for what it may have lost of users' own notifications
 			n := h.note(m, seq)
 			n.everyone = true
 			h.pending.add(h, n)
@@ -47,7 +46,7 @@ func (h *Hub) dispatch(m *nats.Msg) {
 	case jobs.TopicNote:
 		// Its id tells a reader that it has every broadcast before it, too.
 		h.mendCommon()
-		f.mend(h.horizon[1])
+		h.mendFeed(f)
 		h.pending.hand(f, seq)
 		f.note(h.note(m, seq))
 	case jobs.TopicInbox:

@@ -26,14 +26,16 @@ func (h *Hub) mend() {
 		return
 	}
 	for _, f := range h.feeds {
-		f.mend(h.horizon[1])
+		h.mendFeed(f)
 	}
 }
 
-// mendCommon does so for the common subscription, and reports whether it has dropped any. A message that was dropped
-// is counted before a later one gets through, so a look at the count before each notification keeps them in order. The
-// hub's lock is held for reading.
+// mendCommon does so for the subscription to what concerns everyone, and reports whether it has dropped any. The hub's
+// lock is held for reading.
 func (h *Hub) mendCommon() bool {
+	if h.o.HearAll {
+		return false // mendFeed looks for each feed, so that a hub with too much to do does not do more by that
+	}
 	n, err := h.common.Dropped()
 	if err != nil || n == h.dropped {
 		return false
@@ -43,17 +45,24 @@ func (h *Hub) mendCommon() bool {
 	return true
 }
 
-// mend does so for one user's subscription.
-func (f *feed) mend(horizon uint64) {
-	if f.sub == nil {
-		return
-	}
-	n, err := f.sub.Dropped()
+// mendFeed does so for the subscription that brings one user's news. A message that was dropped is counted before a
+// later one gets through, so a look at the count before each notification keeps them in order. It may be called for
+// several feeds at a time.
+func (h *Hub) mendFeed(f *feed) {
+	n, err := h.bringing(f).Dropped()
 	if err != nil || n == f.dropped {
 		return
 	}
 	f.dropped = n
-	f.catchUp(horizon)
+	f.catchUp(h.horizon[1])
+}
+
+// bringing returns the subscription that brings a user's own news.
+func (h *Hub) bringing(f *feed) *nats.Subscription {
+	if f.sub == nil {
+		return h.common
+	}
+	return f.sub
 }
 
 func (f *feed) catchUp(horizon uint64) {
@@ -135,7 +144,23 @@ func (h *Hub) stands(at standing) {
 	}
 	h.log.Warn("the log is not what it was; all readers start afresh", "epoch", at.epoch, "same", same, "last", at.last, "heard", at.heard)
 	h.pending.forget()
+	h.forgetLive()
 	h.heard = at.last
 	h.horizon = [2]uint64{at.last, at.last}
 	h.end("stream_reset", "The log was made anew.")
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	h.catchUp() // streams that were opened meanwhile; some of what was forgotten may be theirs
+}
+
+// forgetLive drops what has been heard and not handed out: of a log that is no more, it would be taken for what is
+// still to come of the new one.
+func (h *Hub) forgetLive() {
+	for {
+		select {
+		case <-h.live:
+		default:
+			return
+		}
+	}
 }

@@ -35,25 +35,27 @@ func TestFullChannel(t *testing.T) {
 // When the last messages are the dropped ones, nothing that follows tells of the gap.
 func TestFullChannelLastDropped(t *testing.T) {
 	for _, who := range []string{"ana", jobs.Everyone} {
-		eachOf(t, hearings, func(t *testing.T, w way) {
-			s := newSystem(t, w, sse.Options{}, tiny)
-			r := s.open("ana", "")
-			r.expect("hello")
-			release := s.hub.Hold()
-			job := &jobs.Job{ID: jobID, User: "ana", Kind: "k", State: jobs.Running, Run: 1}
-			revision := s.put(job, 0)
-			for i := range 10 {
-				s.notify(who, fmt.Sprint(i))
-			}
-			job.State = jobs.Succeeded
-			revision = s.put(job, revision)
-			s.notify(who, "last")
-			release()
-			got := r.until(jobAt(t, revision))
-			if len(ids(t, got)) < 11 {
-				got = append(got, r.until(titled(t, "last"))...)
-			}
-			same(t, "ana", ids(t, got), s.log("ana", 0))
+		t.Run(who, func(t *testing.T) {
+			eachOf(t, hearings, func(t *testing.T, w way) {
+				s := newSystem(t, w, sse.Options{}, tiny)
+				r := s.open("ana", "")
+				r.expect("hello")
+				release := s.hub.Hold()
+				job := &jobs.Job{ID: jobID, User: "ana", Kind: "k", State: jobs.Running, Run: 1}
+				revision := s.put(job, 0)
+				for i := range 10 {
+					s.notify(who, fmt.Sprint(i))
+				}
+				job.State = jobs.Succeeded
+				revision = s.put(job, revision)
+				s.notify(who, "last")
+				release()
+				got := r.until(jobAt(t, revision))
+				if len(ids(t, got)) < 11 {
+					got = append(got, r.until(titled(t, "last"))...)
+				}
+				same(t, "ana", ids(t, got), s.log("ana", 0))
+			})
 		})
 	}
 }
@@ -69,25 +71,27 @@ func jobAt(t testing.TB, revision uint64) func(event) bool {
 // was dropped comes before it.
 func TestDroppedBroadcastComesFirst(t *testing.T) {
 	for _, order := range [][2]string{{jobs.Everyone, "ana"}, {"ana", jobs.Everyone}} {
-		eachOf(t, hearings, func(t *testing.T, w way) {
-			s := newSystem(t, w, sse.Options{}, tiny)
-			s.mute.Store(true)
-			r, other := s.open("ana", ""), s.open("bob", "")
-			r.expect("hello")
-			other.expect("hello")
-			release := s.hub.Hold()
-			job := &jobs.Job{ID: jobID, User: "bob", Kind: "k", State: jobs.Running, Run: 1}
-			revision := s.put(job, 0)
-			s.flush()
-			poll(t, "the first being handed out", func() bool { return s.hub.Waiting() == 0 })
-			revision = s.put(job, revision) // this and the next fill the channel
-			revision = s.put(job, revision)
-			s.notify(order[0], "dropped")
-			s.flush()
-			release()
-			other.until(jobAt(t, revision))
-			s.notify(order[1], "after")
-			same(t, "ana", ids(t, r.until(titled(t, "after"))), s.log("ana", 0))
+		t.Run(order[0], func(t *testing.T) {
+			eachOf(t, hearings, func(t *testing.T, w way) {
+				s := newSystem(t, w, sse.Options{}, tiny)
+				s.mute.Store(true)
+				r, other := s.open("ana", ""), s.open("bob", "")
+				r.expect("hello")
+				other.expect("hello")
+				release := s.hub.Hold()
+				job := &jobs.Job{ID: jobID, User: "bob", Kind: "k", State: jobs.Running, Run: 1}
+				revision := s.put(job, 0)
+				s.flush()
+				poll(t, "the first being handed out", func() bool { return s.hub.Waiting() == 0 })
+				revision = s.put(job, revision) // this and the next fill the channel
+				revision = s.put(job, revision)
+				s.notify(order[0], "dropped")
+				s.flush()
+				release()
+				other.until(jobAt(t, revision))
+				s.notify(order[1], "after")
+				same(t, "ana", ids(t, r.until(titled(t, "after"))), s.log("ana", 0))
+			})
 		})
 	}
 }
