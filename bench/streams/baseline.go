@@ -28,9 +28,14 @@ type baselineUser struct {
 
 func serveBaseline(addr string) error {
 	b := &baseline{users: make(map[string]*baselineUser)}
+	return servePlain(addr, b.post, b.stream)
+}
+
+// servePlain serves what a server that hark is compared with needs.
+func servePlain(addr string, post, stream http.HandlerFunc) error {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/notifications", b.post)
-	mux.HandleFunc("GET /v1/stream", b.stream)
+	mux.HandleFunc("POST /v1/notifications", post)
+	mux.HandleFunc("GET /v1/stream", stream)
 	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -79,6 +84,11 @@ func (b *baseline) post(w http.ResponseWriter, r *http.Request) {
 		u.frames <- fmt.Appendf(nil, "event: notification\nid: %s\ndata: %s\n\n", n.ID, data)
 	}
 	u.mu.Unlock()
+	answer(w, data, err)
+}
+
+// answer tells of the notification that was made, or why none was.
+func answer(w http.ResponseWriter, data []byte, err error) {
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

@@ -8,10 +8,10 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/hark-jobs/hark/jobs"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -29,9 +29,6 @@ type floor struct {
 	mu    sync.RWMutex
 	conns map[string]net.Conn // by the subject that is heard live
 }
-
-// token makes users of [userName] tokens of subjects.
-var token = strings.NewReplacer("@", "=40", ".", "=2E")
 
 // serveFloor keeps what it stores in dir.
 func serveFloor(addr, dir string) error {
@@ -64,15 +61,7 @@ func serveFloor(addr, dir string) error {
 		return err
 	}
 	go f.hear(live)
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/notifications", f.post)
-	mux.HandleFunc("GET /v1/stream", f.stream)
-	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	return (&http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}).Serve(l)
+	return servePlain(addr, f.post, f.stream)
 }
 
 func (f *floor) hear(live <-chan *nats.Msg) {
@@ -95,18 +84,12 @@ func (f *floor) post(w http.ResponseWriter, r *http.Request) {
 	}
 	data, err := json.Marshal(&n)
 	if err == nil {
-		n.ID, err = f.store(r.Context(), "note."+token.Replace(n.User), data)
+		n.ID, err = f.store(r.Context(), "note."+jobs.EscapeUser(n.User), data)
 	}
 	if err == nil {
 		data, err = json.Marshal(&n)
 	}
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusCreated)
-	_, _ = w.Write(data) // to a client that is gone it makes no difference
+	answer(w, data, err)
 }
 
 // store uses the cheapest publish that nats.go has.
@@ -138,5 +121,5 @@ func (f *floor) stream(w http.ResponseWriter, r *http.Request) {
 		conn.Close()
 		return
 	}
-	f.conns["live."+token.Replace(r.Header.Get("User"))] = conn
+	f.conns["live."+jobs.EscapeUser(r.Header.Get("User"))] = conn
 }

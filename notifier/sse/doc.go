@@ -8,8 +8,9 @@
 // message into one frame, which all of the user's streams share. A stream is where the log and the live
 // messages meet:
 //
-//   - Its feed is there first, and subscribed. Then it learns where the log stands, and from there on it knows, by the marks
-//     it keeps and by what each live message says of its predecessor, whether it has missed anything.
+//   - It is subscribed first, or its feed is among those that all messages are for. Then it learns where the
+//     log stands, and from there on it knows, by the marks it keeps and by what each live message says of its
+//     predecessor, whether it has missed anything.
 //   - What it missed it reads from the log. Notifications that arrive live meanwhile are not kept, only the
 //     greatest sequence of theirs: the log has them all, so the log is the buffer.
 //   - When it has read up to there, it is live, and gets frames as they come.

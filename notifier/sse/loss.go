@@ -10,7 +10,8 @@ import (
 )
 
 // Missed tells the hub that live messages on a subscription were dropped. A connection's error handler calls
-// it for [nats.ErrSlowConsumer]; it does not block. Without that call the hub finds out within a second.
+// it for [nats.ErrSlowConsumer]; it does not block. Without that call, and with [Options.HearAll] in any case, the hub
+// finds out within a second.
 func (h *Hub) Missed(*nats.Subscription) {
 	select {
 	case h.lossy <- struct{}{}:
@@ -18,8 +19,13 @@ func (h *Hub) Missed(*nats.Subscription) {
 	}
 }
 
-// mend makes the streams whose subscriptions have dropped messages since the last look read the log.
+// mend makes the streams whose subscriptions have dropped messages since the last look read the log. Where one brings
+// all, that is left to the chores of the second, which come to one feed after the other: all streams at once, after each
+// drop, would be too much for a hub that has too much to do already.
 func (h *Hub) mend() {
+	if h.o.HearAll {
+		return
+	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if h.mendCommon() {
@@ -34,7 +40,7 @@ func (h *Hub) mend() {
 // lock is held for reading.
 func (h *Hub) mendCommon() bool {
 	if h.o.HearAll {
-		return false // mendFeed looks for each feed, so that a hub with too much to do does not do more by that
+		return false // mendFeed looks at it for each feed
 	}
 	n, err := h.common.Dropped()
 	if err != nil || n == h.dropped {

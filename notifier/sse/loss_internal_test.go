@@ -2,6 +2,7 @@ package sse
 
 import (
 	"testing"
+	"time"
 
 	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
@@ -47,12 +48,19 @@ func TestMendEachInTurn(t *testing.T) {
 	}
 	ana, bob := h.feeds["ana"], h.feeds["bob"]
 	ana.oldest, bob.oldest = nil, nil // streams that were never begun
-	if h.mendCommon() {
+	h.mend()                          // as the error handler has it done, after each drop if there are many
+	if h.mendCommon() || ana.dropped != 0 || bob.dropped != 0 {
 		t.Error("all feeds at once")
 	}
 	h.mendFeed(ana)
 	if ana.dropped != 2 || bob.dropped != 0 {
 		t.Errorf("seen by ana: %d, by bob: %d", ana.dropped, bob.dropped)
+	}
+	for h.tick(time.Now()); len(h.chores.round) > 0; {
+		h.doChores()
+	}
+	if bob.dropped != 2 {
+		t.Errorf("seen by bob after a second: %d", bob.dropped)
 	}
 	// Who comes now has lost nothing.
 	if err := h.add(new(stream), "dora"); err != nil {
