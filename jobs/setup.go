@@ -29,8 +29,8 @@ func (c Change) String() string {
 
 // Setup creates what hark needs in JetStream and is missing, and changes what exists to the settings that are not zero.
 // It returns what it changed, in the order of doing so; with dryRun, what it would change. A smaller MaxAge deletes what
-// is older at once. A shorter Lease reaches workers within 10 s; until then another worker may take over a job that
-// runs. Setup blocks for some round trips. After an error it may be called again.
+// is older at once. A Lease shorter than 30 s may make jobs that run start again, once: workers learn of it within 10 s.
+// Setup blocks for some round trips. After an error it may be called again.
 func Setup(ctx context.Context, nc *nats.Conn, want Settings, dryRun bool) ([]Change, error) {
 	if err := want.Check(); err != nil {
 		return nil, err
@@ -165,20 +165,30 @@ func (s *setup) kinds(ctx context.Context) error {
 
 // buckets changes the replicas of all of hark's key-value buckets, those of other packages too.
 func (s *setup) buckets(ctx context.Context) error {
-	streams := s.js.ListStreams(ctx)
-	for info := range streams.Info() {
-		if !strings.HasPrefix(info.Config.Name, "KV_hark_") {
-			continue
+	var names []string
+	list := s.js.StreamNames(ctx)
+	for name := range list.Name() {
+		if strings.HasPrefix(name, "KV_hark_") {
+			names = append(names, name)
 		}
-		config := info.Config
+	}
+	if err := list.Err(); err != nil {
+		return err
+	}
+	for _, name := range names {
+		bucket, err := s.js.Stream(ctx, name)
+		if err != nil {
+			return err
+		}
+		config := bucket.CachedInfo().Config
 		wanted := s.want.or(Settings{Replicas: config.Replicas})
-		changes := differ(nil, config.Name, "replicas", config.Replicas, wanted.Replicas)
+		changes := differ(nil, name, "replicas", config.Replicas, wanted.Replicas)
 		config.Replicas = wanted.Replicas
 		if err := s.update(ctx, config, changes); err != nil {
 			return err
 		}
 	}
-	return streams.Err()
+	return nil
 }
 
 // consumers changes the lease of the kinds that have a consumer.
@@ -193,13 +203,19 @@ func (s *setup) consumers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	consumers := stream.ListConsumers(ctx)
-	for info := range consumers.Info() {
-		if !strings.HasPrefix(info.Name, workerPrefix) {
-			continue
+	// Listed before the first is changed: a list that is read meanwhile may name one twice.
+	var leases []jetstream.ConsumerConfig
+	list := stream.ListConsumers(ctx)
+	for info := range list.Info() {
+		if strings.HasPrefix(info.Name, workerPrefix) {
+			leases = append(leases, info.Config)
 		}
-		config := info.Config
-		changes := differ(nil, info.Name, "lease", config.AckWait, s.want.Lease)
+	}
+	if err := list.Err(); err != nil {
+		return err
+	}
+	for _, config := range leases {
+		changes := differ(nil, config.Durable, "lease", config.AckWait, s.want.Lease)
 		config.AckWait, config.Metadata = s.want.Lease, nil // the metadata is the server's own
 		err := s.do(changes, func() error {
 			_, err := stream.UpdateConsumer(ctx, config)
@@ -209,5 +225,5 @@ func (s *setup) consumers(ctx context.Context) error {
 			return err
 		}
 	}
-	return consumers.Err()
+	return nil
 }
