@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/hark-jobs/hark/internal/natsconn"
@@ -25,6 +26,10 @@ type SetupCmd struct {
 
 // Run creates what is missing in JetStream, and changes the settings that are given.
 func (c *SetupCmd) Run(ctx context.Context, s Streams) error {
+	settings := c.settings()
+	if err := settings.Check(); err != nil {
+		return badUsage("%s", strings.TrimPrefix(err.Error(), "jobs: "))
+	}
 	nc, err := c.natsFlags.dial(s, "hark setup")
 	if err != nil {
 		return err
@@ -32,7 +37,7 @@ func (c *SetupCmd) Run(ctx context.Context, s Streams) error {
 	defer nc.Close()
 	var changes []jobs.Change
 	err = c.retry(ctx, nc, c.Wait, newLog(s, &processFlags{}), func(ctx context.Context) (err error) {
-		done, err := jobs.Setup(ctx, nc.Conn, c.settings(), c.DryRun)
+		done, err := jobs.Setup(ctx, nc.Conn, settings, c.DryRun)
 		changes = append(changes, done...)
 		return err
 	})
