@@ -3,6 +3,9 @@
 //	/livez    200 while the process runs
 //	/readyz   200 when it does its work, 503 when it does not: while it starts, when a part fails, while it stops
 //	/metrics  for Prometheus
+//
+// A balancer should ask /readyz?exclude=nats&exclude=queue: what all processes share fails for all of them at once, and
+// to send requests to none of them would make that worse. They still answer what they can.
 package health
 
 import (
@@ -130,11 +133,13 @@ type readiness struct {
 func (h *Health) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), checkTime)
 	defer cancel()
-	answer, errs := h.examine(ctx)
+	answer, errs := h.examine(ctx, r.URL.Query()["exclude"])
 	if r.Context().Err() != nil {
 		return // the client is gone, and the errors are of that
 	}
-	h.report(answer.Status, errs)
+	if !r.URL.Query().Has("exclude") { // otherwise two kinds of callers would seem to be changes
+		h.report(answer.Status, errs)
+	}
 	body, err := json.Marshal(answer)
 	if err != nil {
 		h.log.Error("readiness not encoded", "err", err)
@@ -147,11 +152,12 @@ func (h *Health) ready(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body)
 }
 
-// examine runs all checks at once. The errors are for the log, as its arguments.
-func (h *Health) examine(ctx context.Context) (answer readiness, errs []any) {
+// examine runs all checks but those of excluded parts, at once. The errors are for the log, as its arguments.
+func (h *Health) examine(ctx context.Context, excluded []string) (answer readiness, errs []any) {
 	h.mu.Lock()
 	checks, phase, waiting := slices.Clone(h.checks), h.phase, h.waiting
 	h.mu.Unlock()
+	checks = slices.DeleteFunc(checks, func(c Check) bool { return slices.Contains(excluded, c.Part) })
 	if phase != running {
 		return readiness{Status: phase, WaitingFor: waiting}, nil
 	}

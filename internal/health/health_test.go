@@ -56,6 +56,14 @@ func TestReadiness(t *testing.T) {
 		if code != step.code || body != step.body {
 			t.Errorf("%d %s, want %d %s", code, body, step.code, step.body)
 		}
+		// Without the part that all processes share only the start and the stop count.
+		wantShared := 200
+		if strings.Contains(step.body, "starting") || strings.Contains(step.body, "shutting_down") {
+			wantShared = 503
+		}
+		if code, body, _ := call(h, "GET", "/readyz?exclude=nats&exclude=queue"); code != wantShared || strings.Contains(body, `"nats"`) {
+			t.Errorf("without nats: %d %s, want %d", code, body, wantShared)
+		}
 		if (header.Get("Retry-After") != "") != (code == 503) {
 			t.Errorf("%d with %v", code, header)
 		}

@@ -124,6 +124,10 @@ func (c *Conn) Err() error {
 	if c.IsConnected() {
 		return nil
 	}
+	// Until the first connection is made, nothing but this says that a login is refused.
+	if err := c.LastError(); Refused(err) {
+		c.trouble.Begin(err)
+	}
 	if err := c.trouble.Err(); err != nil {
 		return err
 	}

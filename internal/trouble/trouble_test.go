@@ -3,6 +3,7 @@ package trouble_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -25,13 +26,24 @@ func TestTrouble(t *testing.T) {
 		if log.Len() != 0 || tr.Err() != nil {
 			t.Errorf("%v, and the log says %q", tr.Err(), log.String())
 		}
-		refused := errors.New("refused")
+		refused, away := errors.New("refused"), errors.New("away")
 		for range 1800 { // 3 minutes, less a tenth of a second
+			tr.Begin(away)
 			tr.Begin(refused)
 			time.Sleep(100 * time.Millisecond)
 		}
-		if n := strings.Count(log.String(), "it begins"); n != 3 || tr.Err() != refused {
-			t.Errorf("logged %d times, want 3; %v", n, tr.Err())
+		for _, reason := range []string{"refused", "away"} {
+			if n := strings.Count(log.String(), reason); n != 3 || tr.Err() != refused {
+				t.Errorf("%s was logged %d times, want 3; %v", reason, n, tr.Err())
+			}
+		}
+		log.Reset()
+		for i := range 600 { // a minute of reasons that are never the same
+			tr.Begin(fmt.Errorf("reason %d", i))
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := strings.Count(log.String(), "it begins"); n > 10 {
+			t.Errorf("logged %d times in a minute", n)
 		}
 		tr.Over()
 		tr.Over()
