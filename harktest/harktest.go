@@ -46,14 +46,14 @@ func Export(path string) Option {
 }
 
 // Lease sets how long a job stays with a worker that has gone silent.
-func Lease(d time.Duration) Option { return func(c *app.Config) { c.Lease = d } }
+func Lease(d time.Duration) Option { return func(c *app.Config) { c.Settings.Lease = d } }
 
 // Secret makes hark accept tokens signed with this HS256 secret only, as in production. Otherwise it also
 // signs in whoever names themselves.
-func Secret(secret string) Option { return func(c *app.Config) { c.JWTSecret = secret } }
+func Secret(secret string) Option { return func(c *app.Config) { c.JWTSecret.Value = secret } }
 
 // Database keeps the inbox in the PostgreSQL database of this URL.
-func Database(url string) Option { return func(c *app.Config) { c.Database = url } }
+func Database(url string) Option { return func(c *app.Config) { c.Database.Value = url } }
 
 // Data keeps what is stored in this folder, and not in one of the test's own.
 func Data(dir string) Option { return func(c *app.Config) { c.Data = dir } }

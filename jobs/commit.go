@@ -43,7 +43,7 @@ func (q *Queue) Finish(ctx context.Context, job Job, to State, expected uint64) 
 	job.RetryAt, job.CancelRequested = time.Time{}, false
 	if job.File != nil {
 		file := *job.File
-		file.ExpiresAt = job.FinishedAt.Add(q.config.FileAge)
+		file.ExpiresAt = job.FinishedAt.Add(time.Duration(q.fileAge.Load()))
 		job.File = &file
 	}
 	revision, err := q.Put(ctx, &job, expected)

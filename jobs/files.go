@@ -13,19 +13,6 @@ import (
 // ErrFileGone is returned for a file that was never stored or has expired.
 var ErrFileGone = errors.New("jobs: the file is gone")
 
-// openFiles makes the object store. Its own age limit sweeps what nobody deleted: a file begins to age
-// with its first byte, so it gets a day more than it is promised.
-func (q *Queue) openFiles(ctx context.Context) error {
-	_, err := q.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{
-		Bucket: filesBucket, Description: "hark: what jobs leave to download",
-		TTL: q.config.FileAge + 24*time.Hour, Storage: jetstream.FileStorage, Replicas: q.config.Replicas,
-	})
-	if err != nil {
-		return fmt.Errorf("jobs: files: %w", err)
-	}
-	return nil
-}
-
 // object names the file of a job's current lease. No two leases share a name, so a worker that lost its
 // lease can never overwrite what its successor stored.
 func (j *Job) object() string { return fmt.Sprintf("%s.%d.%d.%d", j.ID, j.Run, j.Attempt, j.Lost) }

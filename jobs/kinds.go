@@ -28,15 +28,10 @@ type cachedKind struct {
 	read time.Time
 }
 
-func (q *Queue) openKinds(ctx context.Context) error {
-	bucket, err := q.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: kindsBucket, Description: "hark: the kinds that workers run", Replicas: q.config.Replicas,
+func bindKinds(ctx context.Context, js jetstream.JetStream, s Settings) (jetstream.KeyValue, error) {
+	return BindBucket(ctx, js, jetstream.KeyValueConfig{
+		Bucket: kindsBucket, Description: "hark: the kinds that workers run", Replicas: s.Replicas,
 	})
-	if err != nil {
-		return fmt.Errorf("jobs: kinds: %w", err)
-	}
-	q.kinds.bucket, q.kinds.kinds = bucket, make(map[string]cachedKind)
-	return nil
 }
 
 // PublishKind makes a kind known, so that jobs of it can be enqueued: by this queue at once, by others

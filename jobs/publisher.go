@@ -18,6 +18,7 @@ import (
 // timer, and a random name, and reads its answer with reflection. Every write of every job comes through here.
 type publisher struct {
 	nc     *nats.Conn
+	sub    *nats.Subscription
 	prefix string // of the subjects on which the answers come; the number of the write follows
 	idle   sync.Pool
 
@@ -49,7 +50,7 @@ const (
 	publishPause   = 250 * time.Millisecond
 )
 
-// newPublisher subscribes to the answers, for as long as the connection lasts.
+// newPublisher subscribes to the answers, until close.
 func newPublisher(nc *nats.Conn) (*publisher, error) {
 	p := &publisher{nc: nc, prefix: nc.NewInbox() + ".", waiting: make(map[uint64]*waiter)}
 	p.idle.New = func() any {
@@ -61,7 +62,19 @@ func newPublisher(nc *nats.Conn) (*publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, sub.SetPendingLimits(-1, -1) // there is at most one for each writer that waits
+	p.sub = sub
+	if err := sub.SetPendingLimits(-1, -1); err != nil { // there is at most one for each writer that waits
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+func (p *publisher) close() error {
+	err := p.sub.Unsubscribe()
+	if errors.Is(err, nats.ErrConnectionClosed) {
+		return nil
+	}
+	return err
 }
 
 // publish stores m, whose Reply it sets. It blocks until the server has answered, ctx ends, or, if ctx has no deadline,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -17,17 +18,18 @@ const (
 	StreamName  = "HARK"
 	filesBucket = "hark_files"
 	kindsBucket = "hark_kinds"
+	kindsStream = "KV_" + kindsBucket
 )
 
 // DedupeWindow is how long JetStream itself remembers the key of a notification.
 const DedupeWindow = 10 * time.Minute
 
-// Config says how hark keeps what it is given. The zero value means the defaults.
+// Config says how a queue is opened. The zero value means the defaults.
 type Config struct {
-	MaxAge   time.Duration // how long jobs and notifications stay in the stream; 7 days
-	FileAge  time.Duration // how long a file can be fetched after its job ended; 7 days
-	Replicas int           // 1 embedded, 3 on a cluster; 1
-	Log      *slog.Logger  // slog.Default()
+	// Settings are for what is missing and created by [Open]. What exists stays as it is.
+	Settings
+	// Log gets one line about settings that differ from what exists. Defaults to slog.Default().
+	Log *slog.Logger
 
 	// Crash is a seam for tests: it is asked after each step of the commit rule whether this process dies
 	// there. Whoever gets true back does nothing more for that job, as if it had.
@@ -50,25 +52,10 @@ var ErrCrashed = errors.New("jobs: crashed, as the test wanted")
 
 // After returns [ErrCrashed] if a test wants the process to die after this step.
 func (q *Queue) After(step Step, job *Job) error {
-	if q.config.Crash != nil && q.config.Crash(step, job) {
+	if q.crash != nil && q.crash(step, job) {
 		return ErrCrashed
 	}
 	return nil
-}
-
-func (c *Config) defaults() {
-	if c.MaxAge == 0 {
-		c.MaxAge = 7 * 24 * time.Hour
-	}
-	if c.FileAge == 0 {
-		c.FileAge = 7 * 24 * time.Hour
-	}
-	if c.Replicas == 0 {
-		c.Replicas = 1
-	}
-	if c.Log == nil {
-		c.Log = slog.Default()
-	}
 }
 
 // Queue reads and writes jobs and notifications in JetStream. Its methods block for one or a few round
@@ -78,47 +65,59 @@ type Queue struct {
 	writes *publisher
 	js     jetstream.JetStream
 	stream jetstream.Stream
-	config Config
+	crash  func(Step, *Job) bool
 	kinds  kindCache
+
+	settings Settings     // as they were when the queue was opened
+	fileAge  atomic.Int64 // time.Duration; newer than that of settings
 }
 
-// Open finds or makes hark's stream and buckets on the server behind nc, and updates their settings to
-// config. The queue does not close nc.
-func Open(ctx context.Context, nc *nats.Conn, config Config) (*Queue, error) {
-	config.defaults()
+// Open binds to hark's stream and buckets on the server behind nc, and creates those that are missing. It never changes
+// what exists: that is for [Setup] alone. Where config asks for something else, that is one line in the log. The queue
+// does not close nc; call [Queue.Close] when it is not needed any more.
+func Open(ctx context.Context, nc *nats.Conn, config Config) (_ *Queue, err error) {
+	if err := config.Settings.Check(); err != nil {
+		return nil, err
+	}
+	if config.Log == nil {
+		config.Log = slog.Default()
+	}
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("jobs: %w", err)
 	}
-	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:        StreamName,
-		Description: "hark: jobs, their states, and notifications",
-		Subjects:    []string{storeRoot + ">"},
-		Storage:     jetstream.FileStorage,
-		Retention:   jetstream.LimitsPolicy,
-		MaxAge:      config.MaxAge,
-		Replicas:    config.Replicas,
-		Duplicates:  min(DedupeWindow, config.MaxAge),
-		AllowDirect: true,
-		AllowRollup: true,
-		RePublish:   &jetstream.RePublish{Source: storeRoot + ">", Destination: liveRoot + ">"},
-	})
-	if err != nil {
+	q := &Queue{nc: nc, js: js, crash: config.Crash}
+	create := config.Settings.or(defaultSettings)
+	if q.stream, err = bindStream(ctx, js, create); err != nil {
 		return nil, fmt.Errorf("jobs: stream %s: %w", StreamName, err)
 	}
-	writes, err := newPublisher(nc)
+	streamConfig := &q.stream.CachedInfo().Config
+	if err := checkStream(streamConfig); err != nil {
+		return nil, err
+	}
+	create.Replicas = streamConfig.Replicas // what is created beside a stream is kept as safely
+	files, err := bindFiles(ctx, js, create)
 	if err != nil {
+		return nil, fmt.Errorf("jobs: files: %w", err)
+	}
+	if q.kinds.bucket, err = bindKinds(ctx, js, create); err != nil {
+		return nil, fmt.Errorf("jobs: kinds: %w", err)
+	}
+	q.kinds.kinds = make(map[string]cachedKind)
+	q.settings = settingsOf(streamConfig, &files.CachedInfo().Config)
+	q.fileAge.Store(int64(q.settings.FileAge))
+	logDifferences(config.Log, config.Settings, q.settings)
+	if q.writes, err = newPublisher(nc); err != nil {
 		return nil, fmt.Errorf("jobs: %w", err)
-	}
-	q := &Queue{nc: nc, writes: writes, js: js, stream: stream, config: config}
-	if err := q.openFiles(ctx); err != nil {
-		return nil, err
-	}
-	if err := q.openKinds(ctx); err != nil {
-		return nil, err
 	}
 	return q, nil
 }
+
+// Close ends what the queue has subscribed to. Calls under way get no answer any more and end with their contexts.
+func (q *Queue) Close() error { return q.writes.close() }
+
+// Settings returns the settings that were in effect when the queue was opened, whatever its config asked for.
+func (q *Queue) Settings() Settings { return q.settings }
 
 // Conn returns the connection that the queue works on.
 func (q *Queue) Conn() *nats.Conn { return q.nc }

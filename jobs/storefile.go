@@ -36,6 +36,9 @@ func (q *Queue) StoreFile(ctx context.Context, job *Job, r io.Reader) (size int6
 		Bucket:     filesBucket, NUID: nuid.Next(),
 	}
 	before, err := q.fileInfo(ctx, info.Name)
+	if err == nil {
+		err = q.readFileAge(ctx)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("jobs: store file: %w", err)
 	}
@@ -72,6 +75,16 @@ func (q *Queue) fileInfo(ctx context.Context, object string) (*jetstream.ObjectI
 		return nil, nil
 	}
 	return info, err
+}
+
+// readFileAge reads how long files are kept: what a job promises of its file must be true after a [Setup], too.
+func (q *Queue) readFileAge(ctx context.Context) error {
+	files, err := q.js.Stream(ctx, filesStream)
+	if err != nil {
+		return err
+	}
+	q.fileAge.Store(int64(fileAgeOf(&files.CachedInfo().Config)))
+	return nil
 }
 
 // storeChunks stores what r holds, and enters it into info. When it returns, nothing is on its way.

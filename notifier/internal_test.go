@@ -31,7 +31,7 @@ func bare(t *testing.T, log *slog.Logger) *Notifier {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Notifier{meter: newMeter(), origins: origins, log: log}
+	return &Notifier{meter: newMeter(func() int { return 0 }), origins: origins, log: log}
 }
 
 func TestOpenAPIHasEveryRoute(t *testing.T) {
@@ -41,7 +41,7 @@ func TestOpenAPIHasEveryRoute(t *testing.T) {
 	if err := json.Unmarshal(openapiJSON, &spec); err != nil {
 		t.Fatal(err)
 	}
-	var documented, routed []string
+	documented, routed := []string{}, []string{"GET /livez", "GET /readyz", "GET /metrics"} // those are the process's own
 	for path, item := range spec.Paths {
 		for method := range item {
 			if method != "parameters" {

@@ -36,7 +36,7 @@ type Options struct {
 	Log       *slog.Logger // slog.Default()
 }
 
-// Notifier answers HTTP requests. It is safe for concurrent use.
+// Notifier answers HTTP requests. It is safe for concurrent use. It is a [prometheus.Collector] of its metrics.
 type Notifier struct {
 	queue    *jobs.Queue
 	inbox    *inbox.Store
@@ -52,8 +52,6 @@ type Notifier struct {
 	meter    meter
 	handler  http.Handler
 	draining atomic.Bool
-	// readiness is what was answered last, for the log to tell only what has changed.
-	readiness atomic.Pointer[string]
 }
 
 // New checks the options and makes a notifier of them. It starts nothing: the hub and the inbox's filler
@@ -77,13 +75,13 @@ func New(o Options) (*Notifier, error) {
 	n := &Notifier{
 		queue: o.Queue, inbox: o.Inbox, hub: o.Hub, verifier: o.Verifier, tickets: o.Tickets,
 		healthy: o.Healthy, origins: o.Origins, naming: o.Naming,
-		requests: newLimiter(o.RateLimit), enqueues: newLimiter(o.RateLimit / 5), log: o.Log.With("part", "notifier"), meter: newMeter(),
+		requests: newLimiter(o.RateLimit), enqueues: newLimiter(o.RateLimit / 5), log: o.Log.With("part", "notifier"), meter: newMeter(o.Hub.Open),
 	}
 	n.handler = n.routes()
 	return n, nil
 }
 
-// Drain makes the notifier take no more jobs, and be not ready, because the process is about to stop.
+// Drain makes the notifier take no more jobs, because the process is about to stop.
 func (n *Notifier) Drain() { n.draining.Store(true) }
 
 // ServeHTTP implements [http.Handler].
@@ -104,9 +102,6 @@ func (n *Notifier) routes() http.Handler {
 		n.fail(c, newProblem(http.StatusMethodNotAllowed, "method_not_allowed", "This does not take "+c.Request.Method+"; see /openapi.json."))
 	})
 
-	get(r, "/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
-	get(r, "/readyz", n.ready)
-	get(r, "/metrics", gin.WrapH(n.metrics()))
 	get(r, "/openapi.json", n.openapi)
 	page := gin.WrapH(pageHeaders(web.Handler()))
 	get(r, "/", page)

@@ -20,7 +20,7 @@ func TestOperation(t *testing.T) {
 	if a := s.call("GET", "/livez", "").want(200); string(a.body) != "ok\n" {
 		t.Errorf("%s", a.body)
 	}
-	if a := s.call("GET", "/readyz", "").want(200); string(a.body) != `{"parts":{"inbox":"ok","queue":"ok"},"status":"ready"}` {
+	if a := s.call("GET", "/readyz", "").want(200); string(a.body) != `{"status":"ready","parts":{"inbox":"ok","nats":"ok","queue":"ok","worker":"ok"}}` {
 		t.Errorf("%s", a.body)
 	}
 	for path, contentType := range map[string]string{
@@ -55,7 +55,7 @@ func TestOperation(t *testing.T) {
 	s.call("BREW2", "/v1/jobs", "").problem(405, "method_not_allowed")
 	metrics := string(s.call("GET", "/metrics", "").want(200).body)
 	for _, want := range []string{
-		`hark_http_requests_total{method="GET",route="/livez",status="200"} `, "hark_streams 0", "go_goroutines ",
+		`hark_http_requests_total{method="GET",route="/openapi.json",status="200"} `, "hark_streams 0", "hark_nats_connected 1", "go_goroutines ",
 		`hark_http_requests_total{method="other",route="none",status="405"} 2`, "hark_http_request_seconds_bucket",
 	} {
 		if !strings.Contains(metrics, want) {

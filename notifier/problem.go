@@ -87,6 +87,21 @@ var knownErrors = []struct {
 
 var errDraining = newProblem(http.StatusServiceUnavailable, "shutting_down", "This server is stopping; ask again in a moment.").retry(2)
 
+var errStarting = newProblem(http.StatusServiceUnavailable, "starting", "This server is starting; ask again in a moment.").retry(2)
+
+// Starting answers any request with a problem that says so. It is for a process that listens before its notifier can
+// work.
+func Starting(w http.ResponseWriter, _ *http.Request) {
+	body, err := json.Marshal(errStarting)
+	if err != nil {
+		panic(err) // it is a constant
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(errStarting.retryAfter))
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(errStarting.Status)
+	_, _ = w.Write(body)
+}
+
 // stores returns nil if what is asked for can be accepted, as far as is known without trying: trying would
 // take until the call times out.
 func (n *Notifier) stores() error {

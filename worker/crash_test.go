@@ -20,10 +20,10 @@ func TestCrashBetweenSteps(t *testing.T) {
 	} {
 		t.Run(string(step), func(t *testing.T) {
 			var crashes, runs atomic.Int32
-			b := newBenchWith(t, jobs.Config{Crash: func(s jobs.Step, _ *jobs.Job) bool {
+			b := newBenchWith(t, jobs.Config{Settings: jobs.Settings{Lease: time.Second}, Crash: func(s jobs.Step, _ *jobs.Job) bool {
 				return s == step && crashes.Add(1) <= 2 // the repair crashes too
 			}})
-			b.start(worker.Options{Lease: time.Second, Handlers: []worker.Handler{worker.Handle("write",
+			b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("write",
 				func(ctx context.Context, job *worker.Job, _ none) (jobs.Result, error) {
 					runs.Add(1)
 					return jobs.Result{}, job.WriteFile(ctx, "a.txt", "text/plain", func(w io.Writer) error {

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -30,7 +29,7 @@ var errDone = errors.New("worker: nothing to run")
 type lease struct {
 	queue    *jobs.Queue
 	delivery *delivery
-	length   time.Duration
+	length   func() time.Duration // hark setup may change it while the job runs
 	log      *slog.Logger
 
 	job       jobs.Job // as written last
@@ -166,9 +165,9 @@ func (l *lease) keep(ctx context.Context, done <-chan struct{}, cancel context.C
 			} else if time.Since(l.confirmed) >= 2*tick {
 				l.look(ctx, cancel)
 			}
-			if time.Since(l.confirmed) > l.length {
+			if time.Since(l.confirmed) > l.length() {
 				cancel(ErrLeaseLost) // nobody could be asked for so long: others may have taken over
-			} else if time.Since(renewed) >= l.length/3 {
+			} else if time.Since(renewed) >= l.length()/3 {
 				renewed = time.Now()
 				if err := l.delivery.renew(); err != nil {
 					l.log.Warn("lease not renewed", "err", err)
@@ -248,5 +247,3 @@ func (l *lease) holds(job *jobs.Job) bool {
 	return job.State == jobs.Running && job.Worker == l.job.Worker &&
 		job.Run == l.job.Run && job.Attempt == l.job.Attempt && job.Lost == l.job.Lost
 }
-
-func (l *lease) String() string { return fmt.Sprintf("%s attempt %d", l.job.ID, l.job.Attempt) }

@@ -3,10 +3,14 @@ package worker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/trouble"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
 )
@@ -18,6 +22,10 @@ const (
 	pullHeartbeat = 2 * time.Second
 )
 
+// leaseRefresh is how often the lease is read from the consumer: hark setup may have changed it. A lease must not be
+// shorter than its heartbeats for long.
+const leaseRefresh = 10 * time.Second
+
 // puller takes the jobs of one kind from their durable consumer. It speaks the pull protocol itself:
 // nats.go's Fetch makes a subscription and a goroutine for every pull, and drops what arrives while it is
 // being stopped, which would keep those jobs waiting for a whole lease.
@@ -25,7 +33,23 @@ type puller struct {
 	worker  *Worker
 	handler *Handler
 	running *sync.WaitGroup
+	trouble *trouble.Trouble
+	length  atomic.Int64 // of the lease, a time.Duration
 }
+
+func newPuller(w *Worker, h *Handler) *puller {
+	return &puller{worker: w, handler: h, trouble: trouble.New(w.log.With("kind", h.kind.Name),
+		"jobs cannot be taken; trying again until they can", "jobs can be taken again", errNotStarted)}
+}
+
+var (
+	errNotStarted = errors.New("worker: not started yet")
+	// errSilent is what keeps a puller from taking jobs when its consumer sends nothing, not even heartbeats.
+	errSilent = errors.New("worker: the consumer does not answer")
+)
+
+// lease returns how long a job stays with this worker without a heartbeat.
+func (p *puller) lease() time.Duration { return time.Duration(p.length.Load()) }
 
 // run pulls until ctx ends, and starts serve on a goroutine for each job, at most one for each slot.
 func (p *puller) run(ctx context.Context, serve func(*nats.Msg)) {
@@ -33,13 +57,14 @@ func (p *puller) run(ctx context.Context, serve func(*nats.Msg)) {
 	for pause := 100 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 5*time.Second) {
 		subject, err := p.open(ctx)
 		if err == nil {
+			p.trouble.Over()
 			pause = 100 * time.Millisecond
-			err = p.pull(ctx, subject, serve)
+			err = p.pull(ctx, subject, log, serve)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		log.Warn("jobs cannot be taken; trying again", "err", err, "in", pause)
+		p.trouble.Begin(err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
@@ -51,20 +76,49 @@ func (p *puller) run(ctx context.Context, serve func(*nats.Msg)) {
 func (p *puller) open(ctx context.Context) (subject string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	kind := p.handler.kind
-	name, err := p.worker.queue.OpenWorkerConsumer(ctx, kind.Name, p.worker.lease)
+	name, err := p.openConsumer(ctx)
 	if err != nil {
 		return "", err
 	}
-	if err := p.worker.queue.PublishKind(ctx, kind); err != nil {
+	if err := p.worker.queue.PublishKind(ctx, p.handler.kind); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("$JS.API.CONSUMER.MSG.NEXT.%s.%s", jobs.StreamName, name), nil
 }
 
+// openConsumer returns the consumer's name, and takes its lease over.
+func (p *puller) openConsumer(ctx context.Context) (name string, err error) {
+	name, lease, err := p.worker.queue.OpenWorkerConsumer(ctx, p.handler.kind.Name)
+	if err == nil {
+		p.length.Store(int64(lease))
+	}
+	return name, err
+}
+
+// refresh reads the lease again until ctx ends. It has a goroutine of its own, so that a server that is slow to answer
+// holds up no job.
+func (p *puller) refresh(ctx context.Context, log *slog.Logger) {
+	tick := time.NewTicker(leaseRefresh)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		before := p.lease()
+		try, cancel := context.WithTimeout(ctx, leaseRefresh)
+		_, err := p.openConsumer(try)
+		cancel()
+		if err == nil && p.lease() != before {
+			log.Info("the lease was changed", "from", before, "to", p.lease())
+		}
+	}
+}
+
 // pull asks for jobs until ctx ends, when it returns nil after handing back what it had not started, or
 // until the consumer cannot be asked any more.
-func (p *puller) pull(ctx context.Context, subject string, serve func(*nats.Msg)) error {
+func (p *puller) pull(ctx context.Context, subject string, log *slog.Logger, serve func(*nats.Msg)) error {
 	nc, slots := p.worker.queue.Conn(), p.handler.slots
 	msgs := make(chan *nats.Msg, 2*slots+16)
 	inbox := nc.NewInbox()
@@ -73,6 +127,10 @@ func (p *puller) pull(ctx context.Context, subject string, serve func(*nats.Msg)
 		return err
 	}
 	defer handBack(sub, msgs)
+	refreshing, stop := context.WithCancel(ctx)
+	refreshed := make(chan struct{})
+	go func() { p.refresh(refreshing, log); close(refreshed) }()
+	defer func() { stop(); <-refreshed }()
 
 	freed := make(chan struct{}, slots)
 	free, asked := slots, 0 // slots with nothing to do, and those of them that a pull is out for
@@ -103,8 +161,10 @@ func (p *puller) pull(ctx context.Context, subject string, serve func(*nats.Msg)
 		case <-freed:
 			free++
 		case <-silence.C: // the request is lost; ask again
+			p.trouble.Begin(errSilent)
 			asked = 0
 		case m := <-msgs:
+			p.trouble.Over()
 			switch status := m.Header.Get("Status"); {
 			case m.Reply == "" || status != "":
 				silence.Reset(2*pullHeartbeat + time.Second)

@@ -19,39 +19,52 @@ import (
 type Options struct {
 	Queue    *jobs.Queue
 	Handlers []Handler
-	// Lease is how long a job stays with a worker that has gone silent; 30 s.
-	Lease time.Duration
 	// Grace is how long handlers may go on after Run was told to stop; 10 s.
 	Grace time.Duration
-	Log   *slog.Logger // slog.Default()
+	// Observer, if set, is notified of each attempt.
+	Observer Observer
+	Log      *slog.Logger // slog.Default()
 }
+
+// Observer is notified of attempts, for metrics. Its methods are called from several goroutines at once and must not
+// block.
+type Observer interface {
+	// Started is called when a handler is about to run.
+	Started(kind string)
+	// Ended is called when the attempt's outcome was committed, or given up. Outcome is the state that was written, or
+	// "lost" if none was: the lease is lost, or the state could not be written.
+	Ended(kind, outcome string, took time.Duration)
+}
+
+type noObserver struct{}
+
+func (noObserver) Started(string)                      {}
+func (noObserver) Ended(string, string, time.Duration) {}
 
 // Worker runs jobs.
 type Worker struct {
 	queue    *jobs.Queue
 	handlers []Handler
-	lease    time.Duration
+	pullers  []*puller // one for each handler
 	grace    time.Duration
 	name     string
+	observer Observer
 	log      *slog.Logger
 }
 
 // New checks the options and makes a worker of them. It starts nothing.
 func New(o Options) (*Worker, error) {
-	if o.Lease == 0 {
-		o.Lease = 30 * time.Second
-	}
 	if o.Grace == 0 {
 		o.Grace = 10 * time.Second
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
+	if o.Observer == nil {
+		o.Observer = noObserver{}
+	}
 	if o.Queue == nil || len(o.Handlers) == 0 {
 		return nil, errors.New("worker: needs a queue and at least one handler")
-	}
-	if o.Lease < time.Second {
-		return nil, fmt.Errorf("worker: a lease of %v is too short; a second is the least", o.Lease)
 	}
 	seen := make(map[string]bool)
 	for i := range o.Handlers {
@@ -66,7 +79,11 @@ func New(o Options) (*Worker, error) {
 	}
 	host, _ := os.Hostname()
 	name := host + "-" + nuid.Next()[:10]
-	return &Worker{o.Queue, o.Handlers, o.Lease, o.Grace, name, o.Log.With("part", "worker")}, nil
+	w := &Worker{queue: o.Queue, handlers: o.Handlers, grace: o.Grace, name: name, observer: o.Observer, log: o.Log.With("part", "worker")}
+	for i := range w.handlers {
+		w.pullers = append(w.pullers, newPuller(w, &w.handlers[i]))
+	}
+	return w, nil
 }
 
 // Kinds makes the worker's kinds known, so that jobs of them can be enqueued. Run does it too; a program
@@ -88,12 +105,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	hard, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	var pulls, jobsRunning sync.WaitGroup
-	for i := range w.handlers {
-		h := &w.handlers[i]
-		pulls.Go(func() {
-			p := &puller{worker: w, handler: h, running: &jobsRunning}
-			p.run(ctx, func(m *nats.Msg) { w.serve(hard, h, m) })
-		})
+	for _, p := range w.pullers {
+		p.running = &jobsRunning
+		pulls.Go(func() { p.run(ctx, func(m *nats.Msg) { w.serve(hard, p, m) }) })
 	}
 	pulls.Wait()
 	ended := make(chan struct{})
@@ -113,8 +127,22 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 }
 
+// outcomeLost is what an [Observer] gets for an attempt of which nothing was written.
+const outcomeLost = "lost"
+
+// Ready returns nil while jobs of all kinds can be taken, and otherwise why those of one cannot. It does not block.
+func (w *Worker) Ready() error {
+	for _, p := range w.pullers {
+		if err := p.trouble.Err(); err != nil {
+			return fmt.Errorf("kind %s: %w", p.handler.kind.Name, err)
+		}
+	}
+	return nil
+}
+
 // serve runs one delivered job to its commit.
-func (w *Worker) serve(ctx context.Context, h *Handler, m *nats.Msg) {
+func (w *Worker) serve(ctx context.Context, p *puller, m *nats.Msg) {
+	h := p.handler
 	d, err := newDelivery(m)
 	if err != nil { // nothing that a worker wrote; it would come back for ever
 		w.log.Error("message dropped", "err", err)
@@ -124,7 +152,7 @@ func (w *Worker) serve(ctx context.Context, h *Handler, m *nats.Msg) {
 		return
 	}
 	log := w.log.With("job", d.order.ID, "kind", d.order.Kind)
-	l := &lease{queue: w.queue, delivery: d, length: w.lease, log: log}
+	l := &lease{queue: w.queue, delivery: d, length: p.lease, log: log}
 	if err := l.acquire(ctx, w.name); err != nil {
 		if !errors.Is(err, errDone) {
 			log.Warn("job not taken; it comes again", "err", err)
@@ -132,6 +160,9 @@ func (w *Worker) serve(ctx context.Context, h *Handler, m *nats.Msg) {
 		return
 	}
 	l.log = log.With("attempt", l.job.Attempt)
+	began, outcome := time.Now(), outcomeLost
+	w.observer.Started(d.order.Kind)
+	defer func() { w.observer.Ended(d.order.Kind, outcome, time.Since(began)) }()
 	result, cause, err := w.attempt(ctx, h, l)
 	if err != nil {
 		l.log.Warn("attempt failed", "err", err, "cause", cause)
@@ -141,12 +172,14 @@ func (w *Worker) serve(ctx context.Context, h *Handler, m *nats.Msg) {
 		return // whatever it did does not count
 	}
 	// A commit under way when the worker stops gets the time that a call to the server may take.
-	commitCtx, done := context.WithTimeout(context.WithoutCancel(ctx), max(w.lease, w.grace))
+	commitCtx, done := context.WithTimeout(context.WithoutCancel(ctx), max(p.lease(), w.grace))
 	defer done()
 	ended := ending{result, err, cause}
 	state, err := l.commit(commitCtx, func() verdict { return l.judge(h, ended) })
 	if err != nil {
 		l.log.Warn("job's end not committed; it comes again", "err", err)
+	} else {
+		outcome = string(state)
 	}
 	if state != jobs.Succeeded {
 		l.dropFile(ctx, err)

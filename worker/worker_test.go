@@ -306,11 +306,11 @@ func TestCancelQueued(t *testing.T) {
 
 // A job whose worker has gone silent is taken over, and what the old worker does counts no more.
 func TestTakeOver(t *testing.T) {
-	b := newBench(t)
+	b := newBenchWith(t, jobs.Config{Settings: jobs.Settings{Lease: time.Second}})
 	handler := worker.Handle("take", func(context.Context, *worker.Job, none) (jobs.Result, error) {
 		return jobs.Result{Value: "second"}, nil
 	})
-	b.start(worker.Options{Handlers: []worker.Handler{handler}, Lease: time.Second})() // makes kind and consumer
+	b.start(worker.Options{Handlers: []worker.Handler{handler}})() // makes kind and consumer
 	job := b.enqueue(jobs.Request{Kind: "take"})
 	zombie := job
 	zombie.State, zombie.Attempt, zombie.Worker = jobs.Running, 1, "zombie"
@@ -318,7 +318,7 @@ func TestTakeOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.start(worker.Options{Handlers: []worker.Handler{handler}, Lease: time.Second})
+	b.start(worker.Options{Handlers: []worker.Handler{handler}})
 	done := b.await(job.ID, in(jobs.Succeeded))
 	if done.Lost != 1 || done.Attempt != 1 || string(done.Result) != `"second"` {
 		t.Errorf("%+v", done)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,9 @@ type CLI struct {
 	Serve    ServeCmd    `cmd:"" help:"Run everything in one process: NATS, inbox, worker, HTTP service and page."`
 	Notifier NotifierCmd `cmd:"" help:"Run the HTTP service alone, for many machines."`
 	Worker   WorkerCmd   `cmd:"" help:"Run the worker alone, for many machines."`
+
+	Setup  SetupCmd  `cmd:"" help:"Create what hark needs in NATS, and change how it is kept."`
+	Health HealthCmd `cmd:"" help:"Ask a health check, and fail unless it says ready."`
 
 	Export ExportCmd `cmd:"" help:"Export a dataset into a file: ask for it, watch it grow, download it."`
 	Jobs   JobsCmd   `cmd:"" help:"List my jobs, newest first."`
@@ -110,13 +114,40 @@ func report(ctx context.Context, w io.Writer, err error) int {
 	return exitFailed
 }
 
-// version says what was built: the module's version, or the revision of a working tree.
+// buildVersion is set when hark is built from sources without their history: -ldflags "-X main.buildVersion=v1.2.3".
+var buildVersion string
+
+// version says what was built, with what and for what.
 func version() string {
-	v := "(unknown)"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		v = info.Main.Version
+	return fmt.Sprintf("hark %s %s %s/%s", release(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// release is buildVersion, the module's version, or the revision of a working tree.
+func release() string {
+	v := buildVersion
+	if info, ok := debug.ReadBuildInfo(); ok && v == "" {
+		v = moduleVersion(info)
 	}
-	return fmt.Sprintf("hark %s %s %s/%s", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return cmp.Or(v, "(unknown)")
+}
+
+// moduleVersion returns the version of the main module, and of one that has none, the revision of its working tree.
+func moduleVersion(info *debug.BuildInfo) string {
+	if info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	settings := make(map[string]string)
+	for _, s := range info.Settings {
+		settings[s.Key] = s.Value
+	}
+	revision := settings["vcs.revision"]
+	if revision == "" {
+		return "(devel)"
+	}
+	if settings["vcs.modified"] == "true" {
+		revision += "+dirty"
+	}
+	return revision + " of " + settings["vcs.time"]
 }
 
 // isFile returns the file behind a stream, if it is one.

@@ -14,20 +14,23 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/internal/client"
+	"github.com/hark-jobs/hark/internal/secret"
 	"github.com/hark-jobs/hark/notifier/auth"
 )
 
 // Connection are the flags of every command that asks a server.
 type Connection struct {
-	URL   string `name:"url" default:"http://localhost:4280" help:"The server."`
-	Token string `help:"The token to send. Without it, and with the server's secret at hand, one is made." placeholder:"JWT"`
+	URL       string `name:"url" default:"http://localhost:4280" help:"The server."`
+	Token     string `secret:"" help:"The token to send. Without it, and with the server's secret at hand, one is made." placeholder:"JWT"`
+	TokenFile string `help:"File with that token." type:"path" placeholder:"FILE"`
 	Keys
 }
 
 // Keys are the flags that say where the secret is which tokens are made with.
 type Keys struct {
-	JWTSecret string `name:"jwt-secret" help:"The server's HS256 secret. Without it, the one in the data folder." placeholder:"SECRET"`
-	Data      string `help:"The server's data folder, if it is on this machine." placeholder:"DIR" type:"path"`
+	JWTSecret     string `name:"jwt-secret" secret:"" help:"The server's HS256 secret. Without it, the one in the data folder." placeholder:"SECRET"`
+	JWTSecretFile string `name:"jwt-secret-file" help:"File with that secret." type:"path" placeholder:"FILE"`
+	Data          string `help:"The server's data folder, if it is on this machine." placeholder:"DIR" type:"path"`
 }
 
 // As is the flag that says who a made token speaks for.
@@ -37,7 +40,11 @@ type As struct {
 
 // connect returns a client for the server. It does not call it yet.
 func (c *Connection) connect(userName string, scope ...string) (*client.Client, error) {
-	o := client.Options{URL: c.URL, Token: c.Token}
+	o := client.Options{URL: c.URL}
+	var err error
+	if o.Token, err = (secret.Secret{Value: c.Token, File: c.TokenFile}).Read(); err != nil {
+		return nil, badUsage("--token-file: %v", err)
+	}
 	if o.Token == "" {
 		issuer, err := c.issuer()
 		if err != nil {
@@ -59,8 +66,11 @@ func (c *Connection) connect(userName string, scope ...string) (*client.Client, 
 
 // issuer makes tokens with the secret given, or else, for a server on this machine, with the one it keeps.
 func (c *Connection) issuer() (*auth.Issuer, error) {
-	secret := []byte(c.JWTSecret)
-	if len(secret) == 0 {
+	key, err := c.Keys.given()
+	if err != nil {
+		return nil, err
+	}
+	if len(key) == 0 {
 		if !isLocal(c.URL) {
 			return nil, badUsage("no token: give --token or HARK_TOKEN to speak to %s", c.URL)
 		}
@@ -68,7 +78,7 @@ func (c *Connection) issuer() (*auth.Issuer, error) {
 		if err != nil {
 			return nil, err
 		}
-		secret, err = auth.LoadSecret(path)
+		key, err = auth.LoadSecret(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, badUsage("no token: give --token or HARK_TOKEN, or run hark serve on this machine first, which keeps its secret in %s", path)
 		}
@@ -76,7 +86,16 @@ func (c *Connection) issuer() (*auth.Issuer, error) {
 			return nil, err
 		}
 	}
-	return auth.NewIssuer(auth.IssuerOptions{Secret: secret})
+	return auth.NewIssuer(auth.IssuerOptions{Secret: key})
+}
+
+// given returns the secret that the flags hold, nil if they hold none.
+func (k *Keys) given() ([]byte, error) {
+	text, err := (secret.Secret{Value: k.JWTSecret, File: k.JWTSecretFile}).Read()
+	if err != nil {
+		return nil, badUsage("--jwt-secret-file: %v", err)
+	}
+	return []byte(text), nil
 }
 
 func (k *Keys) secretPath() (string, error) {

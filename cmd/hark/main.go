@@ -19,7 +19,7 @@ func main() {
 		debug.SetGCPercent(gcPercent)
 	}
 	ctx := signalled(os.Exit)
-	os.Exit(run(ctx, os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+	os.Exit(run(ctx, hideSecrets(os.Args)[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 }
 
 // signalled returns a context that the first SIGINT or SIGTERM cancels, with an [*interruptError] as its

@@ -49,15 +49,15 @@ func (c *TokenCmd) Run(s Streams) error {
 
 // secret returns the one given or the data folder's, which is made if a server has not done so yet.
 func (c *TokenCmd) secret(s Streams) ([]byte, error) {
-	if c.JWTSecret != "" {
-		return []byte(c.JWTSecret), nil
+	if key, err := c.Keys.given(); err != nil || len(key) > 0 {
+		return key, err
 	}
 	path, err := c.secretPath()
 	if err != nil {
 		return nil, err
 	}
 	if _, err := auth.LoadSecret(path); errors.Is(err, fs.ErrNotExist) {
-		fmt.Fprintf(s.Err, "hark: no --jwt-secret is given, so a new secret was made in %s; servers with that data folder accept the token\n", path)
+		fmt.Fprintf(s.Err, "hark: no --jwt-secret-file is given, so a new secret was made in %s; servers with that data folder accept the token\n", path)
 	}
 	return auth.LoadOrCreateSecret(path)
 }

@@ -19,6 +19,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/hark-jobs/hark/internal/health"
 )
 
 // App is a running hark.
@@ -31,22 +33,32 @@ type App struct {
 	once   sync.Once
 }
 
-// Start starts the parts that config asks for and returns when all are ready. If one fails, those before
-// it are stopped again. A mistake in config is a [*UserError].
+// Start starts the parts that config asks for and returns when all are ready. The health checks answer meanwhile. It waits
+// for NATS servers elsewhere for as long as ctx lasts. If a part fails, those before it are stopped again. A mistake in
+// config is a [*UserError].
 func Start(ctx context.Context, config Config) (_ *App, err error) {
 	if err := config.defaults(); err != nil {
 		return nil, err
 	}
 	a := &App{config: config, log: config.Log, failed: make(chan error, 16)}
+	a.health = health.New(config.Log, config.Version)
 	a.run("memory", giveMemoryBack)
 	defer func() {
 		if err != nil {
 			a.Stop()
 		}
 	}()
-	steps := []func(context.Context) error{a.serveAdmin, a.lockData, a.openInbox, a.openNATS, a.openQueue}
+	// What can be wrong with the config comes first, and what may have to be waited for comes last.
+	steps := []func(context.Context) error{a.lockData, a.serveAdmin}
 	if config.Notifier {
-		steps = append(steps, a.openAuth, a.runFiller, a.runRetention, a.openHTTP, a.runHub, a.serveHTTP)
+		steps = append(steps, a.openAuth, a.openInbox)
+	}
+	if config.Worker {
+		steps = append(steps, a.openExporter)
+	}
+	steps = append(steps, a.listen, a.openNATS, a.openQueue)
+	if config.Notifier {
+		steps = append(steps, a.runFiller, a.runRetention, a.openHub, a.openNotifier, a.runHub)
 	}
 	if config.Worker {
 		steps = append(steps, a.runWorker)
@@ -63,6 +75,14 @@ func Start(ctx context.Context, config Config) (_ *App, err error) {
 // Failed yields the error of a part that ended by itself. The others go on, crippled; the program had
 // better stop.
 func (a *App) Failed() <-chan error { return a.failed }
+
+// fail makes the program end with err. Only the first few are kept.
+func (a *App) fail(err error) {
+	select {
+	case a.failed <- err:
+	default:
+	}
+}
 
 // Stop stops everything in order and blocks until it is done. It may be called more than once.
 func (a *App) Stop() {
@@ -88,7 +108,7 @@ func (a *App) run(name string, part func(context.Context) error) {
 			if err == nil {
 				err = errors.New("ended without a reason")
 			}
-			a.failed <- err
+			a.fail(err)
 		}
 		if err != nil {
 			a.log.Error("part ended", "part", name, "err", err)

@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/natsconn"
+	"github.com/hark-jobs/hark/internal/secret"
+	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 )
 
@@ -17,27 +21,30 @@ type Config struct {
 
 	// Data is the folder of what this process keeps: required unless NATS and Database name others.
 	Data string
-	// NATS is the URL of a NATS server with JetStream; empty means one inside this process.
-	NATS string
-	// NATSListen is where the server inside this process takes connections of others; empty means nowhere.
+	// NATS says where the NATS servers with JetStream are and how to log in. Without a URL there is a server inside this
+	// process, and the login (a user with a password, or a token) and the certificate are those of NATSListen.
+	NATS natsconn.Options
+	// NATSListen is where the server inside this process takes connections of others; empty means nowhere. An address
+	// that is not a loopback one needs a login.
 	NATSListen string
 	// SyncAlways makes the server inside this process sync each write to disk.
 	SyncAlways bool
-	// Replicas is how many servers of a NATS cluster keep each message; 1.
-	Replicas int
-	// MaxAge, FileAge and InboxAge say how long the stream, files and the inbox keep what they have; 7 days,
-	// 7 days and 90 days.
-	MaxAge, FileAge, InboxAge time.Duration
+	// Settings of what is stored. They change the server inside this process; elsewhere they are for what is missing.
+	Settings jobs.Settings
+	// InboxAge is how long the inbox keeps notifications. Defaults to 90 days.
+	InboxAge time.Duration
 
-	// Database is the inbox's: postgres://… or empty for SQLite in Data.
-	Database string
-	// Listen is the notifier's host:port; port 0 picks a free one.
+	// Database is the URL of the inbox's, postgres://…; without it the inbox is a SQLite file in Data.
+	Database secret.Secret
+	// Listen is the host:port of the notifier, and of the health checks. Port 0 picks a free one. Defaults to
+	// localhost:4280, and for a worker alone, which has only the health checks there, to localhost:4281.
 	Listen string
 	// Admin is a host:port that serves Go's profiles; empty means none. Nobody is asked who they are there.
 	Admin string
-	// JWTSecret and JWKS verify tokens. With neither, whoever names themselves is signed in, and Listen must
-	// be a loopback address.
-	JWTSecret, JWKS string
+	// JWTSecret and JWKS verify tokens. With neither, anybody signs in under any name, and Listen must be a loopback
+	// address.
+	JWTSecret secret.Secret
+	JWKS      string
 	// AllowOrigins are the origins, besides hark's own, whose pages may call with the cookie.
 	AllowOrigins []string
 	// RateLimit is how many requests a second each user may make; 0 means no limit.
@@ -50,8 +57,8 @@ type Config struct {
 	NoExport     bool
 	// Handlers are run besides export and sleep.
 	Handlers []worker.Handler
-	// Lease is how long a job stays with a worker that has gone silent; 30 s.
-	Lease time.Duration
+	// Version is what the metrics say was built.
+	Version string
 
 	Log *slog.Logger // slog.Default()
 }
@@ -67,15 +74,22 @@ func (c *Config) defaults() error {
 		c.Drain = 10 * time.Second
 	}
 	if c.Listen == "" {
-		c.Listen = "localhost:4280"
+		c.Listen = "localhost:4281"
+		if c.Notifier {
+			c.Listen = "localhost:4280"
+		}
 	}
 	switch {
 	case !c.Notifier && !c.Worker:
 		return errors.New("app: neither a notifier nor a worker is asked for")
-	case c.Data == "" && (c.NATS == "" || c.Notifier && c.Database == ""):
+	case c.Data == "" && (c.NATS.URL == "" || c.Notifier && !c.Database.IsSet()):
 		return errors.New("app: needs a data folder")
-	case c.NATS != "" && (c.NATSListen != "" || c.SyncAlways):
-		return &UserError{"nats_is_elsewhere", "--nats-listen and --sync are for the NATS server inside hark; leave them out with --nats."}
+	}
+	if err := c.Settings.Check(); err != nil {
+		return &UserError{"setting_invalid", sentence(err, "jobs: ")}
+	}
+	if err := c.checkNATS(); err != nil {
+		return err
 	}
 	if c.Notifier && c.naming() {
 		return checkLoopback(c.Listen)
@@ -83,19 +97,66 @@ func (c *Config) defaults() error {
 	return nil
 }
 
-// naming reports whether whoever names themselves is signed in.
-func (c *Config) naming() bool { return c.JWTSecret == "" && c.JWKS == "" }
+// checkNATS checks what says how to reach NATS, or how others reach the server inside.
+func (c *Config) checkNATS() error {
+	if err := c.NATS.Check(); err != nil {
+		return &UserError{"nats_options_invalid", sentence(err, "secret: ")}
+	}
+	n := &c.NATS
+	switch {
+	case n.URL != "" && (c.NATSListen != "" || c.SyncAlways):
+		return &UserError{"nats_is_elsewhere", "--nats-listen and --sync are for the NATS server inside hark; leave them out with --nats."}
+	case n.URL != "":
+		return nil
+	case n.NKeyFile != "" || n.CredsFile != "" || n.CAFile != "":
+		return &UserError{"nats_is_inside", "--nats-nkey, --nats-creds and --nats-ca are for NATS servers elsewhere; give their --nats URL too, or leave them out."}
+	case c.NATSListen == "" && (n.User != "" || n.Token.IsSet() || n.CertFile != ""):
+		return &UserError{"nats_is_inside", "A NATS login or certificate is given, and nothing to use it for: give --nats for servers elsewhere, or --nats-listen for others to connect to this one."}
+	case c.NATSListen == "" || n.Token.IsSet() || n.User != "" && n.Password.IsSet():
+		return nil
+	case n.User != "":
+		return &UserError{"nats_listen_needs_login", "--nats-user needs --nats-password-file."}
+	}
+	local, err := isLoopback(c.NATSListen)
+	if err != nil {
+		return &UserError{"nats_listen_invalid", fmt.Sprintf("--nats-listen %q is not host:port.", c.NATSListen)}
+	}
+	if !local {
+		return &UserError{"nats_listen_needs_login", fmt.Sprintf(
+			"Without a login anybody who can reach %s could read and change everything; give --nats-user and --nats-password-file, or --nats-token-file.", c.NATSListen)}
+	}
+	return nil
+}
+
+// naming reports whether anybody signs in under any name.
+func (c *Config) naming() bool { return !c.JWTSecret.IsSet() && c.JWKS == "" }
 
 func checkLoopback(listen string) error {
-	host, _, err := net.SplitHostPort(listen)
+	local, err := isLoopback(listen)
 	if err != nil {
 		return &UserError{"listen_invalid", fmt.Sprintf("--listen %q is not host:port.", listen)}
 	}
-	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
-		return nil
+	if !local {
+		return &UserError{"listen_needs_key", fmt.Sprintf(
+			"Without --jwt-secret-file or --jwks anybody can sign in under any name, so hark listens on loopback addresses only, not on %s.", listen)}
 	}
-	return &UserError{"listen_needs_key", fmt.Sprintf(
-		"Without --jwt-secret or --jwks anybody can sign in under any name, so hark listens on loopback addresses only, not on %s.", listen)}
+	return nil
+}
+
+// isLoopback reports whether only this machine can reach the address.
+func isLoopback(address string) (bool, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false, err
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback(), nil
+}
+
+// sentence makes a sentence for users of an error.
+func sentence(err error, prefix string) string {
+	text := strings.TrimPrefix(err.Error(), prefix)
+	return strings.ToUpper(text[:1]) + text[1:] + "."
 }
 
 // UserError is a mistake in how hark was started: a stable code, and one sentence with a way out.

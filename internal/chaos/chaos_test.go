@@ -78,8 +78,8 @@ func newCluster(t *testing.T, s setting) *cluster {
 	}
 	add("serve", "serve", "--listen", first, "--nats-listen", natsAddr, "--jwt-secret", secret, "--lease", "2s")
 	add("notifier", "notifier", "--listen", second, "--nats", "nats://"+natsAddr, "--jwt-secret", secret)
-	add("worker-1", "worker", "--nats", "nats://"+natsAddr, "--lease", "2s")
-	add("worker-2", "worker", "--nats", "nats://"+natsAddr, "--lease", "2s")
+	add("worker-1", "worker", "--nats", "nats://"+natsAddr, "--listen", "127.0.0.1:0")
+	add("worker-2", "worker", "--nats", "nats://"+natsAddr, "--listen", "127.0.0.1:0")
 	for _, url := range c.urls {
 		harkproc.Ready(t, url)
 	}

@@ -18,12 +18,19 @@ import (
 // readyTimeout bounds the start: JetStream replays what is on disk before it is ready.
 const readyTimeout = 60 * time.Second
 
+// tlsTimeout bounds the TLS handshake of a connection.
+const tlsTimeout = 5 * time.Second
+
 // Options of an embedded server.
 type Options struct {
 	// Dir holds what JetStream stores. It must belong to this server alone.
 	Dir string
 	// Listen is a host:port for other programs; empty means that only this process can connect.
 	Listen string
+	// User and Password, or Token, are what everybody needs to connect with. Empty means that no login is needed.
+	User, Password, Token string
+	// CertFile and KeyFile make connections from other programs use TLS.
+	CertFile, KeyFile string
 	// SyncAlways makes JetStream sync to disk before it answers, and not every two minutes.
 	SyncAlways bool
 	Log        *slog.Logger // slog.Default()
@@ -49,7 +56,15 @@ func Start(o Options) (*Server, error) {
 	s := &Server{dir: o.Dir, log: o.Log.With("part", "nats"), options: server.Options{
 		ServerName: "hark", DontListen: o.Listen == "", JetStream: true, StoreDir: o.Dir,
 		SyncAlways: o.SyncAlways, NoSigs: true, MaxPayload: 1 << 20, NoSublistCache: true,
+		Username: o.User, Password: o.Password, Authorization: o.Token,
 	}}
+	if o.CertFile != "" {
+		config, err := server.GenTLSConfig(&server.TLSConfigOpts{CertFile: o.CertFile, KeyFile: o.KeyFile})
+		if err != nil {
+			return nil, fmt.Errorf("natsd: %w", err)
+		}
+		s.options.TLS, s.options.TLSConfig, s.options.TLSTimeout = true, config, tlsTimeout.Seconds()
+	}
 	if o.Listen != "" {
 		if err := listen(&s.options, o.Listen); err != nil {
 			return nil, err
@@ -116,9 +131,17 @@ func (s *Server) current() *server.Server {
 // InProcessConn implements [nats.InProcessConnProvider] for whichever server runs now.
 func (s *Server) InProcessConn() (net.Conn, error) { return s.current().InProcessConn() }
 
+// Login returns the option that a connection needs to log in.
+func (s *Server) Login() nats.Option {
+	if s.options.Authorization != "" {
+		return nats.Token(s.options.Authorization)
+	}
+	return nats.UserInfo(s.options.Username, s.options.Password)
+}
+
 // Connect returns a new connection inside the process.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	nc, err := nats.Connect("", append(opts, nats.InProcessServer(s))...)
+	nc, err := nats.Connect("", append(opts, nats.InProcessServer(s), s.Login())...)
 	if err != nil {
 		return nil, fmt.Errorf("natsd: connect: %w", err)
 	}
@@ -128,7 +151,11 @@ func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 // URL is where other programs connect; empty without [Options.Listen].
 func (s *Server) URL() string {
 	if addr := s.current().Addr(); addr != nil {
-		return "nats://" + addr.String()
+		scheme := "nats://"
+		if s.options.TLS {
+			scheme = "tls://"
+		}
+		return scheme + addr.String()
 	}
 	return ""
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hark-jobs/hark/jobs"
 )
 
 // TicketTTL is how long a ticket is valid.
@@ -28,9 +30,10 @@ type Tickets struct {
 	kv jetstream.KeyValue
 }
 
-// OpenTickets returns the Tickets kept on js, on as many replicas of a cluster.
+// OpenTickets returns the Tickets kept on js. It creates their bucket with so many replicas if it is missing, and never
+// changes one that exists. It blocks for one or two round trips.
 func OpenTickets(ctx context.Context, js jetstream.JetStream, replicas int) (*Tickets, error) {
-	kv, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+	kv, err := jobs.BindBucket(ctx, js, jetstream.KeyValueConfig{
 		Bucket: ticketBucket, Description: "hark: one-use tickets for event streams",
 		TTL: TicketTTL, History: 1, Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
 	})

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/hark-jobs/hark/internal/natsconn"
+	"github.com/hark-jobs/hark/internal/secret"
+	"github.com/hark-jobs/hark/jobs"
+)
+
+// The tag "secret" marks flags whose value must not be seen in the list of processes: see [hideSecrets].
+
+// processFlags are the flags of every command that runs a part of hark.
+type processFlags struct {
+	Data     string        `help:"Folder of what hark keeps; by default one of the user's own." placeholder:"DIR"`
+	Drain    time.Duration `help:"How long each step of a stop may take." default:"10s"`
+	Admin    string        `help:"host:port that serves Go's profiles (pprof), to whoever can reach it." placeholder:"ADDR"`
+	LogLevel slog.Level    `help:"Least level of what is logged: debug, info, warn or error." default:"info"`
+	LogJSON  bool          `name:"log-json" help:"Log in JSON."`
+}
+
+// natsFlags say where the NATS servers are and how to log in.
+type natsFlags struct {
+	NATS             string `name:"nats" secret:"url" help:"URL of a NATS server with JetStream, or several with commas between." placeholder:"URL"`
+	NATSUser         string `name:"nats-user" help:"User to log in to NATS as. With --nats-listen, the user that others log in as." placeholder:"NAME"`
+	NATSPassword     string `name:"nats-password" secret:"" help:"Password of that user." placeholder:"PASSWORD"`
+	NATSPasswordFile string `name:"nats-password-file" help:"File with that password, read at each connect." type:"path" placeholder:"FILE"`
+	NATSToken        string `name:"nats-token" secret:"" help:"Token to log in to NATS with, in place of a user." placeholder:"TOKEN"`
+	NATSTokenFile    string `name:"nats-token-file" help:"File with that token, read at each connect." type:"path" placeholder:"FILE"`
+	NATSNKey         string `name:"nats-nkey" help:"File with the seed of the nkey to log in to NATS with." type:"path" placeholder:"FILE"`
+	NATSCreds        string `name:"nats-creds" help:"Credentials file (user JWT and seed) to log in to NATS with." type:"path" placeholder:"FILE"`
+	NATSCA           string `name:"nats-ca" help:"PEM file of the CA that signed the NATS servers' certificates; makes TLS required." type:"path" placeholder:"FILE"`
+	NATSCert         string `name:"nats-cert" help:"PEM file of the client certificate. With --nats-listen, of that server's own." type:"path" placeholder:"FILE"`
+	NATSKey          string `name:"nats-key" help:"PEM file of the key of that certificate." type:"path" placeholder:"FILE"`
+}
+
+func (f *natsFlags) options() natsconn.Options {
+	return natsconn.Options{
+		URL: f.NATS, User: f.NATSUser,
+		Password: secret.Secret{Value: f.NATSPassword, File: f.NATSPasswordFile},
+		Token:    secret.Secret{Value: f.NATSToken, File: f.NATSTokenFile},
+		NKeyFile: f.NATSNKey, CredsFile: f.NATSCreds, CAFile: f.NATSCA, CertFile: f.NATSCert, KeyFile: f.NATSKey,
+	}
+}
+
+// embeddedFlags are for the server inside hark.
+type embeddedFlags struct {
+	NATSListen string `name:"nats-listen" help:"host:port where the NATS server inside hark takes connections of others. One that is not a loopback address needs a login: --nats-user and --nats-password-file, or --nats-token-file." placeholder:"ADDR"`
+	Sync       string `help:"When the NATS server inside hark syncs to disk: always, before each answer, or interval, every two minutes." enum:"interval,always" default:"interval"`
+}
+
+// settingFlags say how what is stored is kept.
+type settingFlags struct {
+	Replicas int           `help:"How many servers of a NATS cluster keep each message: 1, 3 or 5. 1 for a new stream." placeholder:"N"`
+	MaxAge   time.Duration `help:"How long jobs and notifications stay in the stream. 168h for a new one." placeholder:"DURATION"`
+	FileAge  time.Duration `help:"How long a file can be downloaded after its job ended. 168h for new ones." placeholder:"DURATION"`
+	Lease    time.Duration `help:"How long a job stays with a worker that has stopped sending heartbeats. 30s for a new stream." placeholder:"DURATION"`
+}
+
+func (f *settingFlags) settings() jobs.Settings {
+	return jobs.Settings{Replicas: f.Replicas, MaxAge: f.MaxAge, FileAge: f.FileAge, Lease: f.Lease}
+}
+
+// httpFlags are the notifier's.
+type httpFlags struct {
+	Listen        string        `help:"host:port to answer HTTP on." default:"localhost:4280"`
+	Database      string        `secret:"url" help:"postgres:// URL of the inbox's database, in place of SQLite in the data folder." placeholder:"URL"`
+	DatabaseFile  string        `help:"File with that URL." type:"path" placeholder:"FILE"`
+	InboxAge      time.Duration `help:"How long the inbox keeps notifications." default:"2160h"`
+	JWTSecret     string        `name:"jwt-secret" secret:"" help:"HS256 secret of the tokens, at least 32 bytes." placeholder:"SECRET"`
+	JWTSecretFile string        `name:"jwt-secret-file" help:"File with that secret." type:"path" placeholder:"FILE"`
+	JWKS          string        `name:"jwks" help:"File or URL of the keys of the tokens (RS256, ES256, EdDSA)." placeholder:"FILE|URL"`
+	RateLimit     float64       `help:"Requests a second that each user may make, with a fifth of that for jobs to be enqueued; 0 means no limit." default:"50"`
+	AllowOrigin   []string      `help:"Origin, besides hark's own, whose pages may call with the cookie. May be given several times." placeholder:"ORIGIN"`
+}
+
+// workerFlags are the worker's.
+type workerFlags struct {
+	Config string `help:"hark.yaml with the datasets to export; by default hark brings a sample shop." type:"path" placeholder:"FILE"`
+}
+
+// healthFlags are those of a worker without a notifier.
+type healthFlags struct {
+	Listen string `help:"host:port that answers /livez, /readyz and /metrics." default:"localhost:4281"`
+}

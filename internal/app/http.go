@@ -1,0 +1,111 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hark-jobs/hark/internal/health"
+	"github.com/hark-jobs/hark/notifier"
+	"github.com/hark-jobs/hark/notifier/auth"
+	"github.com/hark-jobs/hark/notifier/sse"
+)
+
+// front answers HTTP from the first moment of the process: the health checks always, and all else once there is a
+// notifier to do it.
+type front struct {
+	health   *health.Health
+	listener net.Listener
+	server   *http.Server
+	notifier atomic.Pointer[notifier.Notifier]
+	other    http.Handler // without a notifier
+}
+
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if health.Answers(r.URL.Path) {
+		f.health.ServeHTTP(w, r)
+	} else if n := f.notifier.Load(); n != nil {
+		n.ServeHTTP(w, r)
+	} else {
+		f.other.ServeHTTP(w, r)
+	}
+}
+
+// listen opens the address and answers there.
+func (a *App) listen(ctx context.Context) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", a.config.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return &UserError{"port_taken", fmt.Sprintf("Another program listens on %s; stop it, or choose another address with --listen.", a.config.Listen)}
+	}
+	if err != nil {
+		return &UserError{"listen_failed", fmt.Sprintf("hark cannot listen on %s: %v.", a.config.Listen, err)}
+	}
+	a.front = &front{health: a.health, listener: listener, other: http.NotFoundHandler()}
+	if a.config.Notifier {
+		a.front.other = http.HandlerFunc(notifier.Starting)
+	}
+	a.front.server = &http.Server{
+		Handler: a.front, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+	}
+	go func() {
+		if err := a.front.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			a.fail(fmt.Errorf("app: http: %w", err))
+		}
+	}()
+	a.onStop(func(context.Context) { a.front.server.Close() })
+	return nil
+}
+
+func (a *App) openHub(context.Context) error {
+	hub, err := sse.New(sse.Options{
+		Queue: a.queue, Drain: a.config.Drain / 2, Log: a.log,
+		HearAll: a.natsd != nil, // others may join it with --nats-listen; mostly this is the only one
+	})
+	if err != nil {
+		return err
+	}
+	a.hub.Store(hub)
+	return nil
+}
+
+func (a *App) openNotifier(ctx context.Context) error {
+	origins, err := auth.NewOrigins(a.config.AllowOrigins)
+	if err != nil {
+		return &UserError{"origin_invalid", err.Error()}
+	}
+	var tickets *auth.Tickets
+	err = a.wait(ctx, "the tickets in NATS", func(ctx context.Context) (err error) {
+		tickets, err = auth.OpenTickets(ctx, a.queue.JetStream(), a.queue.Settings().Replicas)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	a.notifier, err = notifier.New(notifier.Options{
+		Queue: a.queue, Inbox: a.inbox, Hub: a.hub.Load(), Verifier: a.verifier, Tickets: tickets,
+		Healthy: a.healthy, Origins: origins, Naming: a.naming, RateLimit: a.config.RateLimit, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.health.Register(a.notifier)
+	a.onStop(func(ctx context.Context) {
+		if err := a.front.server.Shutdown(ctx); err != nil {
+			a.log.Warn("requests cut off", "err", err)
+			a.front.server.Close()
+		}
+	})
+	return nil
+}
+
+// runHub is the last step of the notifier: from here on it answers.
+func (a *App) runHub(context.Context) error {
+	a.run("hub", a.hub.Load().Run)
+	a.front.notifier.Store(a.notifier)
+	return nil
+}

@@ -1,0 +1,42 @@
+package trouble_test
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hark-jobs/hark/internal/trouble"
+)
+
+// Trouble that lasts is logged at once and then once a minute, however often it is met.
+func TestTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		first := errors.New("not started")
+		tr := trouble.New(slog.New(slog.NewTextHandler(&log, nil)), "it begins", "it is over", first)
+		if tr.Err() != first {
+			t.Errorf("at first %v", tr.Err())
+		}
+		tr.Over()
+		if log.Len() != 0 || tr.Err() != nil {
+			t.Errorf("%v, and the log says %q", tr.Err(), log.String())
+		}
+		refused := errors.New("refused")
+		for range 1800 { // 3 minutes, less a tenth of a second
+			tr.Begin(refused)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := strings.Count(log.String(), "it begins"); n != 3 || tr.Err() != refused {
+			t.Errorf("logged %d times, want 3; %v", n, tr.Err())
+		}
+		tr.Over()
+		tr.Over()
+		if n := strings.Count(log.String(), "it is over"); n != 1 || tr.Err() != nil {
+			t.Errorf("its end was logged %d times; %v", n, tr.Err())
+		}
+	})
+}
