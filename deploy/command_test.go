@@ -11,8 +11,6 @@ import (
 	"github.com/hark-jobs/hark/internal/harkproc"
 )
 
-func TestMain(m *testing.M) { os.Exit(harkproc.Main(m)) }
-
 // checkCommand fails the test unless the real hark takes the command line args (the command first, without the
 // program's name) and each variable of env (NAME=value; those that do not begin with HARK_ are not hark's).
 // It runs nothing but --help.
@@ -30,7 +28,7 @@ func commandFaults(t testing.TB, args, env []string) (faults []string) {
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
 		return []string{"there is no command"}
 	}
-	help, err := harkHelp(t, args[:1])
+	help, err := helpOf(t, args[:1])
 	if err != nil {
 		return []string{help}
 	}
@@ -50,14 +48,14 @@ func commandFaults(t testing.TB, args, env []string) (faults []string) {
 			line = append(line, "--"+strings.ReplaceAll(strings.ToLower(flag), "_", "-")+"="+value)
 		}
 	}
-	if out, err := harkHelp(t, line); err != nil {
+	if out, err := helpOf(t, line); err != nil {
 		faults = append(faults, out)
 	}
 	return faults
 }
 
-// harkHelp asks for the help of a command line, which hark refuses if it could never work.
-func harkHelp(t testing.TB, args []string) (string, error) {
+// helpOf asks for the help of a command line, which hark refuses if it could never work.
+func helpOf(t testing.TB, args []string) (string, error) {
 	t.Helper()
 	cmd := exec.Command(harkproc.Binary(t), append(slices.Clone(args), "--help")...)
 	for _, v := range os.Environ() {
