@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -91,9 +92,11 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-func (a answer) cookie() *http.Cookie {
+func (a answer) cookie() *http.Cookie { return a.cookieNamed("hark_token") }
+
+func (a answer) cookieNamed(name string) *http.Cookie {
 	for _, c := range a.Cookies() {
-		if c.Name == "hark_token" {
+		if c.Name == name {
 			return c
 		}
 	}
@@ -141,6 +144,44 @@ func TestSession(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	s.call("DELETE", "/v1/session", "").want(204)
+}
+
+// All devices of a user have the same route. It is for proxies: to hark it means nothing.
+func TestRouteCookie(t *testing.T) {
+	s := start(t)
+	named := s.call("POST", "/v1/session", `{"user":"ana"}`, "Origin", s.URL).want(200)
+	bearer := s.call("POST", "/v1/session", "", s.as("ana", "notify")...).want(200)
+	bob := s.call("POST", "/v1/session", "", s.as("bob")...).want(200).cookieNamed("hark_route")
+	ana := named.cookieNamed("hark_route")
+	if named.cookie().Value == bearer.cookie().Value {
+		t.Fatal("two sessions have the same token")
+	}
+	if !regexp.MustCompile("^[0-9a-f]{8}$").MatchString(ana.Value) || bearer.cookieNamed("hark_route").Value != ana.Value || bob.Value == ana.Value {
+		t.Errorf("ana: %v, and with another token %v; bob: %v", ana, bearer.cookieNamed("hark_route"), bob)
+	}
+	if token := named.cookie(); ana.MaxAge != token.MaxAge || !ana.HttpOnly {
+		t.Errorf("%v beside %v", ana, token)
+	}
+	if a := s.call("POST", "/v1/session", "", "Authorization", "Bearer x"); a.cookieNamed("hark_route").Name != "" {
+		t.Errorf("a refused token got a route: %v", a.Cookies())
+	}
+
+	// A forged one makes nobody somebody else, and no session.
+	var session struct{ User string }
+	s.call("GET", "/v1/session", "", "Cookie", "hark_route="+bob.Value+"; hark_token="+named.cookie().Value).into(&session)
+	if session.User != "ana" {
+		t.Errorf("with bob's route ana is %q", session.User)
+	}
+	s.call("GET", "/v1/session", "", "Cookie", "hark_route="+ana.Value).problem(401, "token_missing")
+	forged := s.call("POST", "/v1/session", "", append(s.as("ana"), "Cookie", "hark_route="+bob.Value)...).want(200)
+	if got := forged.cookieNamed("hark_route"); got.Value != ana.Value {
+		t.Errorf("ana signed in with bob's route and kept it: %v", got)
+	}
+
+	out := s.call("DELETE", "/v1/session", "", "Cookie", "hark_route="+ana.Value+"; hark_token="+named.cookie().Value, "Origin", s.URL).want(204)
+	if c := out.cookieNamed("hark_route"); c.Name == "" || c.MaxAge != -1 || c.Value != "" {
+		t.Errorf("after signing out: %v", c)
+	}
 }
 
 func TestForeignOrigins(t *testing.T) {

@@ -167,7 +167,7 @@ func (n *Notifier) postSession(c *gin.Context) {
 }
 
 func (n *Notifier) startSession(c *gin.Context, token string, id auth.Identity) {
-	if err := auth.SetCookie(c.Writer, c.Request, token, id.ExpiresAt); err != nil {
+	if err := auth.SetCookie(c.Writer, c.Request, token, id); err != nil {
 		n.fail(c, err)
 		return
 	}

@@ -17,6 +17,10 @@ import (
 // its workers.
 const maxLost = 10
 
+// maxHeartbeat is the longest pause between two heartbeats of a running job, however long the lease is: hark setup may
+// make it shorter, and the worker learns of that within leaseRefresh.
+const maxHeartbeat = 10 * time.Second
+
 // tick is how often a running job's progress is written, and half as often as its state is read.
 const tick = 250 * time.Millisecond
 
@@ -167,7 +171,7 @@ func (l *lease) keep(ctx context.Context, done <-chan struct{}, cancel context.C
 			}
 			if time.Since(l.confirmed) > l.length() {
 				cancel(ErrLeaseLost) // nobody could be asked for so long: others may have taken over
-			} else if time.Since(renewed) >= l.length()/3 {
+			} else if time.Since(renewed) >= min(l.length()/3, maxHeartbeat) {
 				renewed = time.Now()
 				if err := l.delivery.renew(); err != nil {
 					l.log.Warn("lease not renewed", "err", err)

@@ -106,13 +106,16 @@ func (p *puller) refresh(ctx context.Context, log *slog.Logger) {
 			return
 		case <-tick.C:
 		}
-		before := p.lease()
-		try, cancel := context.WithTimeout(ctx, leaseRefresh)
-		_, err := p.openConsumer(try)
-		cancel()
-		if err == nil && p.lease() != before {
-			log.Info("the lease was changed", "from", before, "to", p.lease())
-		}
+		p.refreshLease(ctx, log)
+	}
+}
+
+func (p *puller) refreshLease(ctx context.Context, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, leaseRefresh)
+	defer cancel()
+	before := p.lease()
+	if _, err := p.openConsumer(ctx); err == nil && p.lease() != before {
+		log.Info("the lease was changed", "from", before, "to", p.lease())
 	}
 }
 

@@ -152,6 +152,9 @@ func (w *Worker) serve(ctx context.Context, p *puller, m *nats.Msg) {
 		return
 	}
 	log := w.log.With("job", d.order.ID, "kind", d.order.Kind)
+	if !d.first {
+		p.refreshLease(ctx, log) // it may come again because the lease is shorter than this worker knows
+	}
 	l := &lease{queue: w.queue, delivery: d, length: p.lease, log: log}
 	if err := l.acquire(ctx, w.name); err != nil {
 		if !errors.Is(err, errDone) {

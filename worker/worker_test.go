@@ -400,3 +400,31 @@ func TestMany(t *testing.T) {
 		t.Errorf("%d runs of %d jobs", runs.Load(), n)
 	}
 }
+
+// A lease that was made shorter reaches a worker that runs, and the job that it runs: that is taken over once at most.
+func TestLeaseIsRefreshed(t *testing.T) {
+	b := newBenchWith(t, jobs.Config{Settings: jobs.Settings{Lease: time.Hour}})
+	end := make(chan struct{})
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("wait", func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
+		select {
+		case <-end:
+			return jobs.Result{}, nil
+		case <-ctx.Done():
+			return jobs.Result{}, context.Cause(ctx)
+		}
+	})}})
+	id := b.enqueue(jobs.Request{Kind: "wait"}).ID
+	b.await(id, in(jobs.Running))
+	if _, err := jobs.Setup(t.Context(), b.queue.Conn(), jobs.Settings{Lease: 2 * time.Second}, false); err != nil {
+		t.Fatal(err)
+	}
+	// The worker's heartbeat comes too late for the new lease: the job comes again, and the worker learns why.
+	b.await(id, func(j jobs.Job) bool { return j.Lost == 1 })
+	// Four leases later it has come again three or four times more if the worker has not learnt it. Once more may be this
+	// machine's doing.
+	time.Sleep(8 * time.Second)
+	close(end)
+	if job := b.await(id, in(jobs.Succeeded)); job.Lost > 2 {
+		t.Errorf("the lease was lost %d times", job.Lost)
+	}
+}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/hark-jobs/hark/internal/natsconn"
@@ -26,31 +26,33 @@ type SetupCmd struct {
 
 // Run creates what is missing in JetStream, and changes the settings that are given.
 func (c *SetupCmd) Run(ctx context.Context, s Streams) error {
+	settings := c.settings()
+	if err := settings.Check(); err != nil {
+		return badUsage("%s", strings.TrimPrefix(err.Error(), "jobs: "))
+	}
 	nc, err := c.natsFlags.dial(s, "hark setup")
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
 	var changes []jobs.Change
-	err = retry(ctx, nc, c.Wait, newLog(s, &processFlags{}), func(ctx context.Context) (err error) {
-		done, err := jobs.Setup(ctx, nc.Conn, c.settings(), c.DryRun)
+	err = c.retry(ctx, nc, c.Wait, newLog(s, &processFlags{}), func(ctx context.Context) (err error) {
+		done, err := jobs.Setup(ctx, nc.Conn, settings, c.DryRun)
 		changes = append(changes, done...)
 		return err
 	})
-	printChanges(s.Out, changes, c.DryRun)
-	return err
-}
-
-func printChanges(w io.Writer, changes []jobs.Change, dryRun bool) {
 	for _, change := range changes {
-		fmt.Fprintln(w, change)
+		fmt.Fprintln(s.Out, change)
 	}
 	switch {
+	case err != nil:
+		return err
 	case len(changes) == 0:
-		fmt.Fprintln(w, "Nothing to change.")
-	case dryRun:
-		fmt.Fprintln(w, "Nothing was changed: this was a dry run.")
+		fmt.Fprintln(s.Out, "Nothing to change.")
+	case c.DryRun:
+		fmt.Fprintln(s.Out, "Nothing was changed: this was a dry run.")
 	}
+	return nil
 }
 
 // dial returns a connection for a command that does one thing and ends.
@@ -67,23 +69,27 @@ func (f *natsFlags) dial(s Streams, name string) (*natsconn.Conn, error) {
 }
 
 // retry tries do for as long as its error is one that waiting may cure, and wait is not over.
-func retry(ctx context.Context, nc *natsconn.Conn, wait time.Duration, log *slog.Logger, do func(context.Context) error) error {
+func (f *natsFlags) retry(ctx context.Context, nc *natsconn.Conn, wait time.Duration, log *slog.Logger, do func(context.Context) error) error {
 	t := trouble.New(log, "waiting for NATS", "waiting is over", nil)
 	for end := time.Now().Add(wait); ; {
-		try, cancel := context.WithTimeout(ctx, 10*time.Second)
-		err := do(try)
-		cancel()
-		if err == nil {
-			t.Over()
-			return nil
-		}
-		if cause := nc.Err(); cause != nil {
-			err = fmt.Errorf("NATS at %s: %w", natsconn.Redacted(nc.Opts.Url), cause)
+		err := nc.Err()
+		if err != nil { // it has logged that itself
+			err = fmt.Errorf("NATS at %s: %w", natsconn.Redacted(f.NATS), err)
+		} else {
+			try, cancel := context.WithTimeout(ctx, 10*time.Second)
+			err = do(try)
+			cancel()
+			if err == nil {
+				t.Over()
+				return nil
+			}
+			if passes(err) {
+				t.Begin(err)
+			}
 		}
 		if !passes(err) || time.Now().After(end) || ctx.Err() != nil {
 			return err
 		}
-		t.Begin(err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -92,11 +98,18 @@ func retry(ctx context.Context, nc *natsconn.Conn, wait time.Duration, log *slog
 	}
 }
 
-// errCodeNoPeers is the server's JSClusterNoPeersErrF: fewer servers than replicas have joined the cluster so far.
-const errCodeNoPeers = 10005
+// What JetStream says to too many replicas: fewer servers than those have joined the cluster so far
+// (JSClusterNoPeersErrF), and there is no cluster at all (JSStreamReplicasNotSupportedErr).
+const (
+	errCodeNoPeers   = 10005
+	errCodeNoCluster = 10074
+)
 
 // passes reports whether waiting may cure err. What JetStream refuses as wrong stays wrong.
 func passes(err error) bool {
 	var api *jetstream.APIError
-	return !errors.As(err, &api) || api.Code >= http.StatusInternalServerError || api.ErrorCode == errCodeNoPeers
+	if !errors.As(err, &api) {
+		return true
+	}
+	return api.ErrorCode == errCodeNoPeers || api.Code >= http.StatusInternalServerError && api.ErrorCode != errCodeNoCluster
 }

@@ -36,7 +36,7 @@ func (a *App) openNATS(context.Context) (err error) {
 				return 0
 			}),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "hark_nats_reconnects_total", Help: "How often the connection to NATS came back."},
-			func() float64 { return float64(a.nc.Stats().Reconnects) }))
+			func() float64 { return float64(a.nc.Reconnects()) }))
 	return nil
 }
 
@@ -152,39 +152,42 @@ func (a *App) healthy() error {
 	return a.natsd.Healthy()
 }
 
-// How long one try of wait may take, and the longest pause between two.
+// How long one try of wait may take, and the pauses between two.
 const (
-	waitTry   = 10 * time.Second
-	waitPause = 5 * time.Second
+	waitTry      = 10 * time.Second
+	waitShortest = 100 * time.Millisecond
+	waitLongest  = 5 * time.Second
 )
 
-// wait tries until do succeeds, for as long as ctx lasts. It logs at once, and then once a minute, what it waits for.
-// On the server of this process nothing is worth waiting for.
+// wait tries until do succeeds, for as long as ctx lasts. It logs at once, and then once a minute, what it waits for; of
+// a connection that is not there the connection itself does. With the server in this process nothing is worth waiting
+// for.
 func (a *App) wait(ctx context.Context, what string, do func(context.Context) error) error {
 	t := trouble.New(a.log.With("for", what), "waiting", "waiting is over", nil)
-	for pause := 100 * time.Millisecond; ; pause = min(2*pause, waitPause) {
-		try, cancel := context.WithTimeout(ctx, waitTry)
-		err := do(try)
-		cancel()
-		if err == nil {
+	for pause := waitShortest; ; pause = min(2*pause, waitLongest) {
+		if err := a.nc.Err(); err != nil {
+			a.health.Waiting("NATS: " + publicNATS(err))
+			pause = waitShortest // a look costs nothing
+		} else if err = try(ctx, do); err == nil {
 			t.Over()
 			a.health.Waiting("")
 			return nil
-		}
-		if a.natsd != nil || ctx.Err() != nil {
+		} else if a.natsd != nil {
 			return err
+		} else if a.nc.Err() == nil {
+			t.Begin(err)
+			a.health.Waiting(what)
 		}
-		// Without a connection, that is the reason, and not that the call took too long.
-		public := what
-		if cause := a.nc.Err(); cause != nil {
-			err, public = cause, "NATS: "+publicNATS(cause)
-		}
-		t.Begin(err)
-		a.health.Waiting(public)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(pause):
 		}
 	}
+}
+
+func try(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, waitTry)
+	defer cancel()
+	return do(ctx)
 }

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hark-jobs/hark/internal/secret"
@@ -110,8 +112,12 @@ const (
 // Conn is a connection that comes back by itself for as long as it is not closed.
 type Conn struct {
 	*nats.Conn
-	trouble *trouble.Trouble
+	trouble    *trouble.Trouble
+	reconnects atomic.Uint64
 }
+
+// Reconnects returns how often the connection was lost and came back.
+func (c *Conn) Reconnects() uint64 { return c.reconnects.Load() }
 
 // Err returns why there is no connection at the moment, nil if there is one.
 func (c *Conn) Err() error {
@@ -124,14 +130,32 @@ func (c *Conn) Err() error {
 	return nats.ErrDisconnected
 }
 
-// Refused reports whether err says that the servers refuse the login.
+// Refused reports whether err says that the servers refuse the login. While a connection is made, nats.go has the
+// server's own words for that, and no error of its own.
 func Refused(err error) bool {
+	if err == nil {
+		return false
+	}
+	text := strings.ToLower(err.Error())
 	for _, refusal := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired} {
-		if errors.Is(err, refusal) {
+		if errors.Is(err, refusal) || strings.Contains(text, refusal.Error()) {
 			return true
 		}
 	}
 	return false
+}
+
+// The pauses between two rounds of all servers, before jitter.
+const (
+	shortestPause = 100 * time.Millisecond
+	longestPause  = 2 * time.Second
+)
+
+// pause returns how long to wait after so many rounds. It grows, so that servers that refuse a login need not say so ten
+// times a second, and starts short, so that a server that restarts is found soon.
+func pause(rounds int) time.Duration {
+	p := min(shortestPause<<min(rounds, 10), longestPause)
+	return p/2 + rand.N(p)
 }
 
 // Connect returns a connection, whether it has connected yet or not: that is tried until the connection is closed. It
@@ -150,7 +174,7 @@ func connect(urls, name string, log *slog.Logger, others nats.ErrHandler, more [
 	c := &Conn{trouble: trouble.New(log, "NATS cannot be reached; trying again until it can", "connection to NATS is there", nil)}
 	nc, err := nats.Connect(urls, append([]nats.Option{
 		nats.Name(name), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(),
-		nats.ReconnectWait(100 * time.Millisecond), nats.ReconnectJitter(200*time.Millisecond, 500*time.Millisecond),
+		nats.CustomReconnectDelay(pause),
 		nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(pingsOut),
 		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
 			if Refused(err) {
@@ -166,7 +190,7 @@ func connect(urls, name string, log *slog.Logger, others nats.ErrHandler, more [
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.trouble.Begin(err) }),
 		nats.ConnectHandler(func(*nats.Conn) { c.trouble.Over() }),
-		nats.ReconnectHandler(func(*nats.Conn) { c.trouble.Over() }),
+		nats.ReconnectHandler(func(*nats.Conn) { c.reconnects.Add(1); c.trouble.Over() }),
 	}, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("natsconn: %w", err)

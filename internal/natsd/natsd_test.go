@@ -1,11 +1,14 @@
 package natsd
 
 import (
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hark-jobs/hark/internal/tlstest"
 )
 
 // After a restart, what was stored is there, and connections inside and outside of the process go on.
@@ -56,5 +59,47 @@ func TestRestart(t *testing.T) {
 		if last < 2 {
 			t.Errorf("nothing is stored after the restart")
 		}
+	}
+}
+
+// Others need the login and speak TLS; this process connects all the same.
+func TestLogin(t *testing.T) {
+	files := tlstest.New(t)
+	for name, c := range map[string]struct {
+		options Options
+		right   nats.Option
+		wrong   nats.Option
+	}{
+		"user":  {Options{User: "hark", Password: "s3cret"}, nats.UserInfo("hark", "s3cret"), nats.UserInfo("hark", "other")},
+		"token": {Options{Token: "t0ken"}, nats.Token("t0ken"), nats.Token("other")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.options.Dir, c.options.Listen = t.TempDir(), "127.0.0.1:0"
+			c.options.CertFile, c.options.KeyFile = files.Cert, files.Key
+			s, err := Start(c.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(s.Stop)
+			inside, err := s.Connect()
+			if err != nil {
+				t.Fatal(err)
+			}
+			inside.Close()
+			outside, err := nats.Connect(s.URL(), nats.RootCAs(files.CA), c.right)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := outside.TLSConnectionState(); err != nil {
+				t.Error(err)
+			}
+			outside.Close()
+			if _, err := nats.Connect(s.URL(), nats.RootCAs(files.CA), c.wrong); !errors.Is(err, nats.ErrAuthorization) {
+				t.Errorf("with the wrong login: %v", err)
+			}
+			if _, err := nats.Connect(s.URL(), nats.RootCAs(files.CA)); !errors.Is(err, nats.ErrAuthorization) {
+				t.Errorf("without a login: %v", err)
+			}
+		})
 	}
 }

@@ -43,7 +43,8 @@ func TestFromRequest(t *testing.T) {
 	}
 }
 
-func TestCookie(t *testing.T) {
+func TestCookies(t *testing.T) {
+	ana := auth.Identity{User: "ana", ExpiresAt: time.Now().Add(time.Hour)}
 	overTLS := request("POST")
 	overTLS.TLS = &tls.ConnectionState{}
 	for name, c := range map[string]struct {
@@ -56,28 +57,52 @@ func TestCookie(t *testing.T) {
 		"behind plain": {request("POST", "X-Forwarded-Proto", "http, https"), false},
 	} {
 		w := httptest.NewRecorder()
-		if err := auth.SetCookie(w, c.r, "abc", time.Now().Add(time.Hour)); err != nil {
+		if err := auth.SetCookie(w, c.r, "abc", ana); err != nil {
 			t.Fatal(err)
 		}
-		got := w.Result().Cookies()[0]
-		if got.Name != "hark_token" || got.Value != "abc" || got.Path != "/" || got.Domain != "" || !got.HttpOnly ||
-			got.SameSite != http.SameSiteLaxMode || got.Secure != c.secure || got.MaxAge < 3590 || got.MaxAge > 3600 {
-			t.Errorf("%s: got %v", name, got)
-		}
+		set := cookies(t, w)
 		w = httptest.NewRecorder()
 		auth.ClearCookie(w, c.r)
-		if got := w.Result().Cookies()[0]; got.MaxAge != -1 || got.Value != "" || got.Path != "/" || got.Secure != c.secure {
-			t.Errorf("%s: cleared by %v", name, got)
+		cleared := cookies(t, w)
+		// Users would move to other notifiers if a new version wrote another route.
+		for cookie, value := range map[string]string{"hark_token": "abc", "hark_route": "24d4b96f"} {
+			if got := set[cookie]; got.Value != value || got.Path != "/" || got.Domain != "" || !got.HttpOnly ||
+				got.SameSite != http.SameSiteLaxMode || got.Secure != c.secure || got.MaxAge < 3590 || got.MaxAge > 3600 {
+				t.Errorf("%s: got %v", name, got)
+			}
+			if got := cleared[cookie]; got.MaxAge != -1 || got.Value != "" || got.Path != "/" || got.Secure != c.secure {
+				t.Errorf("%s: cleared by %v", name, got)
+			}
 		}
 	}
 	w := httptest.NewRecorder()
-	if err := auth.SetCookie(w, request("POST"), "abc", time.Now().Add(-time.Second)); err != nil || w.Result().Cookies()[0].MaxAge != 1 {
-		t.Errorf("a token in its last seconds: %v, %v", err, w.Header())
+	over := auth.Identity{User: "ana", ExpiresAt: time.Now().Add(-time.Second)}
+	if err := auth.SetCookie(w, request("POST"), "abc", over); err != nil {
+		t.Fatal(err)
+	}
+	for name, got := range cookies(t, w) {
+		if got.MaxAge != 1 {
+			t.Errorf("%s of a token in its last seconds: %v", name, got)
+		}
 	}
 	w = httptest.NewRecorder()
-	if err := auth.SetCookie(w, request("POST"), strings.Repeat("a", 4000), time.Now().Add(time.Hour)); err == nil || len(w.Header()) > 0 {
+	if err := auth.SetCookie(w, request("POST"), strings.Repeat("a", 4000), ana); err == nil || len(w.Header()) > 0 {
 		t.Errorf("a token too long for a cookie: %v, %v", err, w.Header())
 	}
+}
+
+// cookies returns the two that a response sets, by name.
+func cookies(t *testing.T, w *httptest.ResponseRecorder) map[string]*http.Cookie {
+	t.Helper()
+	all := w.Result().Cookies()
+	byName := make(map[string]*http.Cookie)
+	for _, c := range all {
+		byName[c.Name] = c
+	}
+	if len(all) != 2 || byName["hark_token"] == nil || byName["hark_route"] == nil {
+		t.Fatalf("cookies: %v", all)
+	}
+	return byName
 }
 
 func TestOriginsCheck(t *testing.T) {

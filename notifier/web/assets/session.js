@@ -8,17 +8,20 @@ import { byId, setNotice, whileBusy } from "./dom.js";
 export function session({ onIn, onOut }) {
   const call = caller();
   const tabs = new BroadcastChannel("hark.session");
-  const view = byId("sign-in"), form = byId("sign-in-form"), name = byId("name"), nameError = byId("name-error");
+  const view = byId("sign-in"), nameForm = byId("sign-in-form"), name = byId("name");
+  const tokenForm = byId("token-form"), token = byId("token");
   let current, retry;
 
   tabs.onmessage = () => check();
   byId("sign-in-again").addEventListener("click", (event) => whileBusy(event.currentTarget, () => check()));
   byId("sign-out").addEventListener("click", (event) => whileBusy(event.currentTarget, signOut));
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    whileBusy(form.querySelector("button"), signIn);
-  });
-  name.addEventListener("input", () => problemWithName(""));
+  for (const [form, input, submit] of [[nameForm, name, signIn], [tokenForm, token, signInWithToken]]) {
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      whileBusy(form.querySelector("button"), submit);
+    });
+    input.addEventListener("input", () => complain(input, ""));
+  }
 
   /** Asks the server who this is. */
   async function check(reason) {
@@ -32,14 +35,31 @@ export function session({ onIn, onOut }) {
 
   async function signIn() {
     const user = name.value.trim();
-    if (!user) return problemWithName("Enter a name, such as ana.");
+    if (!user) return complain(name, "Enter a name, such as ana.");
     try {
       const session = await call("POST", "/v1/session", { body: { user } });
       store("hark.name", user);
       enter(session);
       tabs.postMessage("changed");
     } catch (err) {
-      if (err.field === "user") problemWithName(sentence(err.message.replace(/^user /, "a name ")));
+      if (err.field === "user") complain(name, sentence(err.message.replace(/^user /, "a name ")));
+      else setNotice(byId("sign-in-error"), err.message);
+    }
+  }
+
+  /** Exchanges a token for the session's cookie, which the page cannot read. The page keeps the token nowhere. */
+  async function signInWithToken() {
+    const text = token.value.trim();
+    token.value = "";
+    setNotice(byId("sign-in-error"), "");
+    if (!text) return complain(token, "Enter a token.");
+    // What is not ASCII cannot be sent in a header at all.
+    if (!/^[!-~]+$/.test(text)) return complain(token, "This is not a token. Copy all of it, and nothing else.");
+    try {
+      enter(await call("POST", "/v1/session", { headers: { Authorization: `Bearer ${text}` } }));
+      tabs.postMessage("changed");
+    } catch (err) {
+      if (err.status === 401) complain(token, err.message);
       else setNotice(byId("sign-in-error"), err.message);
     }
   }
@@ -61,6 +81,8 @@ export function session({ onIn, onOut }) {
     current = session;
     view.hidden = true;
     setNotice(byId("sign-in-error"), "");
+    token.value = ""; // another tab may have signed in
+    complain(token, "");
     byId("who").hidden = false;
     byId("who-name").textContent = session.user;
     if (!same) onIn(session);
@@ -72,29 +94,34 @@ export function session({ onIn, onOut }) {
     current = undefined;
     onOut();
     byId("who").hidden = true;
+    const refused = err.status === 401, closed = refused && !err.problem.naming;
+    const appears = closed && (view.hidden || tokenForm.hidden);
     view.hidden = false;
-    const refused = err.status === 401;
-    form.hidden = !(refused && err.problem.naming);
-    byId("sign-in-closed").hidden = !(refused && !err.problem.naming);
-    byId("sign-in-again").hidden = !form.hidden;
+    nameForm.hidden = !refused || closed;
+    byId("sign-in-closed").hidden = tokenForm.hidden = !closed;
+    byId("sign-in-again").hidden = refused && !closed;
     setNotice(byId("sign-in-error"), refused ? reason : err.message);
     if (!refused) retry = setTimeout(check, 3000); // there may well be a session, once the server is back
-    if (!form.hidden) {
+    if (!nameForm.hidden) {
       name.value ||= recall("hark.name");
       name.focus();
     }
-  }
-
-  function problemWithName(text) {
-    setNotice(nameError, text);
-    name.toggleAttribute("aria-invalid", false);
-    if (!text) return name.removeAttribute("aria-describedby");
-    name.setAttribute("aria-invalid", "true");
-    name.setAttribute("aria-describedby", "name-error");
-    name.focus();
+    if (appears) token.focus(); // and not again: “Try again” keeps the focus
   }
 
   return { check, renew };
+}
+
+/** Puts a sentence below a field, for eyes and for screen readers, and the focus into the field; "" takes it away. */
+function complain(input, text) {
+  const error = `${input.id}-error`, hint = byId(`${input.id}-hint`)?.id;
+  setNotice(byId(error), text);
+  const described = [text && error, hint].filter(Boolean).join(" ");
+  if (described) input.setAttribute("aria-describedby", described);
+  else input.removeAttribute("aria-describedby");
+  if (!text) return input.removeAttribute("aria-invalid");
+  input.setAttribute("aria-invalid", "true");
+  input.focus();
 }
 
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");

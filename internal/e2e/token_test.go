@@ -1,0 +1,77 @@
+package e2e_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/hark-jobs/hark/harktest"
+)
+
+// Where a key is configured, a token signs in on the page: a refused one says why, a good one signs in all
+// tabs, and the page keeps it nowhere.
+func TestPageSignInWithToken(t *testing.T) {
+	const secret = "0123456789abcdef0123456789abcdef"
+	hark := harktest.Start(t, harktest.Secret(secret))
+	b := newBrowser(t)
+	one, two := b.tab(hark.URL), b.tab(hark.URL)
+	for _, p := range []*tab{one, two} {
+		p.shows(id("sign-in-closed"), "Sign in there and come back")
+		p.hides(id("sign-in-name"))
+	}
+
+	// The field is private, has a label and a hint, and is where one types.
+	one.shows(`label[for="token"]`, "Token")
+	one.shows("#token-hint", "hark token --user NAME")
+	one.until("the field is a private one with a hint, and has the focus", `(() => {
+		const e = document.activeElement;
+		return e.matches('[data-testid="sign-in-token"][type="password"][autocomplete="off"]:not([name])') && e.getAttribute("aria-describedby") === "token-hint"
+	})()`)
+
+	good := hark.Token("ana")
+	expired, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.RegisteredClaims{
+		Subject: "ana", ExpiresAt: jwt.NewNumericDate(time.Now().Add(-time.Hour)),
+	}).SignedString([]byte(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ token, says string }{
+		{"", "Enter a token."},
+		{"ana", "The token is not a well-formed JWT."},
+		{"🦉", "This is not a token."},
+		{expired, "The token has expired."},
+		{good[:strings.LastIndex(good, ".")+1] + strings.Repeat("A", 43), "The token is not signed with a key and method that are accepted here."},
+	} {
+		one.fill(id("sign-in-token"), c.token)
+		one.hides(id("sign-in-token-error")) // what was said of the one before
+		one.click(id("sign-in-with-token"))
+		one.shows(id("sign-in-token-error"), c.says)
+		one.until("the field is empty, has the focus, and is described by what is wrong", `(() => {
+			const e = document.querySelector('[data-testid="sign-in-token"]');
+			return e.value === "" && e === document.activeElement && e.getAttribute("aria-invalid") === "true" &&
+				e.getAttribute("aria-describedby") === "token-error token-hint"
+		})()`)
+	}
+	one.hides(id("user"))
+
+	one.fill(id("sign-in-token"), " "+good+" ") // as copied from a terminal
+	one.click(id("sign-in-with-token"))
+	for _, p := range []*tab{one, two} {
+		p.shows(id("user"), "ana")
+		p.hides(id("sign-in-token"))
+		p.until("the stream is live", `document.querySelector('[data-testid="connection"]').dataset.state === "live"`)
+	}
+	one.until("the page has kept the token nowhere", fmt.Sprintf(`![document.cookie, location.href, JSON.stringify(history.state),
+		JSON.stringify(localStorage), JSON.stringify(sessionStorage), document.documentElement.outerHTML,
+		...[...document.querySelectorAll("input")].map(e => e.value)].some(text => text?.includes(%q))`, good))
+
+	two.click(id("sign-out"))
+	for _, p := range []*tab{one, two} {
+		p.hides(id("user"))
+		p.shows(id("sign-in-closed"), "You are not signed in")
+		p.hides(id("sign-in-token-error"))
+		p.until("the field has the focus", `document.activeElement.id === "token"`)
+	}
+}

@@ -1,0 +1,267 @@
+package natsconn_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+	"go.uber.org/goleak"
+
+	"github.com/hark-jobs/hark/internal/natsconn"
+	"github.com/hark-jobs/hark/internal/secret"
+	"github.com/hark-jobs/hark/internal/tlstest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// serve starts a server with the options and returns its URL.
+func serve(t *testing.T, o server.Options) string {
+	t.Helper()
+	o.Host, o.Port, o.NoSigs, o.NoLog = "127.0.0.1", server.RANDOM_PORT, true, true
+	ns, err := server.NewServer(&o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns.Start()
+	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
+	if !ns.ReadyForConnections(30 * time.Second) {
+		t.Fatal("the server does not listen")
+	}
+	return ns.ClientURL()
+}
+
+// buffer is a log to read while it is written.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// connect connects and returns the log of that.
+func connect(t *testing.T, o natsconn.Options) (*natsconn.Conn, *buffer) {
+	t.Helper()
+	log := new(buffer)
+	nc, err := natsconn.Connect(o, "test", slog.New(slog.NewTextHandler(log, nil)), func(_ *nats.Conn, _ *nats.Subscription, err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc, log
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("this does not come: ", what)
+		}
+	}
+}
+
+func file(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// userPair returns the seed and the public key of a user.
+func userPair() (seed, public string) {
+	pair := must(nkeys.CreateUser())
+	return string(must(pair.Seed())), must(pair.PublicKey())
+}
+
+// jwtServer starts a server whose users have credentials files, and returns its URL and one of those.
+func jwtServer(t *testing.T) (url, creds string) {
+	t.Helper()
+	operator, account, user := must(nkeys.CreateOperator()), must(nkeys.CreateAccount()), must(nkeys.CreateUser())
+	accountKey := must(account.PublicKey())
+	accountJWT := must(jwt.NewAccountClaims(accountKey).Encode(operator))
+	resolver := &server.MemAccResolver{}
+	if err := resolver.Store(accountKey, accountJWT); err != nil {
+		t.Fatal(err)
+	}
+	claims := jwt.NewUserClaims(must(user.PublicKey()))
+	userJWT := must(claims.Encode(account))
+	text := must(jwt.FormatUserConfig(userJWT, must(user.Seed())))
+	url = serve(t, server.Options{TrustedKeys: []string{must(operator.PublicKey())}, AccountResolver: resolver})
+	return url, file(t, string(text))
+}
+
+// Every login that NATS has is accepted where it is right. Where it is wrong, that is said in the log and in Err, and
+// tried again for as long as it takes.
+func TestLogins(t *testing.T) {
+	seed, public := userPair()
+	otherSeed, _ := userPair()
+	jwtURL, creds := jwtServer(t)
+	_, otherCreds := jwtServer(t)
+	password := serve(t, server.Options{Username: "hark", Password: "s3cret"})
+	token := serve(t, server.Options{Authorization: "t0ken"})
+	nkey := serve(t, server.Options{Nkeys: []*server.NkeyUser{{Nkey: public}}})
+	for name, c := range map[string]struct{ right, wrong natsconn.Options }{
+		"user and password": {
+			natsconn.Options{URL: password, User: "hark", Password: secret.Secret{File: file(t, "s3cret\n")}},
+			natsconn.Options{URL: password, User: "hark", Password: secret.Secret{Value: "other"}}},
+		"token": {
+			natsconn.Options{URL: token, Token: secret.Secret{File: file(t, "t0ken\n")}},
+			natsconn.Options{URL: token, Token: secret.Secret{Value: "other"}}},
+		"nkey": {
+			natsconn.Options{URL: nkey, NKeyFile: file(t, seed)},
+			natsconn.Options{URL: nkey, NKeyFile: file(t, otherSeed)}},
+		"credentials": {
+			natsconn.Options{URL: jwtURL, CredsFile: creds},
+			natsconn.Options{URL: jwtURL, CredsFile: otherCreds}},
+		"in the URL": {
+			natsconn.Options{URL: strings.Replace(password, "nats://", "nats://hark:s3cret@", 1)},
+			natsconn.Options{URL: strings.Replace(password, "nats://", "nats://hark:wr0ng@", 1)}},
+		"none": {natsconn.Options{URL: serve(t, server.Options{})}, natsconn.Options{URL: password}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nc, log := connect(t, c.right)
+			if err := nc.Err(); err != nil {
+				t.Errorf("the right login: %v", err)
+			}
+			if text := log.String(); strings.Contains(text, "WARN") {
+				t.Errorf("it logged %s", text)
+			}
+			nc, log = connect(t, c.wrong)
+			until(t, "a refusal", func() bool { return natsconn.Refused(nc.Err()) })
+			until(t, "many tries", func() bool { return nc.Stats().Reconnects >= 3 })
+			if nc.IsClosed() {
+				t.Error("the connection was closed")
+			}
+			text := strings.ToLower(log.String())
+			if !strings.Contains(text, "authorization") || strings.Count(text, "\n") > 2 {
+				t.Errorf("it logged %s", text)
+			}
+			for _, secret := range []string{"s3cret", "wr0ng", "t0ken", strings.ToLower(otherSeed)} {
+				if strings.Contains(text, secret) {
+					t.Errorf("the log holds a secret: %s", text)
+				}
+			}
+		})
+	}
+}
+
+// A password that arrives later, in its file, is found without a restart.
+func TestPasswordArrives(t *testing.T) {
+	url, path := serve(t, server.Options{Username: "hark", Password: "s3cret"}), file(t, "yesterday's\n")
+	nc, _ := connect(t, natsconn.Options{URL: url, User: "hark", Password: secret.Secret{File: path}})
+	until(t, "a refusal", func() bool { return natsconn.Refused(nc.Err()) })
+	if err := os.WriteFile(path, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the connection", func() bool { return nc.Err() == nil })
+}
+
+// A server that is not there yet is found when it comes.
+func TestServerComes(t *testing.T) {
+	url := serve(t, server.Options{}) // an address that was free
+	down := natsconn.Options{URL: "127.0.0.1:1," + strings.TrimPrefix(url, "nats://")}
+	nc, _ := connect(t, down)
+	until(t, "the second server", func() bool { return nc.Err() == nil })
+	nc, log := connect(t, natsconn.Options{URL: "nats://hark:s3cret@127.0.0.1:1"})
+	if nc.Err() == nil || natsconn.Refused(nc.Err()) {
+		t.Errorf("without a server: %v", nc.Err())
+	}
+	until(t, "a line in the log", func() bool { return strings.Contains(log.String(), "NATS cannot be reached") })
+	if strings.Contains(log.String(), "s3cret") {
+		t.Errorf("the log holds the password: %s", log)
+	}
+}
+
+// With TLS the server proves itself by the CA, and the client by its certificate.
+func TestTLS(t *testing.T) {
+	files, strange := tlstest.New(t), tlstest.New(t)
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(must(os.ReadFile(files.CA)))
+	url := serve(t, server.Options{TLS: true, TLSVerify: true, TLSTimeout: 5, TLSConfig: &tls.Config{
+		Certificates: []tls.Certificate{must(tls.LoadX509KeyPair(files.Cert, files.Key))},
+		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: pool,
+	}})
+	nc, _ := connect(t, natsconn.Options{URL: url, CAFile: files.CA, CertFile: files.Cert, KeyFile: files.Key})
+	if _, err := nc.TLSConnectionState(); err != nil || nc.Err() != nil {
+		t.Errorf("%v, %v", err, nc.Err())
+	}
+	for name, o := range map[string]natsconn.Options{
+		"without the CA":             {URL: url, CertFile: files.Cert, KeyFile: files.Key},
+		"with another CA":            {URL: url, CAFile: strange.CA, CertFile: files.Cert, KeyFile: files.Key},
+		"without a certificate":      {URL: url, CAFile: files.CA},
+		"with another's certificate": {URL: url, CAFile: files.CA, CertFile: strange.Cert, KeyFile: strange.Key},
+	} {
+		nc, log := connect(t, o)
+		until(t, name+": a line in the log", func() bool { return strings.Contains(log.String(), "NATS cannot be reached") })
+		if nc.Err() == nil {
+			t.Errorf("%s: connected", name)
+		}
+	}
+	plain := serve(t, server.Options{})
+	if nc, _ := connect(t, natsconn.Options{URL: plain, CAFile: files.CA}); nc.Err() == nil {
+		t.Error("with a CA it connected to a server without TLS")
+	}
+}
+
+func TestCheck(t *testing.T) {
+	files := tlstest.New(t)
+	seed, _ := userPair()
+	for want, o := range map[string]natsconn.Options{
+		"more than one login":           {User: "hark", Token: secret.Secret{Value: "t"}},
+		"without a user":                {Password: secret.Secret{Value: "s3cret"}},
+		"both a value and a file":       {User: "hark", Password: secret.Secret{Value: "s3cret", File: "f"}},
+		"needs both":                    {CertFile: files.Cert},
+		"the nkey in":                   {NKeyFile: file(t, "nothing of that kind")},
+		"credentials cannot be read":    {CredsFile: "/nowhere/hark.creds"},
+		"no PEM certificate":            {CAFile: file(t, seed)},
+		"certificate cannot be used":    {CertFile: files.Cert, KeyFile: files.CA},
+		"secret: open /nowhere/pw: no ": {User: "hark", Password: secret.Secret{File: "/nowhere/pw"}},
+	} {
+		err := o.Check()
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%+v: %v, want %s", o, err, want)
+		}
+	}
+}
+
+func TestRedacted(t *testing.T) {
+	for given, want := range map[string]string{
+		"nats://hark:s3cret@a:4222, tls://t0ken@b:4222": "nats://a:4222,tls://b:4222",
+		"a:4222":             "nats://a:4222",
+		"hark:s3cret@a:4222": "nats://a:4222",
+		"nats://a b:4222":    "(not a URL)",
+	} {
+		if got := natsconn.Redacted(given); got != want {
+			t.Errorf("%s became %s", given, got)
+		}
+	}
+}

@@ -1,0 +1,244 @@
+package jobs_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/jobs"
+)
+
+// kept is what the server says of all that hark keeps: retention and replicas of each stream, and leases.
+func kept(t *testing.T, nc *nats.Conn) (lines []string) {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func(words ...string) { lines = append(lines, strings.Join(words, " ")) }
+	streams := js.ListStreams(t.Context())
+	for info := range streams.Info() {
+		c := info.Config
+		add(c.Name, c.MaxAge.String(), "R"+string(rune('0'+c.Replicas)))
+		stream, err := js.Stream(t.Context(), c.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		consumers := stream.ListConsumers(t.Context())
+		for consumer := range consumers.Info() {
+			add(c.Name, consumer.Name, consumer.Config.AckWait.String())
+		}
+		if err := consumers.Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := streams.Err(); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+func equal(t *testing.T, what string, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: got\n\t%s\nwant\n\t%s", what, strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+	}
+}
+
+// open opens a queue that is closed when the test ends, and returns what it has logged.
+func open(t *testing.T, nc *nats.Conn, s jobs.Settings) (*jobs.Queue, string) {
+	t.Helper()
+	var log bytes.Buffer
+	q, err := jobs.Open(t.Context(), nc, jobs.Config{Settings: s, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return q, log.String()
+}
+
+// Opening is not configuring: who comes first creates what is missing, and all others leave it as it is, whatever they
+// were given. A difference is one line in the log.
+func TestOpenBinds(t *testing.T) {
+	nc := natstest.Cluster(t, 3).Connect(t)
+	first, log := open(t, nc, jobs.Settings{MaxAge: 720 * time.Hour, FileAge: 48 * time.Hour, Lease: 7 * time.Second, Replicas: 3})
+	if log != "" {
+		t.Errorf("it logged %s", log)
+	}
+	if _, lease, err := first.OpenWorkerConsumer(t.Context(), "sleep"); err != nil || lease != 7*time.Second {
+		t.Errorf("lease %v, %v", lease, err)
+	}
+	want := []string{"HARK 720h0m0s R3", "HARK worker-sleep 7s", "KV_hark_kinds 0s R3", "OBJ_hark_files 72h0m0s R3"}
+	equal(t, "created", kept(t, nc), want...)
+
+	bound, log := open(t, nc, jobs.Settings{})
+	if log != "" {
+		t.Errorf("without settings it logged %s", log)
+	}
+	if got := bound.Settings(); got != first.Settings() || got.MaxAge != 720*time.Hour || got.FileAge != 48*time.Hour || got.Lease != 7*time.Second || got.Replicas != 3 {
+		t.Errorf("settings %+v", got)
+	}
+	if _, lease, err := bound.OpenWorkerConsumer(t.Context(), "sleep"); err != nil || lease != 7*time.Second {
+		t.Errorf("lease %v, %v", lease, err)
+	}
+	equal(t, "bound without settings", kept(t, nc), want...)
+
+	other, log := open(t, nc, jobs.Settings{MaxAge: time.Hour, FileAge: time.Hour, Lease: time.Minute, Replicas: 1})
+	if strings.Count(log, "\n") != 1 || !strings.Contains(log, "720h0m0s, not 1h0m0s") || !strings.Contains(log, "3, not 1") || !strings.Contains(log, "7s, not 1m0s") {
+		t.Errorf("it logged %s", log)
+	}
+	if _, lease, err := other.OpenWorkerConsumer(t.Context(), "sleep"); err != nil || lease != 7*time.Second {
+		t.Errorf("lease %v, %v", lease, err)
+	}
+	if _, lease, err := other.OpenWorkerConsumer(t.Context(), "export"); err != nil || lease != 7*time.Second {
+		t.Errorf("lease of a new kind %v, %v", lease, err)
+	}
+	equal(t, "bound with others", kept(t, nc), "HARK 720h0m0s R3", "HARK worker-export 7s", "HARK worker-sleep 7s", "KV_hark_kinds 0s R3", "OBJ_hark_files 72h0m0s R3")
+}
+
+// Setup changes what is asked for, nothing else, and says what. A dry run changes nothing.
+func TestSetup(t *testing.T) {
+	nc := natstest.Cluster(t, 3).Connect(t)
+	setup := func(s jobs.Settings, dryRun bool) (said []string) {
+		t.Helper()
+		changes, err := jobs.Setup(t.Context(), nc, s, dryRun)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range changes {
+			said = append(said, c.String())
+		}
+		return said
+	}
+	created := []string{"HARK created", "OBJ_hark_files created", "KV_hark_kinds created"}
+	equal(t, "a dry run on nothing", setup(jobs.Settings{Lease: time.Minute}, true), created...)
+	equal(t, "is kept after it", kept(t, nc))
+	equal(t, "setup of nothing", setup(jobs.Settings{MaxAge: 48 * time.Hour}, false), created...)
+	q, _ := open(t, nc, jobs.Settings{})
+	for _, kind := range []string{"sleep", "export"} {
+		if _, _, err := q.OpenWorkerConsumer(t.Context(), kind); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := []string{"HARK 48h0m0s R1", "HARK worker-export 30s", "HARK worker-sleep 30s", "KV_hark_kinds 0s R1", "OBJ_hark_files 192h0m0s R1"}
+	equal(t, "is kept", kept(t, nc), before...)
+
+	equal(t, "setup of the same", setup(jobs.Settings{}, false))
+	changes := []string{
+		"HARK: replicas 1 -> 3", "HARK: lease 30s -> 9s", "OBJ_hark_files: file_age 168h0m0s -> 24h0m0s", "OBJ_hark_files: replicas 1 -> 3",
+		"KV_hark_kinds: replicas 1 -> 3", "worker-export: lease 30s -> 9s", "worker-sleep: lease 30s -> 9s",
+	}
+	other := jobs.Settings{Replicas: 3, Lease: 9 * time.Second, FileAge: 24 * time.Hour}
+	dry := setup(other, true)
+	slices.Sort(dry[5:])
+	equal(t, "a dry run", dry, changes...)
+	equal(t, "is kept after it", kept(t, nc), before...)
+	wet := setup(other, false)
+	slices.Sort(wet[5:])
+	equal(t, "setup", wet, changes...)
+	equal(t, "is kept after it", kept(t, nc), "HARK 48h0m0s R3", "HARK worker-export 9s", "HARK worker-sleep 9s", "KV_hark_kinds 0s R3", "OBJ_hark_files 48h0m0s R3")
+	if _, lease, err := q.OpenWorkerConsumer(t.Context(), "new"); err != nil || lease != 9*time.Second {
+		t.Errorf("the lease of a kind that is new to an open queue is %v, %v", lease, err)
+	}
+}
+
+// Of many that open at once, each with other settings, one creates and all others bind.
+func TestOpenAtOnce(t *testing.T) {
+	nc := natstest.Connect(t)
+	var all sync.WaitGroup
+	queues := make([]*jobs.Queue, 16)
+	for i := range queues {
+		all.Go(func() {
+			var err error
+			queues[i], err = jobs.Open(t.Context(), nc, jobs.Config{
+				Settings: jobs.Settings{MaxAge: time.Duration(i+1) * time.Hour, Lease: time.Duration(i+1) * time.Second}, Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, _, err := queues[i].OpenWorkerConsumer(t.Context(), "sleep"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if t.Failed() {
+		return
+	}
+	for _, q := range queues {
+		if q.Settings() != queues[0].Settings() {
+			t.Errorf("settings %+v and %+v", q.Settings(), queues[0].Settings())
+		}
+	}
+}
+
+// A stream of the same name that cannot do what hark needs is refused, with the way out, and mended by it.
+func TestOpenForeignStream(t *testing.T) {
+	nc := natstest.Connect(t)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: jobs.StreamName, Subjects: []string{"hark.>"}, AllowDirect: true}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = jobs.Open(t.Context(), nc, jobs.Config{})
+	if err == nil || !strings.Contains(err.Error(), "republishing") || !strings.Contains(err.Error(), "rollups") || !strings.Contains(err.Error(), "hark setup") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := jobs.Setup(t.Context(), nc, jobs.Settings{}, false); err != nil {
+		t.Fatal(err)
+	}
+	open(t, nc, jobs.Settings{})
+}
+
+// A queue that could not be opened, and one that was closed, leave no subscription behind.
+func TestOpenLeavesNothing(t *testing.T) {
+	nc := natstest.Connect(t)
+	dead, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := jobs.Open(dead, nc, jobs.Config{}); err == nil {
+		t.Error("it opened without a context")
+	}
+	before := nc.NumSubscriptions() // of nats.go itself
+	for range 3 {
+		q, err := jobs.Open(t.Context(), nc, jobs.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := nc.NumSubscriptions(); n > before+1 {
+		t.Errorf("%d subscriptions, and before it were %d", n, before)
+	}
+}
+
+func TestSettingsCheck(t *testing.T) {
+	nc := natstest.Connect(t)
+	for _, s := range []jobs.Settings{
+		{MaxAge: -1}, {FileAge: time.Millisecond}, {Lease: 999 * time.Millisecond}, {Replicas: 6}, {Replicas: -1}, {MaxAge: time.Millisecond},
+	} {
+		if _, err := jobs.Open(t.Context(), nc, jobs.Config{Settings: s}); err == nil {
+			t.Errorf("opened with %+v", s)
+		}
+		if _, err := jobs.Setup(t.Context(), nc, s, true); err == nil {
+			t.Errorf("set up with %+v", s)
+		}
+	}
+}
