@@ -43,6 +43,7 @@ type upstream struct {
 	posts  atomic.Int64
 	asked  atomic.Int64 // for /metrics
 	breaks atomic.Bool  // it breaks the connection of what is asked
+	sent   atomic.Int64 // bytes of the flood
 }
 
 func newUpstream(t *testing.T, name string) *upstream {
@@ -76,6 +77,15 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Set("Got-"+name, strings.Join(r.Header.Values(name), "; "))
 	}
 	h.Set("Got-Host", r.Host)
+	if r.URL.RawQuery == "flood" {
+		h.Set("Content-Type", "text/event-stream")
+		for part := make([]byte, 64<<10); ; {
+			n, err := w.Write(part)
+			if u.sent.Add(int64(n)); err != nil {
+				return
+			}
+		}
+	}
 	switch r.URL.Path {
 	case "/metrics":
 		u.asked.Add(1)
@@ -179,6 +189,8 @@ func newProxied(t *testing.T, addr string, cert certificate, a, b *upstream) *pr
 func checkProxy(t *testing.T, p *proxied) {
 	t.Run("stream", p.stream)
 	t.Run("download", p.download)
+	t.Run("slow stream", func(t *testing.T) { p.slow(t, "/v1/stream") })
+	t.Run("slow download", func(t *testing.T) { p.slow(t, "/v1/jobs/J/file") })
 	t.Run("headers", p.headers)
 	t.Run("metrics", p.metrics)
 	t.Run("users", p.users)
@@ -236,10 +248,43 @@ func (p *proxied) download(t *testing.T) {
 	}
 }
 
+// slow holds that the notifier notices a slow reader: what the proxy and the connections take is bounded.
+func (p *proxied) slow(t *testing.T, path string) {
+	const bound = 64 << 20
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+path+"?flood", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := func() int64 { return p.a.sent.Load() + p.b.sent.Load() }
+	before := sent()
+	resp, err := p.client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	last, still := sent(), 0
+	for begin := time.Now(); still < 30 && time.Since(begin) < patience; time.Sleep(50 * time.Millisecond) {
+		if still++; sent() != last {
+			last, still = sent(), 0
+		}
+		if last-before > bound {
+			t.Fatal("the proxy takes all that there is")
+		}
+	}
+	if last == before {
+		t.Error("nothing was sent")
+	}
+}
+
 // headers holds that the notifier learns what it needs from the proxy, and nothing that a client made up.
 func (p *proxied) headers(t *testing.T) {
 	a := p.get("/", "X-Forwarded-For", "192.0.2.1", "X-Forwarded-Proto", "http", "X-Hark-Route", "mine",
 		"Cookie", "hark_token=T; hark_route=R", "Authorization", "Bearer B")
+	if route := a.Header.Get("Got-X-Hark-Route"); route != "" && route != "mine" {
+		t.Errorf("the notifier got the proxy's own header: %s", route)
+	}
 	for name, want := range map[string]string{
 		"Got-X-Forwarded-For": "127.0.0.1", "Got-X-Forwarded-Proto": "https", "Got-Cookie": "hark_token=T; hark_route=R",
 		"Got-Authorization": "Bearer B", "Got-Host": strings.TrimPrefix(p.base, "https://"),
