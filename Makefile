@@ -14,7 +14,7 @@ run: ## Start everything in one process
 build: ## Build bin/hark
 	$(GO) build -trimpath -o bin/hark ./cmd/hark
 
-setup: ## Install what the tests need: Chromium and PostgreSQL, by apt
+setup: ## Install what the tests need: Chromium, PostgreSQL, nginx, Caddy, by apt
 	@scripts/test-setup.sh
 
 test: setup ## Run all tests, as CI does

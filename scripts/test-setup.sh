@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs what the tests need besides Go: Chromium with fonts for text and emoji, Node.js, and PostgreSQL's server
-# programs. Does nothing when all is there, and says what to install where it may not install it itself.
-# It starts no PostgreSQL: the tests run clusters of their own (internal/pgtest).
+# Installs what the tests need besides Go: Chromium with fonts for text and emoji, Node.js, PostgreSQL's server
+# programs, and what reads the files of deploy/: nginx, Caddy and systemd's tools. Does nothing when all is there, and
+# says what to install where it may not install it itself.
+# It starts no server: the tests run clusters of their own (internal/pgtest), and proxies.
 set -eu
 
 need=''
@@ -22,6 +23,11 @@ for initdb in "$(command -v initdb 2>/dev/null || :)" /usr/lib/postgresql/*/bin/
 done
 [ "$found" ] || need="$need postgresql"
 
+# Debian keeps nginx where only root looks for programs.
+[ -x /usr/sbin/nginx ] || command -v nginx >/dev/null 2>&1 || need="$need nginx-light"
+command -v caddy >/dev/null 2>&1 || need="$need caddy"
+command -v systemd-analyze >/dev/null 2>&1 || need="$need systemd"
+
 # has_font FILE: whether the font is installed, wherever the system keeps its fonts.
 has_font() {
   [ -n "$(find /usr/share/fonts /usr/local/share/fonts /Library/Fonts /System/Library/Fonts \
@@ -39,7 +45,10 @@ fi
 
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+policy=/usr/sbin/policy-rc.d
+made=''
+trap 'rm -f "$log" ${made:+"$policy"}' EXIT
+trap 'exit 1' HUP INT TERM # which runs the one above
 
 # run COMMAND...: quiet unless it fails.
 run() {
@@ -52,9 +61,23 @@ case $need in *postgresql*)
   echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/hark-tests.conf
 esac
 
+# Packages start the servers they bring, on ports 80 and 2019 among others; this asks them not to.
+if [ ! -e "$policy" ]; then
+  made=yes
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod 755 "$policy"
+fi
+
 # shellcheck disable=SC2086 # $need is a list of words
 if ! apt-get install -qq -y --no-install-recommends --dry-run $need >/dev/null 2>&1; then
   run apt-get update -qq
 fi
 # shellcheck disable=SC2086
 run apt-get install -qq -y --no-install-recommends $need
+
+# Nor are they to start with the machine.
+for service in nginx caddy; do
+  case $need in *"$service"*)
+    ! command -v systemctl >/dev/null 2>&1 || run systemctl disable "$service"
+  esac
+done
