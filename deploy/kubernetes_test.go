@@ -218,7 +218,8 @@ func TestManifestPods(t *testing.T) {
 			}
 			for probe, path := range map[string]string{"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"} {
 				get := at(container, probe, "httpGet")
-				if text(get, "path") != path || text(get, "port") != text(container, "ports", 0, "name") {
+				asked, _, _ := strings.Cut(text(get, "path"), "?")
+				if asked != path || text(get, "port") != text(container, "ports", 0, "name") {
 					t.Errorf("%s: the %s is %v", name, probe, get)
 				}
 			}

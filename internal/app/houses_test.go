@@ -24,6 +24,7 @@ var houses = map[string][]string{
 	"notifier/auth":    {"worker", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
 	"notifier/web":     {"jobs", "worker", "internal", "cmd", "harktest", gin},
 	"internal/app":     {"cmd", "harktest", gin, sqlite, pgx, mysql, kong},
+	"internal/secret":  {"jobs", "worker", "notifier", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
 	"internal/trouble": {"jobs", "worker", "notifier", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
 	"internal/natsd":   {"jobs", "worker", "notifier", "cmd", "harktest", gin},
 	"internal/client":  {"worker", "notifier", "internal", "cmd", "harktest", gin},
@@ -40,7 +41,7 @@ const (
 )
 
 // shared are the internal packages that every package may import: they import nothing of hark.
-var shared = []string{"internal/trouble"}
+var shared = []string{"internal/secret", "internal/trouble"}
 
 // The houses of DESIGN: jobs ← worker, notifier ← internal/app ← cmd. Worker and notifier never import each
 // other; Gin is known to the notifier alone, SQL drivers to the inbox and the export, flags to cmd.

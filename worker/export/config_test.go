@@ -44,6 +44,30 @@ datasets:
     params: *params
 `
 
+// A password can come from a file: one with a whole path, or one beside the config.
+func TestDSNFromFile(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"pw": "s3cret\n",
+		"hark.yaml": "databases:\n  a: {driver: postgres, dsn: \"postgres://hark:${file:pw}@db/shop\"}\n" +
+			"  b: {driver: postgres, dsn: \"postgres://hark:${file:" + filepath.Join(dir, "pw") + "}@db/shop\"}\n" +
+			"datasets:\n  d: {database: a, query: SELECT 1}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := export.Load(filepath.Join(dir, "hark.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, db := range c.Databases {
+		if db.DSN != "postgres://hark:s3cret@db/shop" {
+			t.Errorf("%s: %s", db.Name, db.DSN)
+		}
+	}
+}
+
 func TestParse(t *testing.T) {
 	t.Setenv("HARK_TEST_PASSWORD", "s3cret")
 	c, err := export.Parse("hark.yaml", []byte(goodConfig))
@@ -118,6 +142,7 @@ func TestParseSaysWhatIsWrongAndWhere(t *testing.T) {
 		{"databases:\n  shop: {driver: sqlite, dsn: 7}\n", "c.yaml:2:31: databases.shop.dsn is the number 7; expected a data source name"},
 		{"databases:\n  shop: {driver: sqlite, dsn: a, max_open: 0}\n", "c.yaml:2:44: databases.shop.max_open is 0; expected a whole number from 1 to 1000"},
 		{"databases:\n  shop: {driver: sqlite, dsn: \"${HARK_NOT_SET}/a\"}\n", "c.yaml:2:31: databases.shop.dsn uses ${HARK_NOT_SET}, which is not set in the environment"},
+		{"databases:\n  shop: {driver: sqlite, dsn: \"${file:/nowhere/pw}/a\"}\n", "c.yaml:2:31: databases.shop.dsn uses ${file:/nowhere/pw}, which cannot be read: open /nowhere/pw: no such file or directory"},
 		{"databases:\n  shop: {driver: sqlite, dsn: \":memory:\"}\n", "c.yaml:2:31: databases.shop.dsn is not a data source name of sqlite; expected one like shop.db or file:shop.db"},
 		{"databases:\n  shop:\n    driver: postgres\n    dsn: postgres://u:topsecret@h:port/\n", "c.yaml:4:10: databases.shop.dsn is not a data source name of postgres; expected one like postgres://user:password@host:5432/shop?sslmode=require"},
 		{"databases:\n  shop:\n    driver: mysql\n    dsn: u:topsecret@h\n", "c.yaml:4:10: databases.shop.dsn is not a data source name of mysql; expected one like user:password@tcp(host:3306)/shop"},

@@ -3,10 +3,12 @@ package export
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/hark-jobs/hark/internal/secret"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -114,21 +116,29 @@ func (c *Config) addDatabase(e entry) error {
 	return nil
 }
 
-// expand fills in the ${VARIABLES} of the environment.
+// expand fills in ${NAME}, a variable of the environment, and ${file:PATH}, what is in a file. Paths are looked for beside
+// the config.
 func expand(n node, s string) (string, error) {
-	var undefined string
+	var failed error
 	s = variablePattern.ReplaceAllStringFunc(s, func(ref string) string {
 		name := ref[2 : len(ref)-1]
+		if path, isFile := strings.CutPrefix(name, "file:"); isFile {
+			if !filepath.IsAbs(path) {
+				path = filepath.Join(n.file.base, path)
+			}
+			value, err := secret.Secret{File: path}.Read()
+			if err != nil && failed == nil {
+				failed = n.errorf("uses %s, which cannot be read: %s", ref, strings.TrimPrefix(err.Error(), "secret: "))
+			}
+			return value
+		}
 		value, ok := os.LookupEnv(name)
-		if !ok && undefined == "" {
-			undefined = ref
+		if !ok && failed == nil {
+			failed = n.errorf("uses %s, which is not set in the environment", ref)
 		}
 		return value
 	})
-	if undefined != "" {
-		return "", n.errorf("uses %s, which is not set in the environment", undefined)
-	}
-	return s, nil
+	return s, failed
 }
 
 func (c *Config) addDataset(e entry) error {
