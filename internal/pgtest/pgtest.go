@@ -20,10 +20,12 @@ package pgtest
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -37,6 +39,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/hark-jobs/hark/internal/tlstest"
 )
 
 //go:embed keep.sh
@@ -45,7 +49,7 @@ var keepScript string
 // errMissing is what a test fails with on a machine without PostgreSQL.
 var errMissing = errors.New("PostgreSQL's server programs are missing: run scripts/test-setup.sh (apt-get install postgresql)")
 
-var shared = sync.OnceValues(start)
+var shared = sync.OnceValues(func() (*Server, error) { return start(tlstest.Files{}) })
 
 // DSN returns the URL of a fresh, empty database in the cluster that the tests of this process share.
 // The database is dropped when t ends. It is safe for concurrent use.
@@ -61,6 +65,7 @@ func DSN(t testing.TB) string {
 // Server is one running cluster. Its methods may be called concurrently.
 type Server struct {
 	dir       string
+	port      string // of 127.0.0.1, where it speaks TLS; empty if it does not
 	databases atomic.Int64
 
 	mu      sync.Mutex // one word to the keeper at a time
@@ -72,13 +77,28 @@ type Server struct {
 // Start returns a cluster for t alone. It runs, and is gone when t ends.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s, err := start()
+	return startFor(t, tlstest.Files{})
+}
+
+// StartTLS is [Start] for a cluster that also listens on a port of 127.0.0.1, where it takes connections with TLS alone.
+// Its certificate is that of files.
+func StartTLS(t testing.TB, files tlstest.Files) *Server {
+	t.Helper()
+	return startFor(t, files)
+}
+
+func startFor(t testing.TB, files tlstest.Files) *Server {
+	t.Helper()
+	s, err := start(files)
 	if err != nil {
 		t.Fatal("pgtest: ", err)
 	}
 	t.Cleanup(s.end)
 	return s
 }
+
+// Addr returns where a cluster of [StartTLS] listens.
+func (s *Server) Addr() string { return "127.0.0.1:" + s.port }
 
 // DSN returns the URL of a fresh, empty database, which is dropped when t ends. The server must run.
 func (s *Server) DSN(t testing.TB) string {
@@ -110,7 +130,7 @@ func (s *Server) Start(t testing.TB) {
 	}
 }
 
-func start() (*Server, error) {
+func start(files tlstest.Files) (*Server, error) {
 	bin, err := programs()
 	if err != nil {
 		return nil, err
@@ -124,7 +144,13 @@ func start() (*Server, error) {
 		return nil, err
 	}
 	s := &Server{dir: dir}
-	if err := s.startKeeper(bin, attr); err != nil {
+	if files.Cert != "" {
+		err = s.prepareTLS(files, attr.Credential)
+	}
+	if err == nil {
+		err = s.startKeeper(bin, attr)
+	}
+	if err != nil {
 		_ = os.RemoveAll(dir)
 		return nil, err
 	}
@@ -135,6 +161,33 @@ func start() (*Server, error) {
 		}
 	}
 	return s, nil
+}
+
+// prepareTLS chooses a port, and copies the certificate to where the server may read it: PostgreSQL wants its key to be
+// its own.
+func (s *Server) prepareTLS(files tlstest.Files, as *syscall.Credential) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	_, s.port, _ = net.SplitHostPort(l.Addr().String())
+	for name, from := range map[string]string{"cert.pem": files.Cert, "key.pem": files.Key} {
+		text, err := os.ReadFile(from)
+		if err != nil {
+			return err
+		}
+		path := filepath.Join(s.dir, name)
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			return err
+		}
+		if as != nil {
+			if err := os.Chown(path, int(as.Uid), int(as.Gid)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // startKeeper hands dir to the keeper, which removes it from then on.
@@ -149,7 +202,7 @@ func (s *Server) startKeeper(bin string, attr *syscall.SysProcAttr) error {
 		return errors.Join(err, words.Close())
 	}
 	defer stdout.Close()
-	cmd := exec.Command("/bin/sh", "-c", keepScript, "pgtest", bin, s.dir)
+	cmd := exec.Command("/bin/sh", "-c", keepScript, "pgtest", bin, s.dir, s.port)
 	cmd.Stdin, cmd.Stdout = stdin, stdout
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
@@ -186,7 +239,7 @@ func (s *Server) end() {
 }
 
 func (s *Server) url(database string) string {
-	return fmt.Sprintf("postgres://postgres@/%s?host=%s&port=5432&sslmode=disable", database, s.dir)
+	return fmt.Sprintf("postgres://postgres@/%s?host=%s&port=%s&sslmode=disable", database, s.dir, cmp.Or(s.port, "5432"))
 }
 
 func (s *Server) exec(sql string) error {
