@@ -1,0 +1,176 @@
+package natstest
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// listenTimeout is how long a server may take to listen. One that takes longer did not get its ports.
+	listenTimeout = 20 * time.Second
+	// clusterTimeout is how long the servers may take to find each other and elect a leader.
+	clusterTimeout = time.Minute
+)
+
+// Servers is a cluster of NATS servers in this process. Its methods are for one goroutine, that of the test.
+type Servers struct {
+	t       testing.TB
+	dirs    []string
+	options []*server.Options
+	servers []*server.Server // nil for one that is stopped
+}
+
+// Cluster starts n servers, at least two, with JetStream as one cluster: on free ports of the loopback address, each
+// with a folder of its own. It returns when they have a leader that knows all of them. They end with the test.
+func Cluster(t testing.TB, n int) *Servers {
+	t.Helper()
+	if n < 2 {
+		t.Fatalf("natstest: a cluster of %d: it takes two servers", n)
+	}
+	s := &Servers{t: t, servers: make([]*server.Server, n)}
+	for range n {
+		s.dirs = append(s.dirs, t.TempDir())
+	}
+	t.Cleanup(s.stopAll) // before the folders are removed
+	var err error
+	for range 5 {
+		// Somebody may take a port between its choice and its use: then all of them are chosen anew.
+		if err = s.listen(); err == nil {
+			s.await()
+			return s
+		}
+		s.stopAll()
+	}
+	t.Fatal(err)
+	return nil
+}
+
+// listen chooses ports and starts all servers.
+func (s *Servers) listen() error {
+	ports, err := freePorts(2 * len(s.servers))
+	if err != nil {
+		return err
+	}
+	// Each is given the routes to all: the number of them is how many servers it expects before there is a leader.
+	var routes []*url.URL
+	for i := range s.servers {
+		routes = append(routes, &url.URL{Scheme: "nats-route", Host: fmt.Sprintf("127.0.0.1:%d", ports[2*i])})
+	}
+	s.options = nil
+	for i, dir := range s.dirs {
+		s.options = append(s.options, &server.Options{
+			ServerName: fmt.Sprintf("n%d", i+1), Host: "127.0.0.1", Port: ports[2*i+1],
+			JetStream: true, StoreDir: dir, MaxPayload: 1 << 20, NoSigs: true, NoLog: true,
+			Cluster: server.ClusterOpts{Name: "natstest", Host: "127.0.0.1", Port: ports[2*i]},
+			Routes:  routes,
+		})
+		if err := s.start(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// freePorts returns ports of the loopback address that nobody listens on.
+func freePorts(n int) (ports []int, err error) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("natstest: %w", err)
+		}
+		defer l.Close() // not before all are chosen, so that they differ
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+// start starts server i and returns when it listens.
+func (s *Servers) start(i int) error {
+	ns, err := server.NewServer(s.options[i].Clone()) // the server writes on what it is given
+	if err != nil {
+		return fmt.Errorf("natstest: server %d: %w", i, err)
+	}
+	s.servers[i] = ns
+	ns.Start()
+	if !ns.ReadyForConnections(listenTimeout) {
+		return fmt.Errorf("natstest: server %d does not listen", i)
+	}
+	return nil
+}
+
+// await blocks until the servers that run have a leader that they follow, and that knows all servers.
+func (s *Servers) await() {
+	s.t.Helper()
+	for deadline := time.Now().Add(clusterTimeout); !s.ready(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatal("natstest: the servers do not become a cluster")
+		}
+	}
+}
+
+func (s *Servers) ready() bool {
+	led := false
+	for _, ns := range s.servers {
+		if ns == nil {
+			continue
+		}
+		if !ns.JetStreamIsCurrent() {
+			return false
+		}
+		led = led || ns.JetStreamIsLeader() && len(ns.JetStreamClusterPeers()) == len(s.servers)
+	}
+	return led
+}
+
+// URLs are where the servers take connections, those that are stopped among them: all stay the same.
+func (s *Servers) URLs() []string {
+	var urls []string
+	for _, o := range s.options {
+		urls = append(urls, fmt.Sprintf("nats://%s:%d", o.Host, o.Port))
+	}
+	return urls
+}
+
+// Connect returns a connection that ends with the test. It goes to any of the servers, and to another when that stops.
+func (s *Servers) Connect(t testing.TB) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(strings.Join(s.URLs(), ","), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// Stop stops server i, counted from 0, in an orderly way. What it has stored stays for [Servers.Restart].
+func (s *Servers) Stop(i int) {
+	if ns := s.servers[i]; ns != nil {
+		ns.Shutdown()
+		ns.WaitForShutdown()
+		s.servers[i] = nil
+	}
+}
+
+// Restart starts server i again, after stopping it if it runs, and returns when it follows the cluster's leader. For
+// that most of the servers must run.
+func (s *Servers) Restart(i int) {
+	s.t.Helper()
+	s.Stop(i)
+	if err := s.start(i); err != nil {
+		s.t.Fatal(err)
+	}
+	s.await()
+}
+
+func (s *Servers) stopAll() {
+	for i := range s.servers {
+		s.Stop(i)
+	}
+}
