@@ -23,6 +23,7 @@ var houses = map[string][]string{
 	"notifier/auth":   {"worker", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
 	"notifier/web":    {"jobs", "worker", "internal", "cmd", "harktest", gin},
 	"internal/app":    {"cmd", "harktest", gin, sqlite, pgx, mysql, kong},
+	"internal/backup": {"worker", "notifier", "internal/app", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
 	"internal/natsd":  {"jobs", "worker", "notifier", "cmd", "harktest", gin},
 	"internal/client": {"worker", "notifier", "internal", "cmd", "harktest", gin},
 	"harktest":        {"cmd", gin, kong},
