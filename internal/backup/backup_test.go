@@ -255,13 +255,13 @@ func TestRewritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	var notices []jobs.Notice
-	for i := range 3000 {
+	for i := range 6000 {
 		notices = append(notices, jobs.Notice{User: "ana", Notification: jobs.Notification{Type: "t", Title: fmt.Sprint(i), Body: strings.Repeat("x", 2000)}})
 	}
 	if _, _, err := q.NotifyAll(ctx, notices); err != nil {
 		t.Fatal(err)
 	}
-	const writers, each = 4, 10
+	const writers, each = 4, 100
 	all, known := make([]jobs.Job, writers*each), make([]atomic.Int64, writers*each)
 	for i := range all {
 		var err error
@@ -304,7 +304,7 @@ func TestRewritten(t *testing.T) {
 	wg.Wait()
 	t.Logf("each state was written %d times meanwhile", during)
 	if during < 2 {
-		t.Error("nothing was written meanwhile")
+		t.Fatal("nothing was written meanwhile")
 	}
 	to := natstest.Connect(t)
 	if _, err := backup.Restore(ctx, to, dir, backup.Options{Log: logTo(t)}); err != nil {

@@ -143,7 +143,7 @@ func (p *part) restore(ctx context.Context, nc *nats.Conn, js jetstream.JetStrea
 	if err != nil {
 		return err
 	}
-	if err := p.verify(ctx, js, s, age); err != nil {
+	if err := p.verify(ctx, js, s, age, o.Log); err != nil {
 		return err
 	}
 	o.Log.Info("restore: stream restored", "stream", p.Stream, "messages", s.kept, "consumers", len(p.Consumers))
@@ -283,8 +283,8 @@ type uploader struct {
 const (
 	// chunkSize is what is sent at once, less if the server takes less.
 	chunkSize = 128 << 10
-	// verifyTimeout is how long the replicas may take to have all that the first one has.
-	verifyTimeout = 10 * time.Minute
+	// replicaPatience is how long a replica may stay as far behind as it is.
+	replicaPatience = time.Minute
 	// finishTimeout is how long the server may take when it has all: it makes the consumers then.
 	finishTimeout = 10 * time.Minute
 )
@@ -337,19 +337,55 @@ func (u *uploader) finish() error {
 	return decode(m.Data, &struct{}{})
 }
 
-// verify looks at the stream and its consumers until they are as they should be, on all replicas.
-func (p *part) verify(ctx context.Context, js jetstream.JetStream, s *survey, age time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
-	defer cancel()
-	for {
+// verify looks at the stream and its consumers until they are as they should be, and then waits for the replicas.
+func (p *part) verify(ctx context.Context, js jetstream.JetStream, s *survey, age time.Duration, log *slog.Logger) error {
+	for began := time.Now(); ; sleep(ctx, 100*time.Millisecond) {
 		err := p.compare(ctx, js, s, age)
 		var final *Error
-		if err == nil || errors.As(err, &final) {
+		if err == nil {
+			break
+		}
+		if errors.As(err, &final) {
 			return err
 		}
-		sleep(ctx, 100*time.Millisecond)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || time.Since(began) > callTimeout {
 			return fmt.Errorf("the stream was restored, and is not as it should be: %w", err)
+		}
+	}
+	return p.awaitReplicas(ctx, js, log)
+}
+
+// awaitReplicas blocks until the replicas have all that the stream's leader has. It does not wait for servers that are
+// not there, nor for what does not move.
+func (p *part) awaitReplicas(ctx context.Context, js jetstream.JetStream, log *slog.Logger) error {
+	var before string
+	moved, told := time.Now(), time.Now()
+	for ; ; sleep(ctx, 100*time.Millisecond) {
+		stream, err := js.Stream(ctx, p.Stream)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		behind := ""
+		if err == nil && stream.CachedInfo().Cluster != nil {
+			for _, r := range stream.CachedInfo().Cluster.Replicas {
+				if !r.Current && !r.Offline {
+					behind += fmt.Sprintf("%s by %d; ", r.Name, r.Lag)
+				}
+			}
+		}
+		if err == nil && behind == "" {
+			return nil
+		}
+		if behind != before {
+			moved, before = time.Now(), behind
+		}
+		if time.Since(moved) > replicaPatience {
+			log.Warn("restore: not all replicas have the stream", "stream", p.Stream, "behind", behind, "err", err)
+			return nil
+		}
+		if time.Since(told) > progressEvery {
+			told = time.Now()
+			log.Info("restore: waiting for replicas", "stream", p.Stream, "behind", behind)
 		}
 	}
 }
@@ -369,13 +405,6 @@ func (p *part) compare(ctx context.Context, js jetstream.JetStream, s *survey, a
 	if info.Created.UnixMilli() <= p.Created.UnixMilli() {
 		return refuse("clock_behind", "The clock of the NATS server is behind: it made the stream %s at %s, and the one in the backup was made at %s. Set the clock and restore again.",
 			p.Stream, info.Created.UTC().Format(time.RFC3339), p.Created.Format(time.RFC3339))
-	}
-	if info.Cluster != nil {
-		for _, replica := range info.Cluster.Replicas {
-			if !replica.Current && !replica.Offline {
-				return fmt.Errorf("the replica on %s is not current", replica.Name)
-			}
-		}
 	}
 	for _, want := range p.Consumers {
 		c, err := stream.Consumer(ctx, want.Name)
