@@ -307,6 +307,14 @@ func TestLedger(t *testing.T) {
 			t.Errorf("%s is back", key)
 		}
 	}
+	// Ids of before still name what the inbox had.
+	l.call(h, "ana", "POST", "/v1/notifications/"+before["own 4"].ID+"/read", nil)
+	l.call(h, "ana", "DELETE", "/v1/notifications/"+before["own 5"].ID, nil)
+	l.call(h, "ana", "POST", "/v1/notifications/"+before["all 2"].ID+"/read", nil)
+	inbox = l.inbox(h, "ana")
+	if _, ok := inbox["own 5"]; ok || inbox["own 4"].Status != jobs.Read || inbox["all 2"].Status != jobs.Read {
+		t.Errorf("old ids change nothing: %+v, %+v", inbox["own 4"], inbox["all 2"])
+	}
 	for _, job := range ended {
 		if n := l.ran(job.ID); n != 0 {
 			t.Errorf("job %s, which had ended, ran %d times", job.ID, n)
@@ -330,6 +338,55 @@ func TestLedger(t *testing.T) {
 		n, err := res.Body.Read(head[len(head):cap(head)])
 		if head = head[:len(head)+n]; err != nil || len(head) == cap(head) {
 			t.Fatalf("no reset in %s, %v", head, err)
+		}
+	}
+}
+
+// With the wrong order, an inbox that is newer than the log, the inbox knows of an end that the log does not: the job runs
+// again, and what the user was told first stays. Still nothing is doubled, and nothing that is told later is left out.
+func TestInboxNewer(t *testing.T) {
+	t.Parallel()
+	l, ctx, data, copied, dir := &ledger{T: t}, t.Context(), t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "backup")
+	l.release.Store(false)
+	report := worker.Handle("report", l.report)
+	h := harktest.Start(t, harktest.Data(data), harktest.Handlers(report), harktest.Lease(2*time.Second))
+	l.notify(h.Queue, "ana", "before")
+	job := l.enqueue(h.Queue, "report", `{"hold":true}`)
+	until(t, func() bool { return l.get(h.Queue, job.ID).State == jobs.Running })
+	if _, err := backup.Backup(ctx, h.Queue.Conn(), dir, logTo(t)); err != nil {
+		t.Fatal(err)
+	}
+	l.notify(h.Queue, "ana", "after")
+	l.release.Store(true)
+	var told map[string]jobs.Notification
+	until(t, func() bool { told = l.inbox(h, "ana"); return len(told) == 3 })
+	copyInbox(t, filepath.Join(data, "inbox.db"), filepath.Join(copied, "inbox.db"))
+	h.Stop()
+
+	nc, close, err := backup.Local(copied, logTo(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = backup.Restore(ctx, nc, dir, backup.Options{Log: logTo(t)}); err != nil {
+		t.Fatal(err)
+	}
+	close()
+	l.runs.Clear()
+	h = harktest.Start(t, harktest.Data(copied), harktest.Handlers(report), harktest.Lease(2*time.Second))
+	defer http.DefaultClient.CloseIdleConnections()
+	until(t, func() bool { return l.get(h.Queue, job.ID).State == jobs.Succeeded })
+	if n := l.ran(job.ID); n != 1 {
+		t.Errorf("the job ran %d times", n)
+	}
+	// As many as the log had before, and more: their sequences were used before, in the other epoch.
+	for i := range 5 {
+		l.notify(h.Queue, "ana", fmt.Sprint("later ", i))
+	}
+	var inbox map[string]jobs.Notification
+	until(t, func() bool { inbox = l.inbox(h, "ana"); return len(inbox) >= len(told)+5 })
+	for key, n := range told {
+		if inbox[key].ID != n.ID {
+			t.Errorf("%s is %s, and was %s", key, inbox[key].ID, n.ID)
 		}
 	}
 }
