@@ -30,8 +30,10 @@ type CLI struct {
 	Notifier NotifierCmd `cmd:"" help:"Run the HTTP service alone, for many machines."`
 	Worker   WorkerCmd   `cmd:"" help:"Run the worker alone, for many machines."`
 
-	Setup  SetupCmd  `cmd:"" help:"Create what hark needs in NATS, and change how it is kept."`
-	Health HealthCmd `cmd:"" help:"Ask a health check, and fail unless it says ready."`
+	Setup   SetupCmd   `cmd:"" help:"Create what hark needs in NATS, and change how it is kept."`
+	Health  HealthCmd  `cmd:"" help:"Ask a health check, and fail unless it says ready."`
+	Backup  BackupCmd  `cmd:"" help:"Save what NATS holds of hark into a folder."`
+	Restore RestoreCmd `cmd:"" help:"Restore what hark backup saved, or check it."`
 
 	Export ExportCmd `cmd:"" help:"Export a dataset into a file: ask for it, watch it grow, download it."`
 	Jobs   JobsCmd   `cmd:"" help:"List my jobs, newest first."`

@@ -30,6 +30,7 @@ var houses = map[string][]string{
 	"internal/client":  {"worker", "notifier", "internal", "cmd", "harktest", gin},
 	"harktest":         {"cmd", gin, kong},
 	"cmd":              {"harktest", gin, sqlite, pgx, mysql},
+	"internal/backup":  {"worker", "notifier", "internal/app", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
 }
 
 const (

@@ -1,0 +1,525 @@
+package backup_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+
+	"github.com/hark-jobs/hark/internal/backup"
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/jobs"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var streams = []string{"HARK", "KV_hark_kinds", "OBJ_hark_files"}
+
+func logTo(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
+
+func open(t *testing.T, nc *nats.Conn, replicas int) *jobs.Queue {
+	t.Helper()
+	q, err := jobs.Open(t.Context(), nc, jobs.Config{Replicas: replicas, Log: logTo(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// fill stores some of everything: jobs in several states, one of them retried, notifications, kinds, files, and a
+// worker's consumer that has acked the first two jobs and the last.
+func fill(t *testing.T, q *jobs.Queue) {
+	t.Helper()
+	ctx := t.Context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(q.PublishKind(ctx, jobs.Kind{Name: "a", MaxAttempts: 2, Open: true}))
+	must(q.PublishKind(ctx, jobs.Kind{Name: "a", MaxAttempts: 3, Open: true}))
+	must(q.PublishKind(ctx, jobs.Kind{Name: "b", Open: true}))
+	name, err := q.OpenWorkerConsumer(ctx, "a", time.Minute)
+	must(err)
+	var all []jobs.Job
+	for i := range 6 {
+		job, _, err := q.Enqueue(ctx, jobs.Request{Kind: "a", User: fmt.Sprintf("user %d", i%2), Title: fmt.Sprint("job ", i)})
+		must(err)
+		all = append(all, job)
+	}
+	for i := range 3 {
+		job := all[i]
+		size, err := q.StoreFile(ctx, &job, bytes.NewReader(content(i)))
+		must(err)
+		job.File = &jobs.File{Name: "x", Size: size}
+		job, err = q.Finish(ctx, job, jobs.Succeeded, 0)
+		must(err)
+		if i == 2 { // a file that is deleted is no file in the backup either
+			must(q.DeleteFile(ctx, &job))
+		}
+	}
+	_, err = q.Cancel(ctx, all[3].User, all[3].ID)
+	must(err)
+	_, err = q.Retry(ctx, all[3].User, all[3].ID)
+	must(err)
+	_, _, err = q.Notify(ctx, "ana@x", jobs.Notification{Type: "t", Title: "hello", Key: "a: key"})
+	must(err)
+	_, _, err = q.Notify(ctx, jobs.Everyone, jobs.Notification{Type: "t", Title: "all"})
+	must(err)
+
+	consumer, err := q.JetStream().Consumer(ctx, "HARK", name)
+	must(err)
+	msgs, err := consumer.Fetch(6, jetstream.FetchMaxWait(10*time.Second))
+	must(err)
+	i := 0
+	for m := range msgs.Messages() {
+		if i < 2 || i == 5 {
+			must(m.DoubleAck(ctx))
+		}
+		i++
+	}
+	must(msgs.Error())
+}
+
+// content is what the file of job i holds: more than one chunk.
+func content(i int) []byte { return bytes.Repeat([]byte{byte(i), 1, 2, 3, 5, 7}, 60_000) }
+
+// stored is what a stream holds, without what a restore changes.
+func stored(t *testing.T, nc *nats.Conn, stream string) map[uint64]string {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.Stream(t.Context(), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[uint64]string{}
+	for seq := s.CachedInfo().State.FirstSeq; seq <= s.CachedInfo().State.LastSeq; seq++ {
+		m, err := s.GetMsg(t.Context(), seq)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[seq] = fmt.Sprintf("%s %d %q %x", m.Subject, m.Time.UnixNano(), m.Header, m.Data)
+	}
+	return all
+}
+
+func same(t *testing.T, stream string, want, got map[uint64]string) {
+	t.Helper()
+	if len(want) == 0 {
+		t.Errorf("%s: nothing is stored", stream)
+	}
+	for seq, m := range want {
+		if got[seq] != m {
+			t.Errorf("%s %d is\n%.300s, not\n%.300s", stream, seq, got[seq], m)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%s has %d messages, not %d", stream, len(got), len(want))
+	}
+}
+
+// Everything comes back as it was: from one server and from a cluster, into one server and into a cluster.
+func TestRestore(t *testing.T) {
+	single := func(t *testing.T) *nats.Conn { return natstest.Connect(t) }
+	cluster := func(t *testing.T) *nats.Conn { return natstest.Cluster(t, 3).Connect(t) }
+	for _, test := range []struct {
+		name               string
+		from, to           func(*testing.T) *nats.Conn
+		replicas, override int
+		want               int
+	}{
+		{"one to one", single, single, 1, 0, 1},
+		{"one to cluster", single, cluster, 1, 3, 3},
+		{"one to cluster as it was", single, cluster, 1, 0, 1},
+		{"cluster to one", cluster, single, 3, 1, 1},
+		{"cluster to cluster", cluster, cluster, 3, 0, 3},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			ctx, from, to, dir := t.Context(), test.from(t), test.to(t), filepath.Join(t.TempDir(), "new", "backup")
+			q := open(t, from, test.replicas)
+			fill(t, q)
+			saved, err := backup.Backup(ctx, from, dir, logTo(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			checked, err := backup.Check(dir)
+			if err != nil || fmt.Sprint(checked) != fmt.Sprint(saved) {
+				t.Errorf("checked: %+v, %v; saved %+v", checked, err, saved)
+			}
+			restored, err := backup.Restore(ctx, to, dir, backup.Options{Replicas: test.override, Log: logTo(t)})
+			if err != nil || fmt.Sprint(restored) != fmt.Sprint(saved) {
+				t.Fatalf("restored: %+v, %v; saved %+v", restored, err, saved)
+			}
+			for _, name := range streams {
+				same(t, name, stored(t, from, name), stored(t, to, name))
+			}
+			back := open(t, to, test.want) // changes nothing then
+			if back.Epoch() <= q.Epoch() {
+				t.Errorf("epoch %d, after %d", back.Epoch(), q.Epoch())
+			}
+			js := back.JetStream()
+			was, err := q.JetStream().Stream(ctx, "HARK")
+			if err != nil {
+				t.Fatal(err)
+			}
+			is, err := js.Stream(ctx, "HARK")
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, b := was.CachedInfo().Config, is.CachedInfo().Config
+			if b.Replicas != test.want {
+				t.Errorf("%d replicas, not %d", b.Replicas, test.want)
+			}
+			a.Replicas, b.Replicas = 0, 0
+			if !reflect.DeepEqual(a, b) {
+				t.Errorf("settings %+v, not %+v", b, a)
+			}
+			// The two jobs at the beginning are acked for good. The one at the end is behind others that are not.
+			consumer, err := js.Consumer(ctx, "HARK", "worker-a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			msgs, err := consumer.Fetch(5, jetstream.FetchMaxWait(2*time.Second))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var titles []string
+			for m := range msgs.Messages() {
+				_, title, _ := strings.Cut(string(m.Data()), `"title":"`)
+				titles = append(titles, title[:len("job 0")])
+			}
+			if got := strings.Join(titles, ", "); got != "job 2, job 4, job 5, job 3" { // 3 was retried
+				t.Error(got)
+			}
+		})
+	}
+}
+
+// A stream restored once is backed up and restored again, with gaps at both ends.
+func TestTwice(t *testing.T) {
+	t.Parallel()
+	ctx, first, second, third, dir := t.Context(), natstest.Connect(t), natstest.Connect(t), natstest.Connect(t), t.TempDir()
+	fill(t, open(t, first, 1))
+	js, _ := jetstream.New(first)
+	stream, err := js.Stream(ctx, "HARK")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, seq := range []uint64{1, 2, stream.CachedInfo().State.LastSeq} {
+		if err := stream.DeleteMsg(ctx, seq); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+			t.Fatal(err)
+		}
+	}
+	for i, hop := range [][2]*nats.Conn{{first, second}, {second, third}} {
+		dir := filepath.Join(dir, fmt.Sprint(i))
+		if _, err := backup.Backup(ctx, hop[0], dir, logTo(t)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := backup.Restore(ctx, hop[1], dir, backup.Options{Log: logTo(t)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range streams {
+		same(t, name, stored(t, first, name), stored(t, third, name))
+	}
+}
+
+// States are replaced all the time while they are read. Whatever was there when the backup began is in it, as it was or as it
+// became, and once.
+func TestRewritten(t *testing.T) {
+	t.Parallel()
+	ctx, nc, dir := t.Context(), natstest.Connect(t), ""
+	q := open(t, nc, 1)
+	if err := q.PublishKind(ctx, jobs.Kind{Name: "a", Open: true}); err != nil {
+		t.Fatal(err)
+	}
+	var notices []jobs.Notice
+	for i := range 6000 {
+		notices = append(notices, jobs.Notice{User: "ana", Notification: jobs.Notification{Type: "t", Title: fmt.Sprint(i), Body: strings.Repeat("x", 2000)}})
+	}
+	if _, _, err := q.NotifyAll(ctx, notices); err != nil {
+		t.Fatal(err)
+	}
+	const writers, each = 4, 50 // more states than are read at once
+	all, known := make([]jobs.Job, writers*each), make([]atomic.Int64, writers*each)
+	for i := range all {
+		var err error
+		if all[i], _, err = q.Enqueue(ctx, jobs.Request{Kind: "a", User: "bob"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	writing, stop := context.WithCancel(ctx)
+	defer stop()
+	for w := range writers {
+		wg.Go(func() {
+			seqs := make([]uint64, each)
+			for n := int64(1); writing.Err() == nil; n++ {
+				for i := range each {
+					job := all[w*each+i]
+					job.State, job.Progress.Done = jobs.Running, n
+					seq, err := q.Put(context.WithoutCancel(ctx), &job, seqs[i])
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					seqs[i] = seq
+					known[w*each+i].Store(n)
+				}
+			}
+		})
+	}
+	until(t, func() bool { return known[len(known)-1].Load() > 2 })
+	before := make([]int64, len(all))
+	for n := 0; ; n++ { // until enough was written meanwhile: it is a race
+		for i := range all {
+			before[i] = known[i].Load()
+		}
+		dir = filepath.Join(t.TempDir(), "backup")
+		if _, err := backup.Backup(ctx, nc, dir, logTo(t)); err != nil {
+			t.Fatal(err)
+		}
+		during := known[0].Load() - before[0]
+		t.Logf("each state was written %d times meanwhile", during)
+		if during >= 2 {
+			break
+		}
+		if n == 20 {
+			t.Fatal("nothing is written meanwhile")
+		}
+	}
+	stop()
+	wg.Wait()
+	to := natstest.Connect(t)
+	if _, err := backup.Restore(ctx, to, dir, backup.Options{Log: logTo(t)}); err != nil {
+		t.Fatal(err)
+	}
+	back := open(t, to, 1)
+	for i := range all {
+		job, err := back.Get(ctx, "bob", all[i].ID)
+		if err != nil || job.Progress.Done < before[i] {
+			t.Errorf("job %d: at %d, and before the backup at %d; %v", i, job.Progress.Done, before[i], err)
+		}
+	}
+	subjects := map[string]bool{}
+	for _, m := range stored(t, to, "HARK") {
+		subject, _, _ := strings.Cut(m, " ")
+		if subjects[subject] && !strings.HasSuffix(subject, ".note") {
+			t.Errorf("%s is there twice", subject)
+		}
+		subjects[subject] = true
+	}
+}
+
+func until(t *testing.T, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it does not come")
+		}
+	}
+}
+
+// What is not as it was written is refused, and nothing is made of it.
+func TestDamaged(t *testing.T) {
+	t.Parallel()
+	ctx, from, dir := t.Context(), natstest.Connect(t), filepath.Join(t.TempDir(), "backup")
+	fill(t, open(t, from, 1))
+	if _, err := backup.Backup(ctx, from, dir, logTo(t)); err != nil {
+		t.Fatal(err)
+	}
+	to := natstest.Connect(t)
+	refused := func(what, code string, damage func(dir string)) {
+		t.Helper()
+		copied := filepath.Join(t.TempDir(), "copy")
+		if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		damage(copied)
+		_, err := backup.Check(copied)
+		wantCode(t, what+", check", err, code)
+		_, err = backup.Restore(ctx, to, copied, backup.Options{Log: logTo(t), Replace: true})
+		wantCode(t, what+", restore", err, code)
+	}
+	change := func(path string, f func([]byte) []byte) {
+		b, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(path, f(b), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	flip := func(b []byte) []byte { b[len(b)/2] ^= 1; return b }
+	short := func(b []byte) []byte { return b[:len(b)-1] }
+	for _, stream := range streams {
+		refused(stream+" flipped", "backup_damaged", func(dir string) { change(filepath.Join(dir, stream+".s2"), flip) })
+		refused(stream+" short", "backup_damaged", func(dir string) { change(filepath.Join(dir, stream+".s2"), short) })
+		refused(stream+" missing", "backup_damaged", func(dir string) { os.Remove(filepath.Join(dir, stream+".s2")) })
+	}
+	manifest := func(f func([]byte) []byte) func(string) {
+		return func(dir string) { change(filepath.Join(dir, "manifest.json"), f) }
+	}
+	refused("manifest short", "backup_damaged", manifest(func(b []byte) []byte { return b[:len(b)/2] }))
+	refused("manifest edited", "backup_damaged", manifest(func(b []byte) []byte {
+		return bytes.Replace(b, []byte(`"began_at": `), []byte(`"began_at": 1`), 1)
+	}))
+	refused("manifest missing", "no_backup", func(dir string) { os.Remove(filepath.Join(dir, "manifest.json")) })
+	js, _ := jetstream.New(to)
+	for name := range js.StreamNames(ctx).Name() {
+		t.Errorf("stream %s was made", name)
+	}
+}
+
+func wantCode(t *testing.T, what string, err error, code string) {
+	t.Helper()
+	var refusal *backup.Error
+	if !errors.As(err, &refusal) || refusal.Code != code {
+		t.Errorf("%s: %v, not %s", what, err, code)
+	}
+}
+
+// A backup goes into a new folder alone, and a restore beside nothing, unless it is to replace it.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	ctx, nc := t.Context(), natstest.Connect(t)
+	_, err := backup.Backup(ctx, nc, t.TempDir(), logTo(t))
+	wantCode(t, "no hark", err, "no_hark")
+	q := open(t, nc, 1)
+	fill(t, q)
+	dir := filepath.Join(t.TempDir(), "backup")
+	if _, err := backup.Backup(ctx, nc, dir, logTo(t)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = backup.Backup(ctx, nc, dir, logTo(t))
+	wantCode(t, "used folder", err, "folder_not_empty")
+	was := stored(t, nc, "HARK")
+	_, _, err = q.Notify(ctx, "ana", jobs.Notification{Type: "t", Title: "since"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = backup.Restore(ctx, nc, dir, backup.Options{Log: logTo(t)})
+	wantCode(t, "used server", err, "streams_exist")
+	if now := stored(t, nc, "HARK"); len(now) != len(was)+1 {
+		t.Errorf("%d messages, after %d and one", len(now), len(was))
+	}
+	if _, err := backup.Restore(ctx, nc, dir, backup.Options{Log: logTo(t), Replace: true}); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "HARK", was, stored(t, nc, "HARK"))
+	if epoch := open(t, nc, 1).Epoch(); epoch <= q.Epoch() {
+		t.Errorf("epoch %d, after %d", epoch, q.Epoch())
+	}
+}
+
+// A backup that was interrupted is none, and can be made again in the same folder.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	nc, dir := natstest.Connect(t), filepath.Join(t.TempDir(), "backup")
+	fill(t, open(t, nc, 1))
+	for after := range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		// The log says when a stream is saved: the backup ends there.
+		n := 0
+		log := slog.New(slog.NewTextHandler(writer(func(p []byte) {
+			if strings.Contains(string(p), "stream saved") {
+				if n++; n > after {
+					cancel()
+				}
+			}
+		}), nil))
+		_, err := backup.Backup(ctx, nc, dir, log)
+		cancel()
+		if after < 2 && !errors.Is(err, context.Canceled) {
+			t.Fatalf("after %d streams: %v", after, err)
+		}
+		if after == 2 { // all was there by then
+			if _, err := backup.Check(dir); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		_, err = backup.Check(dir)
+		wantCode(t, "interrupted", err, "no_backup")
+	}
+}
+
+type writer func([]byte)
+
+func (w writer) Write(p []byte) (int, error) { w(p); return len(p), nil }
+
+// What is older than the stream is to keep it is not restored, and the summary says so.
+func TestExpired(t *testing.T) {
+	t.Parallel()
+	ctx, nc, to, dir := t.Context(), natstest.Connect(t), natstest.Connect(t), filepath.Join(t.TempDir(), "backup")
+	fill(t, open(t, nc, 1))
+	saved, err := backup.Backup(ctx, nc, dir, logTo(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const age = time.Second
+	until(t, func() bool { return time.Since(saved.Ended) > age })
+	all := saved.Streams[0].Messages
+	for _, test := range []struct {
+		age     time.Duration
+		expired uint64
+	}{{age, all}, {time.Hour, 0}} {
+		restored, err := backup.Restore(ctx, to, dir, backup.Options{MaxAge: test.age, Replace: true, Log: logTo(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := restored.Streams[0].Expired; n != test.expired || all == 0 {
+			t.Errorf("with %v, %d of %d expired", test.age, n, all)
+		}
+		if n := uint64(len(stored(t, to, "HARK"))); n != all-test.expired {
+			t.Errorf("with %v, %d of %d are there", test.age, n, all)
+		}
+	}
+	same(t, "HARK", stored(t, nc, "HARK"), stored(t, to, "HARK"))
+}
+
+// The data folder of hark serve is for one process at a time.
+func TestLocal(t *testing.T) {
+	t.Parallel()
+	data, dir := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+	nc, stop, err := backup.Local(data, logTo(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = backup.Local(data, logTo(t))
+	wantCode(t, "twice", err, "data_in_use")
+	fill(t, open(t, nc, 1))
+	was := stored(t, nc, "HARK")
+	stop()
+	nc, stop, err = backup.Local(data, logTo(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	if _, err := backup.Backup(t.Context(), nc, dir, logTo(t)); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "HARK", was, stored(t, nc, "HARK"))
+}

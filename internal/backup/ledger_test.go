@@ -1,0 +1,399 @@
+package backup_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	_ "modernc.org/sqlite"
+
+	"github.com/hark-jobs/hark/harktest"
+	"github.com/hark-jobs/hark/internal/backup"
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/worker"
+)
+
+// ledger is what a whole hark was asked for and said.
+type ledger struct {
+	*testing.T
+	runs    sync.Map // how often a job's handler was started by the hark of now: id to *atomic.Int64
+	release atomic.Bool
+}
+
+type reportParams struct {
+	Fail bool `json:"fail,omitempty"`
+	Hold bool `json:"hold,omitempty"`
+}
+
+// report leaves a file of some chunks that only this job can have made.
+func (l *ledger) report(ctx context.Context, job *worker.Job, p reportParams) (jobs.Result, error) {
+	n, _ := l.runs.LoadOrStore(job.ID, new(atomic.Int64))
+	n.(*atomic.Int64).Add(1)
+	for p.Hold && !l.release.Load() {
+		select {
+		case <-ctx.Done():
+			return jobs.Result{}, ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	if p.Fail {
+		return jobs.Result{}, worker.Fail(errors.New("as it was wanted"))
+	}
+	err := job.WriteFile(ctx, "report.bin", "application/octet-stream", func(w io.Writer) error {
+		_, err := w.Write(fileOf(job.ID))
+		return err
+	})
+	return jobs.Result{}, err
+}
+
+func fileOf(id string) []byte { return bytes.Repeat([]byte(id+"\n"), 6000) }
+
+func (l *ledger) ran(id string) int64 {
+	if n, ok := l.runs.Load(id); ok {
+		return n.(*atomic.Int64).Load()
+	}
+	return 0
+}
+
+// call makes a request as user and decodes the answer into answer, unless that is nil.
+func (l *ledger) call(h *harktest.Hark, user, method, path string, answer any) []byte {
+	l.Helper()
+	req, err := http.NewRequestWithContext(l.Context(), method, h.URL+path, nil)
+	if err != nil {
+		l.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+h.Token(user))
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		l.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode >= 300 {
+		l.Fatalf("%s %s: %s %s %v", method, path, res.Status, body, err)
+	}
+	if answer != nil {
+		if err := json.Unmarshal(body, answer); err != nil {
+			l.Fatal(err)
+		}
+	}
+	return body
+}
+
+// inbox reads all of user's inbox, by key. A key that is there twice is an error.
+func (l *ledger) inbox(h *harktest.Hark, user string) map[string]jobs.Notification {
+	l.Helper()
+	all := map[string]jobs.Notification{}
+	for next := ""; ; {
+		var page struct {
+			Notifications []jobs.Notification
+			Next          string
+		}
+		l.call(h, user, "GET", "/v1/notifications?limit=100&before="+next, &page)
+		for _, n := range page.Notifications {
+			if _, ok := all[n.Key]; ok {
+				l.Errorf("%s has %s twice", user, n.Key)
+			}
+			all[n.Key] = n
+		}
+		if next = page.Next; next == "" {
+			return all
+		}
+	}
+}
+
+func (l *ledger) enqueue(q *jobs.Queue, kind, params string) jobs.Job {
+	l.Helper()
+	job, _, err := q.Enqueue(l.Context(), jobs.Request{Kind: kind, User: "ana", Params: json.RawMessage(params)})
+	if err != nil {
+		l.Fatal(err)
+	}
+	return job
+}
+
+func (l *ledger) get(q *jobs.Queue, id string) jobs.Job {
+	l.Helper()
+	job, err := q.Get(l.Context(), "ana", id)
+	if err != nil {
+		l.Fatalf("job %s: %v", id, err)
+	}
+	return job
+}
+
+func (l *ledger) notify(q *jobs.Queue, user, key string) {
+	l.Helper()
+	if _, _, err := q.Notify(l.Context(), user, jobs.Notification{Type: "t", Title: key, Key: key}); err != nil {
+		l.Fatal(err)
+	}
+}
+
+// copyInbox makes a copy of a SQLite inbox that is in use.
+func copyInbox(t *testing.T, from, to string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec("VACUUM INTO ?", to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A whole hark is backed up while it works, inbox first, and what comes back has all that was accepted by then: jobs
+// with their states and files, and each notification once, read or not as the inbox had it.
+func TestLedger(t *testing.T) {
+	t.Parallel()
+	l, ctx := &ledger{T: t}, t.Context()
+	data, copied := t.TempDir(), t.TempDir()
+	report := worker.Handle("report", l.report, worker.Slots(4))
+	h := harktest.Start(t, harktest.Data(data), harktest.Handlers(report), harktest.Lease(2*time.Second))
+	q := h.Queue
+	if err := q.PublishKind(ctx, jobs.Kind{Name: "later", Title: "later", MaxAttempts: 1, Open: true}); err != nil {
+		t.Fatal(err)
+	}
+
+	var ended, held, queued []jobs.Job
+	for i := range 12 {
+		ended = append(ended, l.enqueue(q, "report", fmt.Sprintf(`{"fail":%v}`, i%4 == 0)))
+	}
+	for i := range ended {
+		until(t, func() bool { ended[i] = l.get(q, ended[i].ID); return ended[i].State.Terminal() })
+	}
+	retried, err := q.Retry(ctx, "ana", ended[0].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, func() bool { j := l.get(q, retried.ID); return j.Run == 2 && j.State.Terminal() })
+	ended[0] = l.get(q, retried.ID)
+	for range 2 {
+		held = append(held, l.enqueue(q, "report", `{"hold":true}`))
+	}
+	for _, job := range held {
+		until(t, func() bool { return l.get(q, job.ID).State == jobs.Running })
+	}
+	for range 3 {
+		queued = append(queued, l.enqueue(q, "later", `{}`))
+	}
+	for i := range 6 {
+		l.notify(q, "ana", fmt.Sprintf("own %d", i))
+	}
+	l.notify(q, jobs.Everyone, "all 0")
+	l.notify(q, jobs.Everyone, "all 1")
+	l.notify(q, jobs.Everyone, "all 2")
+	var before map[string]jobs.Notification
+	until(t, func() bool { before = l.inbox(h, "ana"); return len(before) == len(ended)+1+6+3 })
+	for _, key := range []string{"own 0", "own 1", "all 0"} {
+		l.call(h, "ana", "POST", "/v1/notifications/"+before[key].ID+"/read", nil)
+	}
+	for _, key := range []string{"own 2", "all 1"} {
+		l.call(h, "ana", "DELETE", "/v1/notifications/"+before[key].ID, nil)
+	}
+	copyInbox(t, filepath.Join(data, "inbox.db"), filepath.Join(copied, "inbox.db"))
+	oldID := before["own 5"].ID
+
+	// Between the two: what the inbox's copy does not have, and the log has.
+	l.call(h, "ana", "POST", "/v1/notifications/"+before["own 3"].ID+"/read", nil)
+	l.notify(q, "ana", "between")
+	l.notify(q, jobs.Everyone, "all between")
+	between := l.enqueue(q, "report", `{}`)
+	until(t, func() bool { between = l.get(q, between.ID); return between.State.Terminal() })
+	ended = append(ended, between)
+
+	// And hark goes on meanwhile.
+	var wg sync.WaitGroup
+	working, stop := context.WithCancel(ctx)
+	defer wg.Wait()
+	defer stop()
+	var accepted sync.Map // of jobs and keys, to when
+	for w := range 2 {
+		wg.Go(func() {
+			for i := 0; working.Err() == nil; i++ {
+				key := fmt.Sprintf("meanwhile %d %d", w, i)
+				l.notify(q, "ana", key)
+				accepted.Store(key, time.Now())
+				job := l.enqueue(q, "report", `{}`)
+				accepted.Store(job.ID, time.Now())
+			}
+		})
+	}
+	until(t, func() bool { _, ok := accepted.Load("meanwhile 0 5"); return ok })
+	began := time.Now()
+	dir := filepath.Join(t.TempDir(), "backup")
+	summary, err := backup.Backup(ctx, q.Conn(), dir, logTo(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", summary)
+	stop()
+	wg.Wait()
+	h.Stop()
+
+	nc, close, err := backup.Local(copied, logTo(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = backup.Restore(ctx, nc, dir, backup.Options{Log: logTo(t)}); err != nil {
+		t.Fatal(err)
+	}
+	close()
+	secret, err := os.ReadFile(filepath.Join(data, "secret"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(copied, "secret"), secret, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.runs.Clear()
+	l.release.Store(true)
+	h = harktest.Start(t, harktest.Data(copied), harktest.Lease(2*time.Second),
+		harktest.Handlers(report, worker.Handle("later", l.report)))
+	defer http.DefaultClient.CloseIdleConnections()
+	q = h.Queue
+
+	for _, was := range ended {
+		is := l.get(q, was.ID)
+		was.Revision, is.Revision = 0, 0
+		if !sameJob(is, was) {
+			t.Errorf("job is %+v, and was %+v", is, was)
+		}
+		if is.File != nil && !bytes.Equal(l.call(h, "ana", "GET", "/v1/jobs/"+is.ID+"/file", nil), fileOf(is.ID)) {
+			t.Errorf("the file of %s is another", is.ID)
+		}
+	}
+	for _, job := range append(held, queued...) {
+		until(t, func() bool { return l.get(q, job.ID).State == jobs.Succeeded })
+		if n := l.ran(job.ID); n != 1 {
+			t.Errorf("job %s ran %d times", job.ID, n)
+		}
+	}
+	want := []string{"own 0", "own 1", "own 3", "own 4", "own 5", "all 0", "all 2", "between", "all between"}
+	accepted.Range(func(what, when any) bool {
+		if when.(time.Time).After(began) {
+			return true // it may be there or not
+		}
+		if key := what.(string); strings.Contains(key, " ") {
+			want = append(want, key)
+		} else {
+			until(t, func() bool { return l.get(q, key).State == jobs.Succeeded })
+		}
+		return true
+	})
+	// All that was on its way is told of before the inbox is looked at.
+	l.notify(q, "ana", "last")
+	var inbox map[string]jobs.Notification
+	until(t, func() bool { inbox = l.inbox(h, "ana"); return inbox["last"].ID != "" })
+	for _, key := range want {
+		n, ok := inbox[key]
+		read := key == "own 0" || key == "own 1" || key == "all 0"
+		if !ok || (n.Status == jobs.Read) != read {
+			t.Errorf("%s is %q in the inbox", key, n.Status)
+		}
+	}
+	for _, key := range []string{"own 2", "all 1"} {
+		if _, ok := inbox[key]; ok {
+			t.Errorf("%s is back", key)
+		}
+	}
+	// Ids of before still name what the inbox had.
+	l.call(h, "ana", "POST", "/v1/notifications/"+before["own 4"].ID+"/read", nil)
+	l.call(h, "ana", "DELETE", "/v1/notifications/"+before["own 5"].ID, nil)
+	l.call(h, "ana", "POST", "/v1/notifications/"+before["all 2"].ID+"/read", nil)
+	inbox = l.inbox(h, "ana")
+	if _, ok := inbox["own 5"]; ok || inbox["own 4"].Status != jobs.Read || inbox["all 2"].Status != jobs.Read {
+		t.Errorf("old ids change nothing: %+v, %+v", inbox["own 4"], inbox["all 2"])
+	}
+	for _, job := range ended {
+		if n := l.ran(job.ID); n != 0 {
+			t.Errorf("job %s, which had ended, ran %d times", job.ID, n)
+		}
+	}
+
+	// A stream that goes on from an id of before starts anew.
+	req, err := http.NewRequestWithContext(ctx, "GET", h.URL+"/v1/stream", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+h.Token("ana"))
+	req.Header.Set("Last-Event-ID", oldID)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	head := make([]byte, 0, 4096)
+	for !bytes.Contains(head, []byte("event: reset")) {
+		n, err := res.Body.Read(head[len(head):cap(head)])
+		if head = head[:len(head)+n]; err != nil || len(head) == cap(head) {
+			t.Fatalf("no reset in %s, %v", head, err)
+		}
+	}
+}
+
+// With the wrong order, an inbox that is newer than the log, the inbox knows of an end that the log does not: the job runs
+// again, and what the user was told first stays. Still nothing is doubled, and nothing that is told later is left out.
+func TestInboxNewer(t *testing.T) {
+	t.Parallel()
+	l, ctx, data, copied, dir := &ledger{T: t}, t.Context(), t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "backup")
+	l.release.Store(false)
+	report := worker.Handle("report", l.report)
+	h := harktest.Start(t, harktest.Data(data), harktest.Handlers(report), harktest.Lease(2*time.Second))
+	l.notify(h.Queue, "ana", "before")
+	job := l.enqueue(h.Queue, "report", `{"hold":true}`)
+	until(t, func() bool { return l.get(h.Queue, job.ID).State == jobs.Running })
+	if _, err := backup.Backup(ctx, h.Queue.Conn(), dir, logTo(t)); err != nil {
+		t.Fatal(err)
+	}
+	l.notify(h.Queue, "ana", "after")
+	l.release.Store(true)
+	var told map[string]jobs.Notification
+	until(t, func() bool { told = l.inbox(h, "ana"); return len(told) == 3 })
+	copyInbox(t, filepath.Join(data, "inbox.db"), filepath.Join(copied, "inbox.db"))
+	h.Stop()
+
+	nc, close, err := backup.Local(copied, logTo(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = backup.Restore(ctx, nc, dir, backup.Options{Log: logTo(t)}); err != nil {
+		t.Fatal(err)
+	}
+	close()
+	l.runs.Clear()
+	h = harktest.Start(t, harktest.Data(copied), harktest.Handlers(report), harktest.Lease(2*time.Second))
+	defer http.DefaultClient.CloseIdleConnections()
+	until(t, func() bool { return l.get(h.Queue, job.ID).State == jobs.Succeeded })
+	if n := l.ran(job.ID); n != 1 {
+		t.Errorf("the job ran %d times", n)
+	}
+	// As many as the log had before, and more: their sequences were used before, in the other epoch.
+	for i := range 5 {
+		l.notify(h.Queue, "ana", fmt.Sprint("later ", i))
+	}
+	var inbox map[string]jobs.Notification
+	until(t, func() bool { inbox = l.inbox(h, "ana"); return len(inbox) >= len(told)+5 })
+	for key, n := range told {
+		if inbox[key].ID != n.ID {
+			t.Errorf("%s is %s, and was %s", key, inbox[key].ID, n.ID)
+		}
+	}
+}
+
+// sameJob compares jobs as they are sent.
+func sameJob(a, b jobs.Job) bool {
+	x, err1 := json.Marshal(a)
+	y, err2 := json.Marshal(b)
+	return err1 == nil && err2 == nil && bytes.Equal(x, y)
+}

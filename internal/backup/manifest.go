@@ -1,0 +1,206 @@
+package backup
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// format is the version of what is in the folder. It is raised when an older hark could not read it.
+const format = 1
+
+// manifestName is the file that makes a backup of a folder. It is written last.
+const manifestName = "manifest.json"
+
+// manifest describes a backup.
+type manifest struct {
+	Format int       `json:"format"`
+	Began  time.Time `json:"began"`
+	Ended  time.Time `json:"ended"`
+	Server string    `json:"server"` // the version of the NATS server
+	Parts  []part    `json:"parts"`
+}
+
+// part describes one stream and the file with its messages.
+type part struct {
+	Stream   string          `json:"stream"`
+	File     string          `json:"file"`
+	Size     int64           `json:"size"` // of the file
+	SHA256   string          `json:"sha256"`
+	Created  time.Time       `json:"created"` // the stream's; hark's epoch
+	Config   json.RawMessage `json:"config"`
+	Messages uint64          `json:"messages"`
+	Bytes    uint64          `json:"bytes"` // of the messages, not compressed
+	FirstSeq uint64          `json:"first_seq"`
+	LastSeq  uint64          `json:"last_seq"`
+	// BeganAt is the stream's last sequence when the backup began. What replaces another message and stands up to there
+	// had replaced it before: the other one is not in the file.
+	BeganAt   uint64     `json:"began_at"`
+	Consumers []consumer `json:"consumers,omitempty"`
+}
+
+// consumer describes a durable consumer.
+type consumer struct {
+	Name     string          `json:"name"`
+	Config   json.RawMessage `json:"config"`
+	AckFloor sequences       `json:"ack_floor"`
+}
+
+type sequences struct {
+	Consumer uint64 `json:"consumer_seq"`
+	Stream   uint64 `json:"stream_seq"`
+}
+
+// sealed is the file: the manifest, and the hash that shows if a byte of it has changed.
+type sealed struct {
+	SHA256 string          `json:"sha256"` // of the backup's JSON without white space
+	Backup json.RawMessage `json:"backup"`
+}
+
+// write writes the manifest in such a way that it is there whole or not at all, after all else is on the disk.
+func (m *manifest) write(dir string) error {
+	body, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(body)
+	text, err := json.MarshalIndent(sealed{hex.EncodeToString(sum[:]), body}, "", "  ")
+	if err != nil {
+		return err
+	}
+	unfinished := filepath.Join(dir, manifestName+".unfinished")
+	f, err := os.OpenFile(unfinished, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(text, '\n'))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		_ = os.Remove(unfinished)
+		return err
+	}
+	if err := os.Rename(unfinished, filepath.Join(dir, manifestName)); err != nil {
+		return err
+	}
+	return syncFolder(dir)
+}
+
+func syncFolder(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// readManifest reads what describes the backup in dir and checks that it is whole. It does not look at the parts.
+func readManifest(dir string) (*manifest, error) {
+	text, err := os.ReadFile(filepath.Join(dir, manifestName))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, refuse("no_backup", "There is no %s in %s: this is no backup, or one that was interrupted. Use another backup.", manifestName, dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("backup: %w", err)
+	}
+	damaged := refuse("backup_damaged", "%s is damaged. Use another backup.", filepath.Join(dir, manifestName))
+	var s sealed
+	if json.Unmarshal(text, &s) != nil {
+		return nil, damaged
+	}
+	var body bytes.Buffer
+	if json.Compact(&body, s.Backup) != nil {
+		return nil, damaged
+	}
+	if sum := sha256.Sum256(body.Bytes()); hex.EncodeToString(sum[:]) != s.SHA256 {
+		return nil, damaged
+	}
+	m := new(manifest)
+	if json.Unmarshal(s.Backup, m) != nil {
+		return nil, damaged
+	}
+	if m.Format != format {
+		return nil, refuse("backup_format", "The backup in %s has format %d, and this hark reads format %d. Use the version of hark that made it.",
+			dir, m.Format, format)
+	}
+	for _, p := range m.Parts {
+		if p.File != filepath.Base(p.File) {
+			return nil, damaged
+		}
+	}
+	return m, nil
+}
+
+// check verifies that the file of p is as it was written.
+func (p *part) check(dir string) error {
+	path := filepath.Join(dir, p.File)
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return refuse("backup_damaged", "%s is missing from the backup. Use another backup.", path)
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	hash := sha256.New()
+	n, err := io.Copy(hash, f)
+	if err != nil {
+		return err
+	}
+	if n != p.Size || hex.EncodeToString(hash.Sum(nil)) != p.SHA256 {
+		return refuse("backup_damaged", "%s is damaged: it has %d bytes with another SHA-256 than the %d bytes that were written. Use another backup.",
+			path, n, p.Size)
+	}
+	return nil
+}
+
+func (m *manifest) summary() Summary {
+	s := Summary{Began: m.Began, Ended: m.Ended}
+	for _, p := range m.Parts {
+		s.Streams = append(s.Streams, p.summary())
+	}
+	return s
+}
+
+func (p *part) summary() StreamSummary {
+	return StreamSummary{Name: p.Stream, Messages: p.Messages, FirstSeq: p.FirstSeq, LastSeq: p.LastSeq,
+		FileBytes: p.Size, Consumers: len(p.Consumers)}
+}
+
+// Check verifies that the backup in dir is whole: the manifest, the hash of each file, and every message in it. It needs
+// no server, and returns what the backup holds.
+//
+// Errors: an [*Error] with the code no_backup, backup_damaged or backup_format, or what went wrong.
+func Check(dir string) (Summary, error) {
+	m, _, err := load(dir, Options{})
+	if err != nil {
+		return Summary{}, err
+	}
+	return m.summary(), nil
+}
+
+// load reads all of the backup in dir and returns its manifest and what is to be restored of each part.
+func load(dir string, o Options) (*manifest, []*survey, error) {
+	m, err := readManifest(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, name := range streams {
+		if !slices.ContainsFunc(m.Parts, func(p part) bool { return p.Stream == name }) {
+			return nil, nil, refuse("backup_damaged", "The backup in %s does not have the stream %s. Use another backup.", dir, name)
+		}
+	}
+	surveys := make([]*survey, len(m.Parts))
+	for i := range m.Parts {
+		if surveys[i], err = m.Parts[i].survey(dir, o); err != nil {
+			return nil, nil, fmt.Errorf("backup: %w", err)
+		}
+	}
+	return m, surveys, nil
+}
