@@ -131,14 +131,7 @@ func emptyFolder(dir string) error {
 
 // save copies the stream of p into its file and describes it in p.
 func (p *part) save(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, dir string, log *slog.Logger) error {
-	stream, err := js.Stream(ctx, p.Stream)
-	if err != nil {
-		return err
-	}
-	// The consumers before the log: what they have acked then is in the log with all that came of it.
-	if err := p.readConsumers(ctx, stream); err != nil {
-		return err
-	}
+	var stream jetstream.Stream
 	var info struct {
 		Config  json.RawMessage `json:"config"` // as the server says it, with all that nats.go may not know
 		Created time.Time       `json:"created"`
@@ -146,7 +139,17 @@ func (p *part) save(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, 
 			LastSeq uint64 `json:"last_seq"`
 		} `json:"state"`
 	}
-	if err := call(ctx, nc, "STREAM.INFO."+p.Stream, nil, &info); err != nil {
+	err := persist(ctx, log, func() (err error) {
+		if stream, err = js.Stream(ctx, p.Stream); err != nil {
+			return err
+		}
+		// The consumers before the log: what they have acked then is in the log with all that came of it.
+		if err := p.readConsumers(ctx, stream); err != nil {
+			return err
+		}
+		return call(ctx, nc, callTimeout, "STREAM.INFO."+p.Stream, nil, &info)
+	})
+	if err != nil {
 		return err
 	}
 	p.Config, p.Created, p.BeganAt = info.Config, info.Created, info.State.LastSeq
@@ -168,6 +171,7 @@ func (p *part) save(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, 
 
 // readConsumers describes the durable consumers. The others belong to processes, which make them anew.
 func (p *part) readConsumers(ctx context.Context, stream jetstream.Stream) error {
+	p.Consumers = nil
 	names := stream.ConsumerNames(ctx)
 	for name := range names.Name() {
 		c, err := stream.Consumer(ctx, name)
@@ -191,14 +195,42 @@ func (p *part) readConsumers(ctx context.Context, stream jetstream.Stream) error
 	return names.Err()
 }
 
-// callTimeout bounds a request that the server answers without much work, elections included.
-const callTimeout = 30 * time.Second
+const (
+	// callTimeout bounds a request that the server answers without much work.
+	callTimeout = 10 * time.Second
+	// patience is how long what the server cannot do right now is tried again. An election, or a server that is started
+	// anew, takes less.
+	patience = 2 * time.Minute
+)
+
+// persist calls do again for as long as it fails for a reason that passes, such as an election.
+func persist(ctx context.Context, log *slog.Logger, do func() error) error {
+	for began := time.Now(); ; sleep(ctx, 500*time.Millisecond) {
+		err := do()
+		if err == nil || ctx.Err() != nil || !passes(err) || time.Since(began) > patience {
+			return err
+		}
+		log.Warn("backup: trying again", "err", err)
+	}
+}
+
+// passes says of an error of NATS that it may not come again.
+func passes(err error) bool {
+	for _, e := range []error{context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected,
+		nats.ErrConnectionReconnecting, jetstream.ErrNoStreamResponse} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.Code == 503
+}
 
 // errNoMessage is the code of JetStream's answer that there is no such message.
 const errNoMessage = 10037
 
 // call asks JetStream's API and decodes its answer. An error is a [*jetstream.APIError] if it is the server's.
-func call(ctx context.Context, nc *nats.Conn, subject string, request, answer any) error {
+func call(ctx context.Context, nc *nats.Conn, timeout time.Duration, subject string, request, answer any) error {
 	var body []byte
 	if request != nil {
 		var err error
@@ -206,7 +238,7 @@ func call(ctx context.Context, nc *nats.Conn, subject string, request, answer an
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	m, err := nc.RequestWithContext(ctx, jetstream.DefaultAPIPrefix+subject, body)
 	if err != nil {

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -522,4 +524,49 @@ func TestLocal(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, "HARK", was, stored(t, nc, "HARK"))
+}
+
+// A server of the cluster stops while the files are read: whichever it is, reading goes on at another.
+func TestServerStops(t *testing.T) {
+	t.Parallel()
+	ctx, servers := t.Context(), natstest.Cluster(t, 3)
+	nc := servers.Connect(t)
+	q := open(t, nc, 3)
+	fill(t, q)
+	job, _, err := q.Enqueue(ctx, jobs.Request{Kind: "a", User: "ana"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.StoreFile(ctx, &job, io.LimitReader(rand.NewChaCha8([32]byte{}), 64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	var first backup.Summary
+	for i := -1; i < 3; i++ { // the first one is undisturbed
+		stopped := make(chan struct{})
+		log := slog.New(slog.NewTextHandler(writer(func(p []byte) {
+			if strings.Contains(string(p), "stream saved") && strings.Contains(string(p), "KV_") { // the files are next
+				go func() {
+					defer close(stopped)
+					if i >= 0 {
+						servers.Stop(i)
+					}
+				}()
+			}
+		}), nil))
+		saved, err := backup.Backup(ctx, nc, filepath.Join(t.TempDir(), "backup"), log)
+		<-stopped
+		if err != nil {
+			t.Fatalf("without server %d: %v", i, err)
+		}
+		if i < 0 {
+			first = saved
+			continue
+		}
+		for j, s := range saved.Streams {
+			if s.Messages != first.Streams[j].Messages || s.LastSeq != first.Streams[j].LastSeq {
+				t.Errorf("without server %d: %+v, not %+v", i, s, first.Streams[j])
+			}
+		}
+		servers.Restart(i)
+	}
 }

@@ -15,9 +15,6 @@ const (
 	// readBatch is how many messages are asked for at once. They are in memory together, and a chunk of a file has
 	// 128 KiB.
 	readBatch = 100
-	// readPatience is how long nothing may come, although there is something to read, before a backup fails. An
-	// election, or a server that is started anew, takes less.
-	readPatience = 2 * time.Minute
 	// progressEvery is how often the log hears how far it is.
 	progressEvery = 5 * time.Second
 )
@@ -43,7 +40,7 @@ func readAll(ctx context.Context, nc *nats.Conn, stream jetstream.Stream, w *mes
 	r := &streamReader{nc: nc, stream: stream, w: w}
 	defer r.closeConsumer(ctx)
 	// The consumer may read from a replica that lags. The leader says how far it has to read at least.
-	target, err := r.lastSeq(ctx)
+	target, err := r.lastSeq(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -64,7 +61,7 @@ func readAll(ctx context.Context, nc *nats.Conn, stream jetstream.Stream, w *mes
 		switch {
 		case errors.As(err, &bad):
 			return bad.err
-		case err != nil && time.Since(moved) > readPatience:
+		case err != nil && time.Since(moved) > patience:
 			return err
 		case err != nil:
 			log.Warn("backup: reading again", "stream", stream.CachedInfo().Config.Name, "after", r.at, "err", err)
@@ -72,12 +69,15 @@ func readAll(ctx context.Context, nc *nats.Conn, stream jetstream.Stream, w *mes
 			sleep(ctx, 500*time.Millisecond)
 		case n == 0:
 			// Nothing came, which may be since nothing is there, or was too slow.
-			last, err := r.lastSeq(ctx)
-			if err == nil && last <= r.at {
+			last, err := r.lastSeq(ctx, log)
+			if err != nil {
+				return err
+			}
+			if last <= r.at {
 				return nil
 			}
-			if time.Since(moved) > readPatience {
-				return fmt.Errorf("no message comes after %d, and the last is %d: %w", r.at, last, errors.Join(err, errLost))
+			if time.Since(moved) > patience {
+				return fmt.Errorf("no message comes after %d, and the last is %d", r.at, last)
 			}
 			sleep(ctx, 100*time.Millisecond)
 		case r.at < target:
@@ -86,7 +86,7 @@ func readAll(ctx context.Context, nc *nats.Conn, stream jetstream.Stream, w *mes
 		case r.pending == 0:
 			// The server counts what is pending a moment after it has stored it. One more look covers that moment.
 			caughtUp = true
-			if target, err = r.lastSeq(ctx); err != nil {
+			if target, err = r.lastSeq(ctx, log); err != nil {
 				return err
 			}
 			if target <= r.at {
@@ -158,13 +158,15 @@ func (r *streamReader) closeConsumer(ctx context.Context) {
 }
 
 // lastSeq asks the stream's leader for the sequence of the last message that is there; 0 if there is none.
-func (r *streamReader) lastSeq(ctx context.Context) (uint64, error) {
+func (r *streamReader) lastSeq(ctx context.Context, log *slog.Logger) (uint64, error) {
 	var answer struct {
 		Message struct {
 			Seq uint64 `json:"seq"`
 		} `json:"message"`
 	}
-	err := call(ctx, r.nc, "STREAM.MSG.GET."+r.stream.CachedInfo().Config.Name, map[string]string{"last_by_subj": ">"}, &answer)
+	err := persist(ctx, log, func() error {
+		return call(ctx, r.nc, callTimeout, "STREAM.MSG.GET."+r.stream.CachedInfo().Config.Name, map[string]string{"last_by_subj": ">"}, &answer)
+	})
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api.ErrorCode == errNoMessage {
 		return 0, nil

@@ -112,7 +112,7 @@ func makeRoom(ctx context.Context, js jetstream.JetStream, o Options) error {
 
 // undo deletes streams that were not there before.
 func undo(ctx context.Context, js jetstream.JetStream, made []string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), chunkTimeout)
 	defer cancel()
 	for _, name := range made {
 		if err := js.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -132,7 +132,7 @@ func (p *part) restore(ctx context.Context, nc *nats.Conn, js jetstream.JetStrea
 	var begun struct {
 		DeliverSubject string `json:"deliver_subject"`
 	}
-	if err := call(ctx, nc, "STREAM.RESTORE."+p.Stream, map[string]any{"config": config, "state": state}, &begun); err != nil {
+	if err := call(ctx, nc, chunkTimeout, "STREAM.RESTORE."+p.Stream, map[string]any{"config": config, "state": state}, &begun); err != nil {
 		return err
 	}
 	up := &uploader{ctx: ctx, nc: nc, subject: begun.DeliverSubject, log: o.Log, stream: p.Stream}
@@ -283,6 +283,8 @@ type uploader struct {
 const (
 	// chunkSize is what is sent at once, less if the server takes less.
 	chunkSize = 128 << 10
+	// chunkTimeout is how long the server may take for one, or to begin.
+	chunkTimeout = 30 * time.Second
 	// replicaPatience is how long a replica may stay as far behind as it is.
 	replicaPatience = time.Minute
 	// finishTimeout is how long the server may take when it has all: it makes the consumers then.
@@ -302,7 +304,7 @@ func (u *uploader) Write(p []byte) (int, error) {
 }
 
 func (u *uploader) send(chunk []byte) error {
-	ctx, cancel := context.WithTimeout(u.ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(u.ctx, chunkTimeout)
 	defer cancel()
 	m, err := u.nc.RequestWithContext(ctx, u.subject, chunk)
 	if err != nil {
@@ -348,7 +350,7 @@ func (p *part) verify(ctx context.Context, js jetstream.JetStream, s *survey, ag
 		if errors.As(err, &final) {
 			return err
 		}
-		if ctx.Err() != nil || time.Since(began) > callTimeout {
+		if ctx.Err() != nil || time.Since(began) > patience {
 			return fmt.Errorf("the stream was restored, and is not as it should be: %w", err)
 		}
 	}
