@@ -110,6 +110,9 @@ type Request struct {
 	Kind   string
 	Title  string          // what the user reads; the kind's title if empty
 	Params json.RawMessage // a JSON object, or nothing
+	// Claims are the verified claims of the requester. Those that the kind declares are stored with the job, for its
+	// handler; no others are.
+	Claims map[string]any
 	// MaxAttempts limits how often the handler is tried; 0 means the kind's own limit.
 	MaxAttempts int
 	// IdempotencyKey, if set, makes a second request by this user with the same key answer with the
@@ -124,6 +127,7 @@ type Order struct {
 	Title       string          `json:"title"`
 	User        string          `json:"user"`
 	Params      json.RawMessage `json:"params,omitempty"`
+	Claims      map[string]any  `json:"claims,omitempty"` // those that the kind declares
 	MaxAttempts int             `json:"max_attempts"`
 	CreatedAt   time.Time       `json:"created_at"`
 	Run         int             `json:"run"`

@@ -21,6 +21,10 @@ type Kind struct {
 	Open bool `json:"open,omitempty"`
 	// MaxAttempts is the limit for jobs that do not bring their own.
 	MaxAttempts int `json:"max_attempts"`
+	// Allow says who may enqueue jobs of this kind: those for whom one of the rules holds. Without rules, everybody.
+	Allow []Rule `json:"allow,omitempty"`
+	// Claims are the claims of the requester's token that a job takes with it. Without one of them it is refused.
+	Claims []string `json:"claims,omitempty"`
 }
 
 // Param describes one param of a kind.
@@ -41,6 +45,9 @@ type Option struct {
 	Value  any     `json:"value"`
 	Title  string  `json:"title,omitempty"`
 	Params []Param `json:"params,omitempty"`
+	// Allow and Claims are like those of [Kind], for jobs with this option.
+	Allow  []Rule   `json:"allow,omitempty"`
+	Claims []string `json:"claims,omitempty"`
 }
 
 // ParamType is the type of a param's value.
@@ -147,7 +154,7 @@ func (k *Kind) what(given map[string]any) string {
 	s := k.Name
 	for _, p := range k.Params {
 		if v, ok := given[p.Name]; ok && p.branches() {
-			s += fmt.Sprintf(" %v", v)
+			s += fmt.Sprintf(" %.60v", v)
 		}
 	}
 	return s

@@ -157,8 +157,12 @@ func (q *Queue) Enqueue(ctx context.Context, r Request) (job Job, created bool, 
 	if err != nil {
 		return Job{}, false, err
 	}
+	claims, err := kind.take(r.Claims, params)
+	if err != nil {
+		return Job{}, false, err
+	}
 	order := Order{
-		ID: newID(), Kind: r.Kind, Title: r.Title, User: r.User, Params: params,
+		ID: newID(), Kind: r.Kind, Title: r.Title, User: r.User, Params: params, Claims: claims,
 		MaxAttempts: r.MaxAttempts, CreatedAt: time.Now().UTC().Truncate(time.Millisecond), Run: 1,
 	}
 	if order.Title == "" {
@@ -237,7 +241,8 @@ func (q *Queue) Cancel(ctx context.Context, user, id string) (Job, error) {
 	}
 }
 
-// Retry runs a job again that failed or was cancelled, as a new run with all its attempts.
+// Retry runs a job again that failed or was cancelled, as a new run with all its attempts. It runs as its user, with the
+// claims that it was enqueued with.
 //
 // Errors: [ErrNotFound], [ErrNotEnded].
 func (q *Queue) Retry(ctx context.Context, user, id string) (Job, error) {

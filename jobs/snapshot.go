@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -35,7 +36,9 @@ func (s *Snapshot) add(m *storedMsg) error {
 	switch _, topic, _ := ParseSubject(m.Subject); topic {
 	case TopicJob:
 		s.Order, s.OrderSeq = new(Order), m.Seq
-		return json.Unmarshal(m.Data, s.Order)
+		dec := json.NewDecoder(bytes.NewReader(m.Data))
+		dec.UseNumber() // a claim may be a number that a float cannot hold
+		return dec.Decode(s.Order)
 	case TopicState:
 		s.StateSeq = m.Seq
 		return json.Unmarshal(m.Data, &s.Job)

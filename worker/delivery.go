@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -26,7 +27,9 @@ func newDelivery(msg *nats.Msg) (*delivery, error) {
 		return nil, fmt.Errorf("worker: delivery: %w", err)
 	}
 	d := &delivery{msg: msg, seq: meta.Sequence.Stream, first: meta.NumDelivered == 1}
-	if err := json.Unmarshal(msg.Data, &d.order); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(msg.Data))
+	dec.UseNumber() // a claim may be a number that a float cannot hold
+	if err := dec.Decode(&d.order); err != nil {
 		return nil, fmt.Errorf("worker: delivery: %w", err)
 	}
 	if !jobs.ValidID(d.order.ID) || jobs.CheckUser(d.order.User) != nil || d.order.Run < 1 {

@@ -56,6 +56,14 @@ type Option func(*Handler)
 // Title is what users read of the kind, and the title of jobs that bring none; by default the kind's name.
 func Title(title string) Option { return func(h *Handler) { h.kind.Title = title } }
 
+// Allow says who may enqueue jobs of the kind: those for whom one of the rules holds. By default everybody who is signed
+// in.
+func Allow(rules ...jobs.Rule) Option { return func(h *Handler) { h.kind.Allow = rules } }
+
+// Claims names the claims of the requester's verified token that a job takes with it, for [Job.Claims]. Jobs of requesters
+// who lack one are refused. By default there are none.
+func Claims(names ...string) Option { return func(h *Handler) { h.kind.Claims = names } }
+
 // MaxAttempts is how often a job is tried that does not say so itself; by default 3.
 func MaxAttempts(n int) Option { return func(h *Handler) { h.kind.MaxAttempts = n } }
 
@@ -85,6 +93,11 @@ func (h *Handler) check() error {
 		return fmt.Errorf("kind %s: needs at least one slot", h.kind.Name)
 	case h.kind.MaxAttempts < 1 || h.kind.MaxAttempts > jobs.MaxMaxAttempts:
 		return fmt.Errorf("kind %s: max attempts must be 1 to %d", h.kind.Name, jobs.MaxMaxAttempts)
+	}
+	for i := range h.kind.Allow {
+		if err := h.kind.Allow[i].Check(); err != nil {
+			return fmt.Errorf("kind %s: %w", h.kind.Name, err)
+		}
 	}
 	return nil
 }

@@ -12,8 +12,11 @@ import (
 // Job is a running job in the hands of its handler. Its methods are safe for concurrent use until the
 // handler returns.
 type Job struct {
-	jobs.Job              // as it stood when the attempt began
-	Log      *slog.Logger // says which job and attempt it is about
+	jobs.Job // as it stood when the attempt began
+	// Claims are the claims that the kind declares ([Claims]), of the verified token with which the job was enqueued, as
+	// encoding/json decodes them with UseNumber.
+	Claims map[string]any
+	Log    *slog.Logger // says which job and attempt it is about
 
 	lease *lease
 }

@@ -200,7 +200,7 @@ func (w *Worker) attempt(ctx context.Context, h *Handler, l *lease) (result jobs
 		runCtx, stop = context.WithTimeoutCause(handlerCtx, h.timeout, ErrTimeout)
 		defer stop()
 	}
-	job := &Job{Job: l.job, Log: l.log, lease: l}
+	job := &Job{Job: l.job, Claims: l.delivery.order.Claims, Log: l.log, lease: l}
 	returned, kept := make(chan struct{}), make(chan struct{})
 	keepCtx, release := context.WithCancel(context.WithoutCancel(ctx))
 	go func() { l.keep(keepCtx, returned, cancel); close(kept) }()

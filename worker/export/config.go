@@ -43,7 +43,9 @@ type Dataset struct {
 	// CountOptional says that Count was derived from Query, which does not work for each and every query.
 	CountOptional bool
 	Params        []jobs.Param
-	Columns       map[string]Column // by the column's name in the query
+	// Allow says who may export it: those for whom one of the rules holds. Without rules, everybody who is signed in.
+	Allow   []jobs.Rule
+	Columns map[string]Column // by the column's name in the query
 }
 
 // Column says how a column of a dataset is shown. The zero Column leaves everything to its values.

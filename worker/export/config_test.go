@@ -110,7 +110,7 @@ func TestSampleConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Datasets) != 4 {
+	if len(c.Datasets) != 6 {
 		t.Errorf("%d datasets", len(c.Datasets))
 	}
 	if _, err := export.Parse("copy.yaml", export.SampleYAML()); err != nil {
@@ -154,7 +154,7 @@ func TestParseSaysWhatIsWrongAndWhere(t *testing.T) {
 		{dbs + "datasets:\n  orders:\n    database: store\n", `c.yaml:5:15: datasets.orders.database is "store", which is not among the databases; expected one of shop`},
 		{dataset, "c.yaml:4:3: datasets.orders.query is missing; expected an SQL query"},
 		{dataset + "    query: ''\n", "c.yaml:6:12: datasets.orders.query is empty; expected an SQL query"},
-		{dataset + "    querry: SELECT 1\n", "c.yaml:6:5: datasets.orders.querry is not known; expected one of title, database, query, count, params, columns, sheet"},
+		{dataset + "    querry: SELECT 1\n", "c.yaml:6:5: datasets.orders.querry is not known; expected one of title, database, query, count, params, columns, sheet, allow"},
 		{dataset + "    query: SELECT 'a\n", "c.yaml:6:12: datasets.orders.query has a string that never ends"},
 		{dataset + "    query: |\n      SELECT a,\n        'b\n", "c.yaml:8:9: datasets.orders.query has a string that never ends"},
 		{dataset + "    query: |\n      SELECT a\n      WHERE b = :from\n", "c.yaml:8:17: datasets.orders.query uses :from, which is not among the params of orders"},

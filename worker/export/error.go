@@ -21,6 +21,7 @@ const (
 	CodeTooWide             = "export_too_wide"      // more columns than a sheet can have
 	CodeTooLarge            = "export_too_large"     // more bytes than a workbook can have
 	CodeParamInvalid        = "param_invalid"        // a param is missing, unknown or of the wrong type
+	CodeIdentityMissing     = "identity_missing"     // the query takes a claim that the job was enqueued without
 )
 
 // Error is why an export failed, in words that its user may read: no SQL, no DSN, no address. What the

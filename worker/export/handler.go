@@ -19,6 +19,7 @@ func (e *Exporter) Handler(options ...worker.Option) worker.Handler {
 }
 
 func (e *Exporter) handle(ctx context.Context, job *worker.Job, params Params) (jobs.Result, error) {
+	params.Identity = Identity{User: job.User, Claims: job.Claims}
 	name, contentType := FileName(params, time.Now())
 	var info Info
 	err := job.WriteFile(ctx, name, contentType, func(w io.Writer) (err error) {

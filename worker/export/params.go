@@ -28,6 +28,8 @@ type Params struct {
 	Format  Format // XLSX if empty
 	// Values are the values of the dataset's own params, as encoding/json decodes them with UseNumber.
 	Values map[string]any
+	// Identity is whose export it is. It comes from the job, and is no part of the JSON.
+	Identity Identity
 }
 
 // UnmarshalJSON reads the flat object.
@@ -49,7 +51,7 @@ func (p *Params) UnmarshalJSON(data []byte) error {
 		}
 		delete(values, name)
 	}
-	q.Values = values
+	q.Values, q.Identity = values, p.Identity
 	*p = q
 	return nil
 }
@@ -80,7 +82,7 @@ func FileName(p Params, now time.Time) (name, contentType string) {
 func (c *Config) Kind() jobs.Kind {
 	dataset := jobs.Param{Name: paramDataset, Title: "Dataset", Type: jobs.TypeString, Required: true}
 	for _, d := range c.Datasets {
-		dataset.Options = append(dataset.Options, jobs.Option{Value: d.Name, Title: d.Title, Params: d.Params})
+		dataset.Options = append(dataset.Options, jobs.Option{Value: d.Name, Title: d.Title, Params: d.Params, Allow: d.Allow, Claims: d.claims()})
 	}
 	format := jobs.Param{
 		Name: paramFormat, Title: "Format", Type: jobs.TypeString, Default: string(XLSX),
@@ -104,7 +106,9 @@ func (c *Config) check(p Params) (Params, error) {
 	} else if err != nil {
 		return p, fmt.Errorf("export: params: %w", err)
 	}
-	var full Params
-	err = json.Unmarshal(checked, &full)
-	return full, err
+	full := Params{Identity: p.Identity}
+	if err := json.Unmarshal(checked, &full); err != nil {
+		return p, err
+	}
+	return full, c.Dataset(full.Dataset).checkIdentity(p.Identity)
 }

@@ -146,7 +146,7 @@ func (c *Config) addDataset(e entry) error {
 		return at(e.node.file, e.node.key, "%.60q is no name for a dataset; expected %s", e.name, nameExpected)
 	}
 	fields, err := e.node.mapping("database and query",
-		"title", "database", "query", "count", "params", "columns", "sheet")
+		"title", "database", "query", "count", "params", "columns", "sheet", "allow")
 	if err != nil {
 		return err
 	}
@@ -176,6 +176,8 @@ func (c *Config) addDataset(e entry) error {
 			params, err = readParams(f.node)
 		case "columns":
 			d.Columns, err = columns(f.node)
+		case "allow":
+			d.Allow, err = rules(f.node)
 		}
 		if err != nil {
 			return err
@@ -218,6 +220,9 @@ func (d *Dataset) statements(driver Driver, query, count node, params []paramNod
 			return s, n.inText(text, wrong.Offset, "%s %s", n.path, wrong.Reason)
 		}
 		for _, name := range s.Args {
+			if _, ok := isIdentity(name); ok {
+				continue
+			}
 			used[name] = true
 			if _, ok := types[name]; !ok {
 				return s, n.inText(text, strings.Index(text, ":"+name), "%s uses :%s, which is not among the params of %s", n.path, name, d.Name)

@@ -62,6 +62,8 @@ func param(n node) (jobs.Param, error) {
 			case err != nil:
 			case p.Name == paramDataset || p.Name == paramFormat:
 				err = f.node.errorf("is %q, which every export has already; expected another name", p.Name)
+			case p.Name == identityUser || p.Name == identityClaims:
+				err = f.node.errorf("is %q, which queries get from the identity of the job's user; expected another name", p.Name)
 			case !paramPattern.MatchString(p.Name):
 				err = f.node.errorf("is %.60q; expected %s", p.Name, paramExpected)
 			}

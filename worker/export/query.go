@@ -39,6 +39,8 @@ func (e *QueryError) Error() string { return "the query " + e.Reason }
 // Rewrite replaces the named params of one SQL statement by the placeholders of its driver, and drops a
 // semicolon at its end. Strings, quoted identifiers, comments and casts (::date) are left as they are.
 //
+// :user is the user of the job, and :claims.NAME a claim of the token that it was enqueued with. Both are texts.
+//
 // A placeholder carries the type that the param was declared with, where the driver would otherwise have
 // to guess it: PostgreSQL refuses "$1 IS NULL" for want of a type, and MySQL compares a decimal with a
 // string as floating point. Params that types does not name are left untyped.
@@ -118,8 +120,49 @@ func (r *rewriter) colon(i int) int {
 		r.out.WriteByte(':')
 		return 1
 	}
-	r.placeholder(q[i+1 : j])
+	name := q[i+1 : j]
+	if claim := claimName(q[j:]); name == identityClaims && claim != "" {
+		name += "." + claim
+		j += 1 + len(claim)
+	}
+	r.placeholder(name)
 	return j - i
+}
+
+// What a query can take of the identity of the job's user.
+const (
+	identityUser   = "user"
+	identityClaims = "claims" // followed by a dot and the claim's name
+)
+
+// claimName returns the name of the claim in a text like ".department = 1", or "".
+func claimName(q string) string {
+	end := 1
+	for end < len(q) && (isName(q[end]) || 'A' <= q[end] && q[end] <= 'Z') {
+		end++
+	}
+	if q == "" || q[0] != '.' {
+		return ""
+	}
+	return q[1:end]
+}
+
+// isIdentity reports whether an argument of a statement comes from the identity of the job's user. Claim is its claim,
+// if it is one.
+func isIdentity(arg string) (claim string, ok bool) {
+	claim, isClaim := strings.CutPrefix(arg, identityClaims+".")
+	if isClaim {
+		return claim, true
+	}
+	return "", arg == identityUser
+}
+
+// sqliteName is what an argument is called in SQLite, whose names have no dots. No param has capitals.
+func sqliteName(arg string) string {
+	if claim, ok := isIdentity(arg); ok && claim != "" {
+		return "CLAIM_" + claim
+	}
+	return arg
 }
 
 // pgTypes and myCasts are how a param's declared type is told to the database.
@@ -141,6 +184,9 @@ func (r *rewriter) placeholder(name string) {
 		r.index[name] = n
 	}
 	typ := r.types[name]
+	if _, ok := isIdentity(name); ok {
+		typ = jobs.TypeString
+	}
 	switch r.driver {
 	case Postgres:
 		fmt.Fprintf(&r.out, "$%d", n)
@@ -154,7 +200,7 @@ func (r *rewriter) placeholder(name string) {
 			r.out.WriteByte('?')
 		}
 	default:
-		r.out.WriteString(":" + name)
+		r.out.WriteString(":" + sqliteName(name))
 	}
 }
 

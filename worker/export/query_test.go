@@ -107,7 +107,7 @@ func TestRewriteRefuses(t *testing.T) {
 
 func FuzzRewrite(f *testing.F) {
 	for _, q := range []string{
-		"SELECT :from", "a::date :n", "'it''s' \"x\" `y` [z] -- c\n /* d */", "$$:n$$ $tag$ :n $tag$", "E'\\'' :s", "a[1:n]; ", "# :n",
+		"SELECT :from", "a::date :n", "'it''s' \"x\" `y` [z] -- c\n /* d */", "$$:n$$ $tag$ :n $tag$", "E'\\'' :s", "a[1:n]; ", "# :n", ":user :claims.a_B :claims.x::text :claims. :claims",
 	} {
 		f.Add(q)
 	}
@@ -125,7 +125,7 @@ func FuzzRewrite(f *testing.F) {
 				t.Fatalf("%s: %q became %q without params", driver, query, s.SQL)
 			}
 			// SQLite keeps the names, so rewriting once more changes nothing.
-			if driver == export.SQLite {
+			if driver == export.SQLite && !strings.Contains(s.SQL, ":CLAIM_") {
 				again, err := export.Rewrite(driver, s.SQL, queryTypes)
 				if err != nil || again.SQL != s.SQL || !slices.Equal(again.Args, s.Args) {
 					t.Fatalf("%q became %q %v, then %q %v (%v)", query, s.SQL, s.Args, again.SQL, again.Args, err)

@@ -109,7 +109,7 @@ func (e *Exporter) Run(ctx context.Context, params Params, w io.Writer, progress
 // read runs the query and writes what it returns. It returns the file, which is to be closed, and its rows.
 func (e *Exporter) read(ctx context.Context, d *Dataset, src *source, params Params, w io.Writer, total int64, progress Progress) (sheet, int64, error) {
 	progress(0, total, "Running the query")
-	args, err := bind(src.Driver, d.Query, d.Params, params.Values)
+	args, err := bind(src.Driver, d.Query, d.Params, params.Values, params.Identity)
 	if err != nil {
 		return nil, 0, fmt.Errorf("export: %w", err)
 	}
@@ -154,7 +154,7 @@ func (e *Exporter) count(ctx context.Context, d *Dataset, src *source, params Pa
 		return 0, nil
 	}
 	progress(0, 0, "Counting rows")
-	args, err := bind(src.Driver, d.Count, d.Params, params.Values)
+	args, err := bind(src.Driver, d.Count, d.Params, params.Values, params.Identity)
 	if err != nil {
 		return 0, fmt.Errorf("export: %w", err)
 	}

@@ -21,7 +21,7 @@ var sampleSQL string
 
 const sampleFile = "shop.db"
 
-// SampleConfig is the config that stands in for a missing hark.yaml: four datasets of a sample shop, whose
+// SampleConfig is the config that stands in for a missing hark.yaml: the datasets of a sample shop, whose
 // database is in dir. The database is made by [Exporter.Prepare], or by the first export that needs it.
 func SampleConfig(dir string) (*Config, error) {
 	dir, err := filepath.Abs(dir)

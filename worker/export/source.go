@@ -102,19 +102,25 @@ func (d *Database) open() (*sql.DB, error) {
 }
 
 // bind returns the arguments of a statement. A param that was not given is NULL.
-func bind(driver Driver, s Statement, params []jobs.Param, values map[string]any) ([]any, error) {
+func bind(driver Driver, s Statement, params []jobs.Param, values map[string]any, who Identity) ([]any, error) {
 	types := make(map[string]jobs.ParamType, len(params))
 	for _, p := range params {
 		types[p.Name] = p.Type
 	}
 	args := make([]any, len(s.Args))
 	for i, name := range s.Args {
-		v, err := argument(driver, types[name], values[name])
+		var v any
+		var err error
+		if claim, ok := isIdentity(name); ok {
+			v, err = who.argument(claim)
+		} else {
+			v, err = argument(driver, types[name], values[name])
+		}
 		if err != nil {
 			return nil, fmt.Errorf("param %s: %w", name, err)
 		}
 		if driver == SQLite {
-			v = sql.Named(name, v)
+			v = sql.Named(sqliteName(name), v)
 		}
 		args[i] = v
 	}

@@ -241,6 +241,19 @@ func (n node) boolean() (bool, error) {
 	return false, n.errorf("is %s; expected true or false", n.describe())
 }
 
+// scalar returns n, a text, a number or true or false, as it is written.
+func (n node) scalar(expected string) (string, error) {
+	switch n.resolve().(type) {
+	case *ast.IntegerNode, *ast.FloatNode:
+		_, digits, err := n.number(expected)
+		return digits, err
+	case *ast.BoolNode:
+		b, err := n.boolean()
+		return strconv.FormatBool(b), err
+	}
+	return n.text(expected)
+}
+
 // isBlock reports whether n is a block text that keeps its lines (|).
 func (n node) isBlock() bool {
 	v, ok := n.resolve().(*ast.LiteralNode)
