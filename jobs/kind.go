@@ -21,6 +21,8 @@ type Kind struct {
 	Open bool `json:"open,omitempty"`
 	// MaxAttempts is the limit for jobs that do not bring their own.
 	MaxAttempts int `json:"max_attempts"`
+	// MaxWaiting is how many jobs of this kind a user may have waiting. 0 means no limit.
+	MaxWaiting int `json:"max_waiting,omitempty"`
 	// Allow says who may enqueue jobs of this kind: those for whom one of the rules holds. Without rules, everybody.
 	Allow []Rule `json:"allow,omitempty"`
 	// Claims are the claims of the requester's token that a job takes with it. Without one of them it is refused.

@@ -42,9 +42,11 @@ func (d *delivery) ack() error   { return d.msg.Respond([]byte("+ACK")) }
 func (d *delivery) renew() error { return d.msg.Respond([]byte("+WPI")) }
 
 // nak hands the job back, to be delivered again after delay.
-func (d *delivery) nak(delay time.Duration) error {
+func (d *delivery) nak(delay time.Duration) error { return respondNak(d.msg, delay) }
+
+func respondNak(m *nats.Msg, delay time.Duration) error {
 	if delay <= 0 {
-		return d.msg.Respond([]byte("-NAK"))
+		return m.Respond([]byte("-NAK"))
 	}
-	return d.msg.Respond(fmt.Appendf(nil, `-NAK {"delay": %d}`, delay.Nanoseconds()))
+	return m.Respond(fmt.Appendf(nil, `-NAK {"delay": %d}`, delay.Nanoseconds()))
 }

@@ -16,6 +16,7 @@ import (
 type Handler struct {
 	kind    jobs.Kind
 	slots   int
+	perUser int // of the slots, at most; 0 means half of them
 	timeout time.Duration
 	backoff func(attempt int) time.Duration
 	run     func(ctx context.Context, job *Job, params json.RawMessage) (jobs.Result, error)
@@ -31,7 +32,7 @@ type Handler struct {
 func Handle[P any](name string, fn func(ctx context.Context, job *Job, params P) (jobs.Result, error), options ...Option) Handler {
 	params, open := paramsOf(reflect.TypeFor[P]())
 	h := Handler{
-		kind:    jobs.Kind{Name: name, Title: name, Params: params, Open: open, MaxAttempts: 3},
+		kind:    jobs.Kind{Name: name, Title: name, Params: params, Open: open, MaxAttempts: 3, MaxWaiting: 1000},
 		slots:   8,
 		backoff: DefaultBackoff,
 		run: func(ctx context.Context, job *Job, raw json.RawMessage) (jobs.Result, error) {
@@ -70,6 +71,14 @@ func MaxAttempts(n int) Option { return func(h *Handler) { h.kind.MaxAttempts = 
 // Slots is how many jobs of the kind run at once in this worker; by default 8.
 func Slots(n int) Option { return func(h *Handler) { h.slots = n } }
 
+// PerUser is how many jobs of one user this worker runs at once: more of theirs wait while others' go on. By default half
+// of [Slots], and at least one.
+func PerUser(n int) Option { return func(h *Handler) { h.perUser = n } }
+
+// MaxWaiting is how many jobs of the kind one user may have waiting: one more is refused by the notifier. By default
+// 1,000.
+func MaxWaiting(n int) Option { return func(h *Handler) { h.kind.MaxWaiting = n } }
+
 // Timeout ends the context of an attempt that takes longer; by default there is no limit.
 func Timeout(d time.Duration) Option { return func(h *Handler) { h.timeout = d } }
 
@@ -91,6 +100,8 @@ func (h *Handler) check() error {
 		return fmt.Errorf("kind %s: make its handler with worker.Handle", h.kind.Name)
 	case h.slots < 1:
 		return fmt.Errorf("kind %s: needs at least one slot", h.kind.Name)
+	case h.perUser < 0 || h.kind.MaxWaiting < 0:
+		return fmt.Errorf("kind %s: a limit per user is negative", h.kind.Name)
 	case h.kind.MaxAttempts < 1 || h.kind.MaxAttempts > jobs.MaxMaxAttempts:
 		return fmt.Errorf("kind %s: max attempts must be 1 to %d", h.kind.Name, jobs.MaxMaxAttempts)
 	}

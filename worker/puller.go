@@ -35,10 +35,15 @@ type puller struct {
 	running *sync.WaitGroup
 	trouble *trouble.Trouble
 	length  atomic.Int64 // of the lease, a time.Duration
+
+	// For the goroutine of run alone. They outlive one pull: so do the jobs that it has started.
+	shares *shares
+	freed  chan string // the users whose jobs have ended
+	free   int         // slots with nothing to do
 }
 
 func newPuller(w *Worker, h *Handler) *puller {
-	return &puller{worker: w, handler: h, trouble: trouble.New(w.log.With("kind", h.kind.Name),
+	return &puller{worker: w, handler: h, shares: newShares(h), freed: make(chan string, h.slots), free: h.slots, trouble: trouble.New(w.log.With("kind", h.kind.Name),
 		"jobs cannot be taken; trying again until they can", "jobs can be taken again", errNotStarted)}
 }
 
@@ -135,34 +140,41 @@ func (p *puller) pull(ctx context.Context, subject string, log *slog.Logger, ser
 	go func() { p.refresh(refreshing, log); close(refreshed) }()
 	defer func() { stop(); <-refreshed }()
 
-	freed := make(chan struct{}, slots)
-	free, asked := slots, 0 // slots with nothing to do, and those of them that a pull is out for
+	asked := 0 // slots that a pull is out for
 	start := func(m *nats.Msg) {
-		free--
+		user := userOf(m)
+		if wait := p.shares.begin(user, time.Now()); wait > 0 {
+			if err := respondNak(m, wait); err != nil {
+				log.Warn("job not put off; it comes again when its lease is over", "err", err)
+			}
+			return
+		}
+		p.free--
 		p.running.Go(func() {
 			serve(m)
-			freed <- struct{}{}
+			p.freed <- user
 		})
 	}
 	silence := time.NewTimer(0)
 	defer silence.Stop()
 	for {
-		if asked == 0 && free > 0 {
-			req, err := json.Marshal(map[string]any{"batch": free, "expires": pullExpires, "idle_heartbeat": pullHeartbeat})
+		if asked == 0 && p.free > 0 {
+			req, err := json.Marshal(map[string]any{"batch": p.free, "expires": pullExpires, "idle_heartbeat": pullHeartbeat})
 			if err != nil {
 				return err
 			}
 			if err := nc.PublishRequest(subject, inbox, req); err != nil {
 				return err
 			}
-			asked = free
+			asked = p.free
 			silence.Reset(2*pullHeartbeat + time.Second)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-freed:
-			free++
+		case user := <-p.freed:
+			p.free++
+			p.shares.end(user)
 		case <-silence.C: // the request is lost; ask again
 			p.trouble.Begin(errSilent)
 			asked = 0
@@ -178,7 +190,7 @@ func (p *puller) pull(ctx context.Context, subject string, log *slog.Logger, ser
 					return fmt.Errorf("worker: pull: %s %s", status, m.Header.Get("Description"))
 				}
 				asked = 0
-			case free == 0: // an answer to a request that was taken for lost
+			case p.free == 0: // an answer to a request that was taken for lost
 				m.Respond([]byte("-NAK"))
 			default:
 				asked = max(asked-1, 0)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -426,5 +427,130 @@ func TestLeaseIsRefreshed(t *testing.T) {
 	close(end)
 	if job := b.await(id, in(jobs.Succeeded)); job.Lost > 2 {
 		t.Errorf("the lease was lost %d times", job.Lost)
+	}
+}
+
+// A user who has enqueued many jobs does not keep another's waiting: no more of theirs run at once than may, all the others
+// of theirs wait, and in the end all have run, once each.
+func TestPerUser(t *testing.T) {
+	b := newBench(t)
+	var mu sync.Mutex
+	running, most, ran := 0, 0, make(map[string]int)
+	release := make(chan struct{})
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("work", func(ctx context.Context, job *worker.Job, _ none) (jobs.Result, error) {
+		mu.Lock()
+		ran[job.ID]++
+		if job.User == "ana" {
+			running++
+			most = max(most, running)
+		}
+		mu.Unlock()
+		defer func() {
+			mu.Lock()
+			defer mu.Unlock()
+			if job.User == "ana" {
+				running--
+			}
+		}()
+		if job.User == "ana" {
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+		}
+		return jobs.Result{}, nil
+	}, worker.Slots(4), worker.PerUser(2))}})
+	const n = 200
+	for range n {
+		b.enqueue(jobs.Request{Kind: "work"})
+	}
+	job, _, err := b.queue.Enqueue(t.Context(), jobs.Request{User: "ben", Kind: "work"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		latest, err := b.queue.Get(t.Context(), "ben", job.ID)
+		if err == nil && latest.State == jobs.Succeeded {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("ben's job is %+v, %v", latest, err)
+		}
+	}
+	close(release)
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		mu.Lock()
+		done := len(ran)
+		mu.Unlock()
+		if done == n+1 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d jobs have run", done, n+1)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if most != 2 {
+		t.Errorf("%d jobs of ana ran at once, want 2", most)
+	}
+	for id, times := range ran {
+		if times != 1 {
+			t.Errorf("job %s ran %d times", id, times)
+		}
+	}
+}
+
+// Jobs that still run when the connection to the consumer is made anew keep their slots.
+func TestSlotsOutliveThePull(t *testing.T) {
+	b := newBench(t)
+	var mu sync.Mutex
+	running, most := 0, 0
+	release := make(chan struct{})
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("work", func(context.Context, *worker.Job, none) (jobs.Result, error) {
+		mu.Lock()
+		running++
+		most = max(most, running)
+		mu.Unlock()
+		<-release
+		mu.Lock()
+		running--
+		mu.Unlock()
+		return jobs.Result{}, nil
+	}, worker.Slots(3), worker.PerUser(3))}})
+	var ids []string
+	for range 2 {
+		ids = append(ids, b.enqueue(jobs.Request{Kind: "work"}).ID)
+	}
+	for _, id := range ids {
+		b.await(id, in(jobs.Running))
+	}
+	// The consumer is gone, which ends the pull: the puller makes it anew, and all jobs are delivered again. Both go on.
+	stream, err := b.queue.JetStream().Stream(t.Context(), jobs.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.DeleteConsumer(t.Context(), "worker-work"); err != nil {
+		t.Fatal(err)
+	}
+	for range 6 {
+		ids = append(ids, b.enqueue(jobs.Request{Kind: "work"}).ID)
+	}
+	b.await(ids[2], func(jobs.Job) bool { mu.Lock(); defer mu.Unlock(); return running == 3 })
+	consumer, err := stream.Consumer(t.Context(), "worker-work")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := consumer.CachedInfo().NumAckPending; n != 1 {
+		t.Errorf("the new pull has taken %d jobs for 1 free slot", n)
+	}
+	close(release)
+	for _, id := range ids {
+		b.await(id, in(jobs.Succeeded))
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if most != 3 {
+		t.Errorf("%d jobs ran at once on 3 slots", most)
 	}
 }
