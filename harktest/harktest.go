@@ -74,7 +74,7 @@ func Log(log *slog.Logger) Option { return func(c *app.Config) { c.Log = log } }
 func Start(t testing.TB, options ...Option) *Hark {
 	t.Helper()
 	h := &Hark{t: t, config: app.Config{
-		Notifier: true, Worker: true, Listen: "127.0.0.1:0", NoExport: true, Drain: time.Second,
+		Notifier: true, Worker: true, Listen: "127.0.0.1:0", NoExport: true, Demo: true, Drain: time.Second,
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}}
 	for _, option := range options {

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -37,6 +38,8 @@ type Param struct {
 	Required bool      `json:"required,omitempty"`
 	// Default is what stands for a param that is not given. It is filled in by [Kind.Check].
 	Default any `json:"default,omitempty"`
+	// MaxLength is how many bytes a text may have. Defaults to [MaxTextBytes].
+	MaxLength int `json:"max_length,omitempty"`
 	// Options, if any, are the only values allowed. An option can bring params of its own, which stand
 	// beside this one.
 	Options []Option `json:"options,omitempty"`
@@ -137,6 +140,8 @@ func (k *Kind) checkAll(params []Param, given map[string]any, known map[string]b
 				continue
 			}
 			given[p.Name] = v
+		} else if most := p.most(v); most > 0 {
+			return &InvalidError{Code: "param_invalid", Field: "params." + p.Name, Reason: fmt.Sprintf("must be shorter: at most %d bytes", most)}
 		} else if !p.allows(v) {
 			return &InvalidError{Code: "param_invalid", Field: "params." + p.Name, Reason: "must be " + p.expects()}
 		}
@@ -149,6 +154,27 @@ func (k *Kind) checkAll(params []Param, given map[string]any, known map[string]b
 		}
 	}
 	return nil
+}
+
+// MaxTextBytes limits a text in the params of a job, unless its param says otherwise.
+const MaxTextBytes = 16 << 10
+
+// maxDigits limits a number: no database holds a longer one.
+const maxDigits = 128
+
+// most returns how many bytes v may have, if it has more. What is nested in objects is bounded by [MaxParamsBytes] alone.
+func (p *Param) most(v any) int {
+	length, most := 0, cmp.Or(p.MaxLength, MaxTextBytes)
+	switch v := v.(type) {
+	case string:
+		length = len(v)
+	case json.Number:
+		length, most = len(v), maxDigits
+	}
+	if length > most {
+		return most
+	}
+	return 0
 }
 
 // what names the kind, and the options that were chosen, in a sentence.

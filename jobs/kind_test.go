@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/hark-jobs/hark/jobs"
@@ -14,6 +15,7 @@ var exportLike = jobs.Kind{Name: "export", Params: []jobs.Param{
 		{Value: "products"},
 	}},
 	{Name: "format", Type: jobs.TypeString, Default: "xlsx", Options: []jobs.Option{{Value: "xlsx"}, {Value: "csv"}}},
+	{Name: "note", Type: jobs.TypeString}, {Name: "long", Type: jobs.TypeString, MaxLength: 100_000}, {Name: "r", Type: jobs.TypeNumber},
 	{Name: "n", Type: jobs.TypeInteger}, {Name: "b", Type: jobs.TypeBoolean}, {Name: "at", Type: jobs.TypeTime}, {Name: "x", Type: jobs.TypeAny},
 }}
 
@@ -50,6 +52,28 @@ func TestKindCheck(t *testing.T) {
 		var got *jobs.InvalidError
 		if !errors.As(err, &got) || got.Code != want.Code || got.Field != want.Field {
 			t.Errorf("%s: %v", params, err)
+		}
+	}
+}
+
+// No param is longer than anybody needs: not a text, nor a number.
+func TestParamsAreBounded(t *testing.T) {
+	long := func(n int) string { return strings.Repeat("7", n) }
+	for params, ok := range map[string]bool{
+		`"note":"` + long(16<<10) + `"`:                    true,
+		`"note":"` + long(16<<10+1) + `"`:                  false,
+		`"long":"` + long(100_000) + `"`:                   true,
+		`"long":"` + long(100_001) + `"`:                   false,
+		`"r":0.` + long(100):                               true,
+		`"r":0.` + long(250_000):                           false,
+		`"at":"2026-01-31T10:00:00.` + long(17_000) + `Z"`: false,
+		`"x":"` + long(17_000) + `"`:                       false,
+		`"x":["` + long(17_000) + `"]`:                     true,
+	} {
+		_, err := exportLike.Check(json.RawMessage(`{"dataset":"products",` + params + `}`))
+		var invalid *jobs.InvalidError
+		if errors.As(err, &invalid); (err == nil) != ok || err != nil && (invalid == nil || invalid.Code != "param_invalid" || len(err.Error()) > 200) {
+			t.Errorf("%.40s…: %.200v", params, err)
 		}
 	}
 }

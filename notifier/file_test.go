@@ -15,7 +15,7 @@ import (
 
 type fileParams struct {
 	Name string `json:"name"`
-	Text string `json:"text"`
+	Text string `json:"text" maxlength:"262144"`
 }
 
 // leave is the handler of a kind that leaves a file.

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs what the tests need besides Go: Chromium with fonts for text and emoji, Node.js, PostgreSQL's server
-# programs, and what reads the files of deploy/: nginx, Caddy and systemd's tools. Does nothing when all is there, and
+# Installs what the tests need besides Go: Chromium with fonts for text and emoji, Node.js, PostgreSQL's and MariaDB's
+# server programs, and what reads the files of deploy/: nginx, Caddy and systemd's tools. Does nothing when all is there, and
 # says what to install where it may not install it itself.
-# It starts no server: the tests run clusters of their own (internal/pgtest), and proxies.
+# It starts no server: the tests run clusters of their own (internal/pgtest, internal/mariatest), and proxies.
 set -eu
 
 need=''
@@ -22,6 +22,8 @@ for initdb in "$(command -v initdb 2>/dev/null || :)" /usr/lib/postgresql/*/bin/
   if [ -x "$initdb" ]; then found=yes; fi
 done
 [ "$found" ] || need="$need postgresql"
+
+[ -x /usr/sbin/mariadbd ] || command -v mariadbd >/dev/null 2>&1 || need="$need mariadb-server"
 
 # Debian keeps nginx where only root looks for programs.
 [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null 2>&1 || need="$need nginx-light"
@@ -76,7 +78,7 @@ fi
 run apt-get install -qq -y --no-install-recommends $need
 
 # Nor are they to start with the machine.
-for service in nginx caddy; do
+for service in nginx caddy mariadb; do
   case $need in *"$service"*)
     ! command -v systemctl >/dev/null 2>&1 || run systemctl disable "$service"
   esac

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +24,8 @@ type Handler struct {
 }
 
 // Handle makes a handler of fn for the kind of this name. The params that the kind takes are read off the
-// JSON fields of P: fields without omitempty or omitzero are required. Use [Params] to declare them instead.
+// JSON fields of P: fields without omitempty or omitzero are required, and a text may have 16 KiB unless its tag says
+// otherwise, as in `maxlength:"200000"`. Use [Params] to declare them instead.
 //
 // fn runs on a goroutine of its own, for several jobs at once. Its context ends when the job is cancelled,
 // the lease is lost, the time is over, or the worker stops; [context.Cause] says which. To return nil makes
@@ -128,7 +130,8 @@ func paramsOf(t reflect.Type) (params []jobs.Param, open bool) {
 			name = field.Name
 		}
 		optional := strings.Contains(rest, "omitempty") || strings.Contains(rest, "omitzero") || field.Type.Kind() == reflect.Pointer
-		params = append(params, jobs.Param{Name: name, Type: paramType(field.Type), Required: !optional})
+		length, _ := strconv.Atoi(field.Tag.Get("maxlength"))
+		params = append(params, jobs.Param{Name: name, Type: paramType(field.Type), Required: !optional, MaxLength: length})
 	}
 	return params, false
 }

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/app"
 	"github.com/hark-jobs/hark/internal/natsconn"
 	"github.com/hark-jobs/hark/internal/secret"
 	"github.com/hark-jobs/hark/jobs"
@@ -77,7 +78,14 @@ type httpFlags struct {
 
 // workerFlags are the worker's.
 type workerFlags struct {
-	Config string `help:"hark.yaml with the datasets to export; by default hark brings a sample shop." type:"path" placeholder:"FILE"`
+	Config        string         `help:"hark.yaml with the datasets to export; by default hark brings a sample shop." type:"path" placeholder:"FILE"`
+	Concurrency   map[string]int `help:"How many jobs of a kind run at once, as export=4. By default 2 exports and 8 sleeps." placeholder:"KIND=N"`
+	ExportTimeout time.Duration  `help:"How long an export may take, in the database as well." default:"1h"`
+	Demo          bool           `help:"Run the kind sleep beside your datasets. The sample shop has it always."`
+}
+
+func (f *workerFlags) apply(c *app.Config) {
+	c.Worker, c.ExportConfig, c.Concurrency, c.ExportTimeout, c.Demo = true, f.Config, f.Concurrency, f.ExportTimeout, f.Demo
 }
 
 // healthFlags are those of a worker without a notifier.

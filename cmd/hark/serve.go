@@ -29,7 +29,7 @@ func (c *ServeCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	config.NATSListen, config.SyncAlways = c.NATSListen, c.Sync == "always"
-	config.Worker, config.ExportConfig = true, c.Config
+	c.workerFlags.apply(&config)
 	c.httpFlags.apply(&config)
 	return runApp(ctx, s, &c.processFlags, &c.natsFlags, &c.settingFlags, config)
 }
@@ -73,7 +73,8 @@ func (c *WorkerCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	config.Worker, config.ExportConfig, config.Listen = true, c.Config, c.Listen
+	c.workerFlags.apply(&config)
+	config.Listen = c.Listen
 	return runApp(ctx, s, &c.processFlags, &c.natsFlags, &c.settingFlags, config)
 }
 

@@ -55,7 +55,13 @@ type Config struct {
 	// ExportConfig is the path of hark.yaml; empty means the sample shop. NoExport leaves the kind export out.
 	ExportConfig string
 	NoExport     bool
-	// Handlers are run besides export and sleep.
+	// Demo adds the kind sleep. The sample shop has it always.
+	Demo bool
+	// Concurrency is how many jobs of a kind run at once in this worker, for the kinds that hark brings.
+	Concurrency map[string]int
+	// ExportTimeout ends an export that takes longer, in the database as well. Defaults to one hour.
+	ExportTimeout time.Duration
+	// Handlers are run besides those that hark brings.
 	Handlers []worker.Handler
 	// Version is what the metrics say was built.
 	Version string
@@ -69,6 +75,9 @@ func (c *Config) defaults() error {
 	}
 	if c.InboxAge == 0 {
 		c.InboxAge = 90 * 24 * time.Hour
+	}
+	if c.ExportTimeout == 0 {
+		c.ExportTimeout = time.Hour
 	}
 	if c.Drain == 0 {
 		c.Drain = 10 * time.Second
@@ -87,6 +96,11 @@ func (c *Config) defaults() error {
 	}
 	if err := c.Settings.Check(); err != nil {
 		return &UserError{"setting_invalid", sentence(err, "jobs: ")}
+	}
+	for kind, n := range c.Concurrency {
+		if kind != "export" && kind != "sleep" || n < 1 {
+			return &UserError{"concurrency_invalid", fmt.Sprintf("--concurrency %s=%d: it takes the kinds export and sleep, and numbers from 1.", kind, n)}
+		}
 	}
 	if err := c.checkNATS(); err != nil {
 		return err

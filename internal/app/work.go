@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hark-jobs/hark/internal/health"
@@ -11,9 +12,12 @@ import (
 )
 
 func (a *App) runWorker(ctx context.Context) error {
-	handlers := append([]worker.Handler{worker.Sleep()}, a.config.Handlers...)
+	handlers := slices.Clone(a.config.Handlers)
+	if a.config.Demo || !a.config.NoExport && a.config.ExportConfig == "" {
+		handlers = append(handlers, worker.Sleep(a.slots("sleep")...))
+	}
 	if a.exporter != nil {
-		handlers = append(handlers, a.exporter.Handler())
+		handlers = append(handlers, a.exporter.Handler(append(a.slots("export"), worker.Timeout(a.config.ExportTimeout))...))
 	}
 	observer := newJobMeter()
 	a.health.Register(observer)
@@ -36,6 +40,14 @@ func (a *App) runWorker(ctx context.Context) error {
 	return nil
 }
 
+// slots returns the option that --concurrency asks for, if it does.
+func (a *App) slots(kind string) []worker.Option {
+	if n := a.config.Concurrency[kind]; n > 0 {
+		return []worker.Option{worker.Slots(n)}
+	}
+	return nil
+}
+
 // openExporter reads the config of the exports before anything is waited for: a mistake in it ends the start at once.
 func (a *App) openExporter(context.Context) error {
 	if a.config.NoExport {
@@ -48,6 +60,7 @@ func (a *App) openExporter(context.Context) error {
 	if err != nil {
 		return &UserError{"config_invalid", err.Error()}
 	}
+	config.StatementTimeout = a.config.ExportTimeout
 	exporter, err := export.Open(config)
 	if err != nil {
 		return err

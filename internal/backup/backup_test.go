@@ -34,7 +34,7 @@ func logTo(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(t.Ou
 
 func open(t *testing.T, nc *nats.Conn, replicas int) *jobs.Queue {
 	t.Helper()
-	q, err := jobs.Open(t.Context(), nc, jobs.Config{Replicas: replicas, Log: logTo(t)})
+	q, err := jobs.Open(t.Context(), nc, jobs.Config{Settings: jobs.Settings{Replicas: replicas}, Log: logTo(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func fill(t *testing.T, q *jobs.Queue) {
 	must(q.PublishKind(ctx, jobs.Kind{Name: "a", MaxAttempts: 2, Open: true}))
 	must(q.PublishKind(ctx, jobs.Kind{Name: "a", MaxAttempts: 3, Open: true}))
 	must(q.PublishKind(ctx, jobs.Kind{Name: "b", Open: true}))
-	name, err := q.OpenWorkerConsumer(ctx, "a", time.Minute)
+	name, _, err := q.OpenWorkerConsumer(ctx, "a")
 	must(err)
 	var all []jobs.Job
 	for i := range 6 {

@@ -158,7 +158,7 @@ func TestLedger(t *testing.T) {
 	t.Parallel()
 	l, ctx := &ledger{T: t}, t.Context()
 	data, copied := t.TempDir(), t.TempDir()
-	report := worker.Handle("report", l.report, worker.Slots(4))
+	report := worker.Handle("report", l.report, worker.Slots(4), worker.PerUser(4))
 	h := harktest.Start(t, harktest.Data(data), harktest.Handlers(report), harktest.Lease(2*time.Second))
 	q := h.Queue
 	if err := q.PublishKind(ctx, jobs.Kind{Name: "later", Title: "later", MaxAttempts: 1, Open: true}); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/hark-jobs/hark/jobs"
 )
@@ -14,6 +15,9 @@ import (
 type Config struct {
 	Databases []Database
 	Datasets  []Dataset
+	// StatementTimeout is how long a statement may take in the database: what ends it where hark cannot, because it has
+	// died or the connection is broken. 0 means no limit.
+	StatementTimeout time.Duration
 }
 
 // Database is where datasets come from.

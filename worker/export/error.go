@@ -17,6 +17,7 @@ import (
 const (
 	CodeDatabaseUnavailable = "database_unavailable" // the database cannot be reached, or went away
 	CodeQueryFailed         = "query_failed"         // the database refused or broke off the query
+	CodeQueryTimeout        = "query_timeout"        // the query took longer than it may
 	CodeColumnMissing       = "column_missing"       // the config describes a column that the query does not return
 	CodeTooWide             = "export_too_wide"      // more columns than a sheet can have
 	CodeTooLarge            = "export_too_large"     // more bytes than a workbook can have
@@ -50,7 +51,20 @@ func readError(d *Dataset, err error) *Error {
 	if unreachable(err) {
 		return &Error{CodeDatabaseUnavailable, "The connection to the database of " + d.Title + " was lost.", true, err}
 	}
+	if timedOut(err) {
+		return &Error{CodeQueryTimeout, "The query of " + d.Title + " took longer than it may; ask for less.", false, err}
+	}
 	return &Error{CodeQueryFailed, "The database could not run the query of " + d.Title + ".", passing(err), err}
+}
+
+// timedOut reports whether the database ended the statement because it took too long.
+func timedOut(err error) bool {
+	var pg *pgconn.PgError
+	var my *mysql.MySQLError
+	if errors.As(err, &pg) {
+		return pg.Code == "57014" // query_canceled
+	}
+	return errors.As(err, &my) && (my.Number == 3024 || my.Number == 1969) // of MySQL and of MariaDB
 }
 
 // unreachable reports whether err is about the connection, not about the query.
@@ -83,7 +97,7 @@ func passing(err error) bool {
 		}
 	case errors.As(err, &my):
 		switch my.Number {
-		case 1040, 1053, 1205, 1213, 1317, 3024:
+		case 1040, 1053, 1205, 1213, 1317:
 			return true
 		}
 	case errors.As(err, &lite):

@@ -23,7 +23,7 @@ func Open(c *Config) (*Exporter, error) {
 	e := &Exporter{config: c, kind: c.Kind(), sources: make(map[string]*source), maxRows: maxSheetRows}
 	for i := range c.Databases {
 		d := &c.Databases[i]
-		db, err := d.open()
+		db, err := d.open(c.StatementTimeout)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("export: %w", err), e.Close())
 		}

@@ -6,10 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/hark-jobs/hark/internal/mariatest"
 	"github.com/hark-jobs/hark/internal/pgtest"
 	"github.com/hark-jobs/hark/worker/export"
 )
@@ -30,15 +33,17 @@ INSERT INTO sales VALUES (1, 'ana', 7), (2, 'ben', 7), (3, 'ana', 8), (4, '%', 9
 // A query gets the user and the claims of the job's identity, as values and never as SQL, and nothing from the params.
 func TestIdentityIsBound(t *testing.T) {
 	lite := filepath.Join(t.TempDir(), "shop.db")
-	for _, db := range []struct{ driver, open, dsn, cast string }{{"sqlite", "sqlite", lite, ""}, {"postgres", "pgx", pgtest.DSN(t), "::integer"}} {
+	for _, db := range []struct{ driver, open, dsn, cast string }{{"sqlite", "sqlite", lite, ""}, {"postgres", "pgx", pgtest.DSN(t), "::integer"}, {"mysql", "mysql", mariatest.Start(t), ""}} {
 		t.Run(db.driver, func(t *testing.T) {
 			conn, err := sql.Open(db.open, db.dsn)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			if _, err := conn.Exec(identityData); err != nil {
-				t.Fatal(err)
+			for statement := range strings.SplitSeq(identityData, ";") {
+				if _, err := conn.Exec(statement); err != nil {
+					t.Fatal(err)
+				}
 			}
 			c, err := export.Parse("hark.yaml", fmt.Appendf(nil, identityConfig, db.driver, db.dsn, db.cast))
 			if err != nil {
@@ -136,5 +141,18 @@ func TestDatasetRulesSayWhatIsWrong(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v\nwant %s", text, err, want)
 		}
+	}
+}
+
+// MariaDB itself ends a query that takes too long.
+func TestMariaDBStatementTimeout(t *testing.T) {
+	c, err := export.Parse("hark.yaml", fmt.Appendf(nil, "databases: {my: {driver: mysql, dsn: %q}}\ndatasets:\n  sleeping: {database: my, query: SELECT sleep(600) FROM seq_1_to_9, count: none}\n", mariatest.Start(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.StatementTimeout = 200 * time.Millisecond
+	var got *export.Error
+	if _, err := openConfig(t, c).Run(t.Context(), params(t, `{"dataset":"sleeping"}`), io.Discard, nil); !errors.As(err, &got) || got.Code != export.CodeQueryTimeout || got.Retryable {
+		t.Errorf("%v", err)
 	}
 }

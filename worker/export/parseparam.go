@@ -3,6 +3,7 @@ package export
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -47,9 +48,22 @@ func readParams(n node) ([]paramNode, error) {
 	return params, nil
 }
 
+// maxLength reads how many bytes a text may have.
+func maxLength(n node) (int, error) {
+	const expected = "a number of bytes from 1 to 262144"
+	length, _, err := n.number(expected)
+	if err != nil {
+		return 0, err
+	}
+	if length != math.Trunc(length) || length < 1 || length > jobs.MaxParamsBytes {
+		return 0, n.errorf("is %v; expected %s", length, expected)
+	}
+	return int(length), nil
+}
+
 func param(n node) (jobs.Param, error) {
 	var p jobs.Param
-	fields, err := n.mapping("a param with a name and a type", "name", "title", "type", "required", "default", "options")
+	fields, err := n.mapping("a param with a name and a type", "name", "title", "type", "required", "default", "options", "max_length")
 	if err != nil {
 		return p, err
 	}
@@ -73,6 +87,8 @@ func param(n node) (jobs.Param, error) {
 			p.Type, err = oneOf(f.node, paramTypes)
 		case "required":
 			p.Required, err = f.node.boolean()
+		case "max_length":
+			p.MaxLength, err = maxLength(f.node)
 		case "default":
 			fallback = f.node
 		case "options":

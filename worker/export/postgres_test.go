@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/xuri/excelize/v2"
@@ -117,6 +118,20 @@ datasets:
 				t.Errorf("%s: %v", dataset, err)
 			}
 			cancel()
+		}
+	})
+
+	// The database itself ends a query that takes too long, whatever has become of hark.
+	t.Run("statement timeout", func(t *testing.T) {
+		c, err := export.Parse("hark.yaml", []byte(`{databases: {pg: {driver: postgres, dsn: "`+dsn+`"}}, datasets: {sleeping: {database: pg, query: SELECT pg_sleep(600), count: none}}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.StatementTimeout = 200 * time.Millisecond
+		var got *export.Error
+		_, err = openConfig(t, c).Run(t.Context(), params(t, `{"dataset":"sleeping"}`), io.Discard, nil)
+		if !errors.As(err, &got) || got.Code != export.CodeQueryTimeout || got.Retryable {
+			t.Errorf("%v", err)
 		}
 	})
 

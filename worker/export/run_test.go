@@ -54,7 +54,7 @@ datasets:
   long:
     database: odd
     query: SELECT :text || 'x' AS long, :text AS fits
-    params: [{name: text, type: string, required: true}]
+    params: [{name: text, type: string, required: true, max_length: 200000}]
   many:
     database: odd
     sheet: A name of thirty-one letters, x

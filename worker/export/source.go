@@ -1,12 +1,15 @@
 package export
 
 import (
+	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -76,8 +79,9 @@ func sqliteDSN(dsn, base string) (string, error) {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + values.Encode(), nil
 }
 
-// open returns the pool of a database. It connects to nothing yet.
-func (d *Database) open() (*sql.DB, error) {
+// open returns the pool of a database. It connects to nothing yet. The timeout is the database's own: SQLite, which is in
+// this process, has none and needs none.
+func (d *Database) open(timeout time.Duration) (*sql.DB, error) {
 	var db *sql.DB
 	switch d.Driver {
 	case Postgres:
@@ -88,7 +92,20 @@ func (d *Database) open() (*sql.DB, error) {
 		if c.ConnectTimeout == 0 {
 			c.ConnectTimeout = connectTimeout
 		}
+		if _, given := c.RuntimeParams["statement_timeout"]; !given && timeout > 0 {
+			c.RuntimeParams["statement_timeout"] = strconv.FormatInt(timeout.Milliseconds(), 10)
+		}
 		db = stdlib.OpenDB(*c)
+	case MySQL:
+		c, err := mysql.ParseDSN(d.DSN)
+		if err != nil {
+			return nil, fmt.Errorf("the DSN of the database %s is wrong", d.Name)
+		}
+		connector, err := mysql.NewConnector(c)
+		if err != nil {
+			return nil, fmt.Errorf("the DSN of the database %s is wrong", d.Name)
+		}
+		db = sql.OpenDB(timedConnector{connector, timeout})
 	default:
 		var err error
 		if db, err = sql.Open(string(d.Driver), d.DSN); err != nil {
@@ -99,6 +116,33 @@ func (d *Database) open() (*sql.DB, error) {
 	db.SetMaxIdleConns(1)
 	db.SetConnMaxIdleTime(time.Minute)
 	return db, nil
+}
+
+// timedConnector sets the longest time of a SELECT on each connection. MySQL and MariaDB call that differently, and each
+// refuses the other's name.
+type timedConnector struct {
+	driver.Connector
+	timeout time.Duration
+}
+
+const errUnknownVariable = 1193 // ER_UNKNOWN_SYSTEM_VARIABLE
+
+func (c timedConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil || c.timeout <= 0 {
+		return conn, err
+	}
+	for _, set := range []string{
+		fmt.Sprintf("SET SESSION max_execution_time = %d", c.timeout.Milliseconds()), // MySQL
+		fmt.Sprintf("SET SESSION max_statement_time = %.3f", c.timeout.Seconds()),    // MariaDB
+	} {
+		_, err := conn.(driver.ExecerContext).ExecContext(ctx, set, nil)
+		var refused *mysql.MySQLError
+		if err != nil && !(errors.As(err, &refused) && refused.Number == errUnknownVariable) {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	return conn, nil
 }
 
 // bind returns the arguments of a statement. A param that was not given is NULL.
