@@ -3,10 +3,10 @@
 GO ?= go
 PKG ?= ./...
 
-.PHONY: help run build setup test chaos lint fmt
+.PHONY: help run build setup test chaos compose-test lint fmt
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## Start everything in one process
 	$(GO) run ./cmd/hark serve
@@ -24,6 +24,9 @@ test: setup ## Run all tests, as CI does
 
 chaos: ## Kill processes at random while 2,000 jobs run, and count what was lost (under 5 minutes)
 	HARK_CHAOS_JOBS=2000 $(GO) test -count=1 -timeout 10m -v -run TestChaos ./internal/chaos
+
+compose-test: setup ## Run docker-compose.yml for real: kill and restart every service, and count what was lost (5 minutes)
+	HARK_COMPOSE=long $(GO) test -count=1 -timeout 30m -v -run TestCompose ./deploy
 
 lint: ## gofmt, vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }

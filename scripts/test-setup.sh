@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs what the tests need besides Go: Chromium with fonts for text and emoji, Node.js, PostgreSQL's and MariaDB's
-# server programs, and what reads the files of deploy/: nginx, Caddy and systemd's tools. Does nothing when all is there, and
-# says what to install where it may not install it itself.
-# It starts no server: the tests run clusters of their own (internal/pgtest, internal/mariatest), and proxies.
+# server programs, and what reads the files of deploy/: nginx, Caddy and systemd's tools. Where a Docker engine answers, also
+# Compose, and stand-ins for the images that docker-compose.yml names and that are not there (deploy/standin/). Does
+# nothing when all is there, and says what to install where it may not install it itself.
+# It starts no server: the tests run servers of their own (internal/pgtest, internal/mariatest), and proxies.
 set -eu
 
 need=''
@@ -30,6 +31,15 @@ done
 command -v caddy >/dev/null 2>&1 || need="$need caddy"
 command -v systemd-analyze >/dev/null 2>&1 || need="$need systemd"
 
+docker=''
+if docker version >/dev/null 2>&1; then
+  docker=yes
+  docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null 2>&1 || need="$need docker-compose"
+fi
+
+# images: only what is missing is built.
+images() { if [ "$docker" ]; then "$(dirname "$0")/../deploy/standin/build.sh"; fi; }
+
 # has_font FILE: whether the font is installed, wherever the system keeps its fonts.
 has_font() {
   [ -n "$(find /usr/share/fonts /usr/local/share/fonts /Library/Fonts /System/Library/Fonts \
@@ -38,7 +48,7 @@ has_font() {
 has_font 'DejaVuSans.ttf' || has_font 'Arial*.ttf' || need="$need fonts-dejavu-core"
 has_font '*Color*Emoji*.tt[fc]' || need="$need fonts-noto-color-emoji"
 
-[ "$need" ] || exit 0
+[ "$need" ] || { images; exit 0; }
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
   echo "The tests need these programs and fonts, please install them:$need (on Debian: sudo apt-get install$need)" >&2
@@ -83,3 +93,5 @@ for service in nginx caddy mariadb; do
     ! command -v systemctl >/dev/null 2>&1 || run systemctl disable "$service"
   esac
 done
+
+images

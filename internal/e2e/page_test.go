@@ -5,19 +5,15 @@ package e2e_test
 import (
 	"archive/zip"
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	browsercdp "github.com/chromedp/cdproto/browser"
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/chromedp"
 	"github.com/hark-jobs/hark/harktest"
+	"github.com/hark-jobs/hark/internal/browsertest"
 	"github.com/hark-jobs/hark/internal/harkproc"
 	"go.uber.org/goleak"
 )
@@ -51,82 +47,73 @@ const record = `window.seen = []; new MutationObserver(() => {
 // The story of the page, in two tabs of one browser: ask, watch, be told, download, read, reload.
 func TestPage(t *testing.T) {
 	url, _ := serve(t, t.TempDir())
-	b := newBrowser(t)
-	one := b.tab(url)
-	one.fill(id("sign-in-name"), "Ana Núñez 🦉")
-	one.click(id("sign-in"))
-	one.shows(id("user"), "Ana Núñez 🦉")
-	two := b.tab(url)
-	two.shows(id("user"), "Ana Núñez 🦉")
-	for _, p := range []*tab{one, two} {
-		p.until("the stream is live", `document.querySelector('[data-testid="connection"]').dataset.state === "live"`)
+	b := browsertest.New(t, browsertest.Options{})
+	one := b.Tab(url)
+	one.Fill(browsertest.ID("sign-in-name"), "Ana Núñez 🦉")
+	one.Click(browsertest.ID("sign-in"))
+	one.Shows(browsertest.ID("user"), "Ana Núñez 🦉")
+	two := b.Tab(url)
+	two.Shows(browsertest.ID("user"), "Ana Núñez 🦉")
+	for _, p := range []*browsertest.Tab{one, two} {
+		p.Until("the stream is live", `document.querySelector('[data-testid="connection"]').dataset.state === "live"`)
 	}
 
 	// Ask, and watch.
-	eval[bool](one, record)
-	one.fill(id("param-dataset"), "order_lines")
-	one.fill(id("param-from"), "2024-01-01")
-	one.click(id("export"))
-	one.until("the job succeeds", `!!document.querySelector('[data-job-id][data-state="succeeded"]')`)
-	two.until("the other tab shows it", `!!document.querySelector('[data-job-id][data-state="succeeded"]')`)
-	seen := eval[string](one, `seen.join("|")`)
+	browsertest.Eval[bool](one, record)
+	one.Fill(browsertest.ID("param-dataset"), "order_lines")
+	one.Fill(browsertest.ID("param-from"), "2024-01-01")
+	one.Click(browsertest.ID("export"))
+	one.Until("the job succeeds", `!!document.querySelector('[data-job-id][data-state="succeeded"]')`)
+	two.Until("the other tab shows it", `!!document.querySelector('[data-job-id][data-state="succeeded"]')`)
+	seen := browsertest.Eval[string](one, `seen.join("|")`)
 	if !strings.Contains(seen, "running ") {
 		t.Errorf("the page never showed the job running: %s", seen)
 	}
-	one.shows("[data-job-id]", "300,000")
+	one.Shows("[data-job-id]", "300,000")
 
 	// Be told, in both tabs.
-	for _, p := range []*tab{one, two} {
-		p.shows(id("toast"), "Order lines")
-		p.shows(id("unread"), "1")
+	for _, p := range []*browsertest.Tab{one, two} {
+		p.Shows(browsertest.ID("toast"), "Order lines")
+		p.Shows(browsertest.ID("unread"), "1")
 	}
 
 	// Download.
 	dir := t.TempDir()
-	one.do(func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
-		_, err := cdp.Call(ctx, target, browsercdp.SetDownloadBehavior, browsercdp.SetDownloadBehaviorParams{
-			Behavior: browsercdp.SetDownloadBehaviorBehaviorAllow, DownloadPath: dir,
-		})
-		return chromedp.Void{}, err
-	})
-	one.click("[data-job-id] " + id("download"))
-	checkWorkbook(t, downloaded(t, dir), 300_001)
+	one.Downloads(dir)
+	one.Click("[data-job-id] " + browsertest.ID("download"))
+	checkWorkbook(t, browsertest.Downloaded(t, dir, "*.xlsx"), 300_001)
 
 	// Read one: both tabs agree.
-	one.click(id("bell"))
-	one.shows(id("notification"), "Order lines")
-	one.click(id("notification") + " " + id("mark-read"))
-	for _, p := range []*tab{one, two} {
-		p.hides(id("unread"))
+	one.Click(browsertest.ID("bell"))
+	one.Shows(browsertest.ID("notification"), "Order lines")
+	one.Click(browsertest.ID("notification") + " " + browsertest.ID("mark-read"))
+	for _, p := range []*browsertest.Tab{one, two} {
+		p.Hides(browsertest.ID("unread"))
 	}
 
 	// A second job, asked for in the other tab; mark all read there.
-	two.fill(id("param-dataset"), "products")
-	two.click(id("export"))
-	one.until("both jobs have succeeded", `document.querySelectorAll('[data-job-id][data-state="succeeded"]').length === 2`)
-	for _, p := range []*tab{one, two} {
-		p.shows(id("unread"), "1")
+	two.Fill(browsertest.ID("param-dataset"), "products")
+	two.Click(browsertest.ID("export"))
+	one.Until("both jobs have succeeded", `document.querySelectorAll('[data-job-id][data-state="succeeded"]').length === 2`)
+	for _, p := range []*browsertest.Tab{one, two} {
+		p.Shows(browsertest.ID("unread"), "1")
 	}
-	two.click(id("bell"))
-	two.click(id("mark-all-read"))
-	for _, p := range []*tab{one, two} {
-		p.hides(id("unread"))
+	two.Click(browsertest.ID("bell"))
+	two.Click(browsertest.ID("mark-all-read"))
+	for _, p := range []*browsertest.Tab{one, two} {
+		p.Hides(browsertest.ID("unread"))
 	}
 
 	// Reload, and all is as it was; no toast for what is old.
-	one.do(chromedp.Reload())
-	one.until("both jobs are there", `document.querySelectorAll('[data-job-id][data-state="succeeded"]').length === 2`)
-	one.until("the stream is live", `document.querySelector('[data-testid="connection"]').dataset.state === "live"`)
-	one.hides(id("unread"))
-	one.hides(id("toast"))
-	one.click(id("bell"))
-	one.until("both notifications are there, read", `document.querySelectorAll('[data-testid="notification"][data-status="read"]').length === 2`)
+	one.Reload()
+	one.Until("both jobs are there", `document.querySelectorAll('[data-job-id][data-state="succeeded"]').length === 2`)
+	one.Until("the stream is live", `document.querySelector('[data-testid="connection"]').dataset.state === "live"`)
+	one.Hides(browsertest.ID("unread"))
+	one.Hides(browsertest.ID("toast"))
+	one.Click(browsertest.ID("bell"))
+	one.Until("both notifications are there, read", `document.querySelectorAll('[data-testid="notification"][data-status="read"]').length === 2`)
 	if dir := os.Getenv("HARK_SCREENSHOTS"); dir != "" {
-		png, err := chromedp.Run(one.ctx, chromedp.CaptureScreenshot())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "page.png"), png, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "page.png"), one.Screenshot(), 0o644); err != nil {
 			t.Error(err)
 		}
 	}
@@ -135,41 +122,25 @@ func TestPage(t *testing.T) {
 // A job that runs can be cancelled, and one that failed be run again, from either tab.
 func TestPageCancelAndRetry(t *testing.T) {
 	hark := harktest.Start(t)
-	b := newBrowser(t)
-	one := b.tab(hark.URL)
-	one.fill(id("sign-in-name"), "bob")
-	one.click(id("sign-in"))
-	one.shows(id("user"), "bob")
-	two := b.tab(hark.URL)
-	one.fill(id("param-seconds"), "3600")
-	one.click(id("export"))
-	two.until("the job runs", `!!document.querySelector('[data-job-id][data-state="running"]')`)
-	two.click("[data-job-id] " + id("cancel"))
-	for _, p := range []*tab{one, two} {
-		p.until("the job is cancelled", `!!document.querySelector('[data-job-id][data-state="cancelled"]')`)
-		p.shows(id("unread"), "1")
+	b := browsertest.New(t, browsertest.Options{})
+	one := b.Tab(hark.URL)
+	one.Fill(browsertest.ID("sign-in-name"), "bob")
+	one.Click(browsertest.ID("sign-in"))
+	one.Shows(browsertest.ID("user"), "bob")
+	two := b.Tab(hark.URL)
+	one.Fill(browsertest.ID("param-seconds"), "3600")
+	one.Click(browsertest.ID("export"))
+	two.Until("the job runs", `!!document.querySelector('[data-job-id][data-state="running"]')`)
+	two.Click("[data-job-id] " + browsertest.ID("cancel"))
+	for _, p := range []*browsertest.Tab{one, two} {
+		p.Until("the job is cancelled", `!!document.querySelector('[data-job-id][data-state="cancelled"]')`)
+		p.Shows(browsertest.ID("unread"), "1")
 	}
-	one.click("[data-job-id] " + id("retry"))
-	two.until("the job runs again", `!!document.querySelector('[data-job-id][data-state="running"]')`)
-	one.click("[data-job-id] " + id("cancel"))
-	two.until("the job is cancelled again", `!!document.querySelector('[data-job-id][data-state="cancelled"]')`)
-	two.shows(id("unread"), "2")
-}
-
-// downloaded waits for the one file that a browser puts into dir.
-func downloaded(t *testing.T, dir string) string {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		files, err := filepath.Glob(filepath.Join(dir, "*.xlsx"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(files) == 1 {
-			return files[0]
-		}
-	}
-	t.Fatal("nothing was downloaded")
-	return ""
+	one.Click("[data-job-id] " + browsertest.ID("retry"))
+	two.Until("the job runs again", `!!document.querySelector('[data-job-id][data-state="running"]')`)
+	one.Click("[data-job-id] " + browsertest.ID("cancel"))
+	two.Until("the job is cancelled again", `!!document.querySelector('[data-job-id][data-state="cancelled"]')`)
+	two.Shows(browsertest.ID("unread"), "2")
 }
 
 // checkWorkbook counts the rows of a workbook's first sheet. What is in the cells is for the export's own tests.

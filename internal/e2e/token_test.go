@@ -8,6 +8,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/hark-jobs/hark/harktest"
+	"github.com/hark-jobs/hark/internal/browsertest"
 )
 
 // Where a key is configured, a token signs in on the page: a refused one says why, a good one signs in all
@@ -15,17 +16,17 @@ import (
 func TestPageSignInWithToken(t *testing.T) {
 	const secret = "0123456789abcdef0123456789abcdef"
 	hark := harktest.Start(t, harktest.Secret(secret))
-	b := newBrowser(t)
-	one, two := b.tab(hark.URL), b.tab(hark.URL)
-	for _, p := range []*tab{one, two} {
-		p.shows(id("sign-in-closed"), "Sign in there and come back")
-		p.hides(id("sign-in-name"))
+	b := browsertest.New(t, browsertest.Options{})
+	one, two := b.Tab(hark.URL), b.Tab(hark.URL)
+	for _, p := range []*browsertest.Tab{one, two} {
+		p.Shows(browsertest.ID("sign-in-closed"), "Sign in there and come back")
+		p.Hides(browsertest.ID("sign-in-name"))
 	}
 
 	// The field is private, has a label and a hint, and is where one types.
-	one.shows(`label[for="token"]`, "Token")
-	one.shows("#token-hint", "hark token --user NAME")
-	one.until("the field is a private one with a hint, and has the focus", `(() => {
+	one.Shows(`label[for="token"]`, "Token")
+	one.Shows("#token-hint", "hark token --user NAME")
+	one.Until("the field is a private one with a hint, and has the focus", `(() => {
 		const e = document.activeElement;
 		return e.matches('[data-testid="sign-in-token"][type="password"][autocomplete="off"]:not([name])') && e.getAttribute("aria-describedby") === "token-hint"
 	})()`)
@@ -44,34 +45,34 @@ func TestPageSignInWithToken(t *testing.T) {
 		{expired, "The token has expired."},
 		{good[:strings.LastIndex(good, ".")+1] + strings.Repeat("A", 43), "The token is not signed with a key and method that are accepted here."},
 	} {
-		one.fill(id("sign-in-token"), c.token)
-		one.hides(id("sign-in-token-error")) // what was said of the one before
-		one.click(id("sign-in-with-token"))
-		one.shows(id("sign-in-token-error"), c.says)
-		one.until("the field is empty, has the focus, and is described by what is wrong", `(() => {
+		one.Fill(browsertest.ID("sign-in-token"), c.token)
+		one.Hides(browsertest.ID("sign-in-token-error")) // what was said of the one before
+		one.Click(browsertest.ID("sign-in-with-token"))
+		one.Shows(browsertest.ID("sign-in-token-error"), c.says)
+		one.Until("the field is empty, has the focus, and is described by what is wrong", `(() => {
 			const e = document.querySelector('[data-testid="sign-in-token"]');
 			return e.value === "" && e === document.activeElement && e.getAttribute("aria-invalid") === "true" &&
 				e.getAttribute("aria-describedby") === "token-error token-hint"
 		})()`)
 	}
-	one.hides(id("user"))
+	one.Hides(browsertest.ID("user"))
 
-	one.fill(id("sign-in-token"), " "+good+" ") // as copied from a terminal
-	one.click(id("sign-in-with-token"))
-	for _, p := range []*tab{one, two} {
-		p.shows(id("user"), "ana")
-		p.hides(id("sign-in-token"))
-		p.until("the stream is live", `document.querySelector('[data-testid="connection"]').dataset.state === "live"`)
+	one.Fill(browsertest.ID("sign-in-token"), " "+good+" ") // as copied from a terminal
+	one.Click(browsertest.ID("sign-in-with-token"))
+	for _, p := range []*browsertest.Tab{one, two} {
+		p.Shows(browsertest.ID("user"), "ana")
+		p.Hides(browsertest.ID("sign-in-token"))
+		p.Until("the stream is live", `document.querySelector('[data-testid="connection"]').dataset.state === "live"`)
 	}
-	one.until("the page has kept the token nowhere", fmt.Sprintf(`![document.cookie, location.href, JSON.stringify(history.state),
+	one.Until("the page has kept the token nowhere", fmt.Sprintf(`![document.cookie, location.href, JSON.stringify(history.state),
 		JSON.stringify(localStorage), JSON.stringify(sessionStorage), document.documentElement.outerHTML,
 		...[...document.querySelectorAll("input")].map(e => e.value)].some(text => text?.includes(%q))`, good))
 
-	two.click(id("sign-out"))
-	for _, p := range []*tab{one, two} {
-		p.hides(id("user"))
-		p.shows(id("sign-in-closed"), "You are not signed in")
-		p.hides(id("sign-in-token-error"))
-		p.until("the field has the focus", `document.activeElement.id === "token"`)
+	two.Click(browsertest.ID("sign-out"))
+	for _, p := range []*browsertest.Tab{one, two} {
+		p.Hides(browsertest.ID("user"))
+		p.Shows(browsertest.ID("sign-in-closed"), "You are not signed in")
+		p.Hides(browsertest.ID("sign-in-token-error"))
+		p.Until("the field has the focus", `document.activeElement.id === "token"`)
 	}
 }

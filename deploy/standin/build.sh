@@ -1,0 +1,108 @@
+#!/bin/bash
+# Builds stand-ins for the public images that Dockerfile and docker-compose.yml name, for machines whose Docker engine
+# has no registry to pull from. The images have the same names and tags, and the same entry points, variables, users
+# and paths as the official ones, as far as our files use them. They are for tests only.
+#
+# What exists and is current is kept, and so is every image of that name that is not a stand-in. To remove them all:
+#   docker image rm $(docker image ls -q --filter label=hark.standin)
+set -euo pipefail
+cd "$(dirname "$0")"
+root=$(cd ../.. && pwd)
+
+base=hark-standin-base:bookworm
+label=hark.standin # its value is the hash of what the image was built from
+
+say() { echo "standin: $*" >&2; }
+
+docker version >/dev/null 2>&1 || { say 'no Docker engine answers'; exit 1; }
+
+# keep IMAGE HASH: whether the image can stay as it is.
+keep() {
+  local have
+  have=$(docker image inspect --format "{{index .Config.Labels \"$label\"}}|" "$1" 2>/dev/null) || return 1
+  [ "$have" != '|' ] || { say "$1 is a real image and stays"; return 0; }
+  [ "$have" = "$2|" ]
+}
+
+# hash FILE...: the hash of what the files hold.
+hash() { cat -- "$@" | sha256sum | cut -c1-16; }
+
+go_mod=("$root/go.mod" "$root/go.sum")
+base_hash=$(hash base.sh)
+go_hash=$({ hash base.sh build.sh golang.Dockerfile "${go_mod[@]}"; go version; } | sha256sum | cut -c1-16)
+nats_hash=$({ hash base.sh build.sh nats*; (cd "$root" && go list -m github.com/nats-io/nats-server/v2); } | sha256sum | cut -c1-16)
+postgres_hash=$(hash base.sh build.sh postgres*)
+caddy_hash=$(hash base.sh build.sh caddy*)
+
+todo=()
+keep golang:1.26-bookworm "$go_hash" || todo+=("golang:1.26-bookworm $go_hash")
+keep nats:2.15-alpine "$nats_hash" || todo+=("nats:2.15-alpine $nats_hash")
+keep postgres:15 "$postgres_hash" || todo+=("postgres:15 $postgres_hash")
+keep caddy:2 "$caddy_hash" || todo+=("caddy:2 $caddy_hash")
+[ ${#todo[@]} -gt 0 ] || exit 0
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+# run COMMAND...: quiet unless it fails.
+run() { "$@" >"$tmp/log" 2>&1 </dev/null || { cat "$tmp/log" >&2; say "failed: $*"; exit 1; }; }
+
+if ! keep "$base" "$base_hash"; then
+  say "$base …"
+  run ./base.sh "$tmp/base.tar"
+  run docker import --change "LABEL $label=$base_hash" "$tmp/base.tar" "$base"
+  rm "$tmp/base.tar"
+fi
+
+# golang_context: the toolchain, the modules of go.mod, and what hark imports, compiled with the flags of our Dockerfile.
+# That is done out here, and in one layer, because layers of many files are slow.
+golang_context() {
+  local image=$tmp/image trim=(--exclude='*_test.go' --exclude=testdata)
+  mkdir -p "$image/usr/local/go" "$image/go/pkg"
+  (
+    cd "$root"
+    export CGO_ENABLED=0 GOFLAGS=-modcacherw GOMODCACHE=$tmp/modules GOCACHE=$image/root/.cache/go-build GOSUMDB=off
+    GOPROXY="file://$(GOMODCACHE='' go env GOMODCACHE)/cache/download,$(go env GOPROXY)" run go mod download
+    # shellcheck disable=SC2046 # a list of packages
+    run go build -trimpath $(go list -deps ./cmd/hark | grep -vE '(^|/)(internal|vendor)(/|$)|^github.com/hark-jobs/')
+  )
+  tar -C "$(go env GOROOT)" "${trim[@]}" --exclude=./test --exclude=./api --exclude=./doc -cf - . |
+    tar -C "$image/usr/local/go" --no-same-owner -xf -
+  tar -C "$tmp" "${trim[@]}" -cf - modules | tar -C "$tmp/image/go/pkg" --transform='s,^modules,mod,' -xf -
+}
+
+# nats_context: the server of go.mod, built by golang's image, which may be a stand-in or real.
+nats_context() {
+  container=$(docker create --workdir /src --env CGO_ENABLED=0 golang:1.26-bookworm \
+    go build -trimpath -ldflags '-s -w' -o /nats-server github.com/nats-io/nats-server/v2)
+  mkdir "$tmp/src"
+  cp "${go_mod[@]}" "$tmp/src"
+  run docker cp "$tmp/src/." "$container:/src"
+  run docker start --attach "$container"
+  run docker cp "$container:/nats-server" "$tmp/nats-server"
+}
+
+container=''
+cleanup() {
+  [ -z "$container" ] || docker rm -f "$container" >/dev/null 2>&1 || :
+  container=''
+  chmod -R u+w "$tmp"
+  rm -rf "$tmp"
+}
+trap cleanup EXIT
+
+for entry in "${todo[@]}"; do
+  read -r image hash <<<"$entry"
+  name=${image%%:*}
+  say "$image …"
+  old=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null || :)
+  case $name in golang | nats) "${name}_context" ;; esac
+  for file in "$name.Dockerfile" "$name"-entrypoint.sh; do
+    if [ -e "$file" ]; then cp "$file" "$tmp"; fi
+  done
+  run docker build --force-rm --file "$tmp/$name.Dockerfile" --label "$label=$hash" --tag "$image" "$tmp"
+  cleanup
+  mkdir "$tmp"
+  # What it replaces goes, unless a container still uses it.
+  [ -z "$old" ] || docker image rm "$old" >/dev/null 2>&1 || :
+done
