@@ -66,6 +66,13 @@ func TestCompose(t *testing.T) {
 	l.c = c
 	p.step("nothing that was accepted is lost", func() { l.complete(p) })
 	p.step("one more export", func() { p.export(c) })
+
+	if os.Getenv("HARK_COMPOSE") == "long" {
+		fresh := p.restored()
+		l.c = fresh.client(fresh.token("ana", "notify"))
+		fresh.step("nothing that was accepted is lost by the restore", func() { l.complete(fresh) })
+		fresh.step("an export", func() { fresh.export(l.c) })
+	}
 }
 
 // checkDoors checks what the proxy lets nobody see, and what it says to everybody.
