@@ -52,6 +52,22 @@ func Lease(d time.Duration) Option { return func(c *app.Config) { c.Settings.Lea
 // signs in whoever names themselves.
 func Secret(secret string) Option { return func(c *app.Config) { c.JWTSecret.Value = secret } }
 
+// TokenOptions say what tokens must have besides a signature. The zero value of a field asks for nothing.
+type TokenOptions struct {
+	Issuer    string            // the iss
+	Audience  []string          // one of these among the aud
+	UserClaim string            // the claim that names the user, in place of sub
+	ScopeMap  map[string]string // hark's scopes by the names that tokens have for them
+	MaxAge    time.Duration     // the longest lifetime
+}
+
+// Tokens says which tokens are accepted. Those of [Hark.Token] are.
+func Tokens(o TokenOptions) Option {
+	return func(c *app.Config) {
+		c.JWTIssuer, c.JWTAudience, c.UserClaim, c.ScopeMap, c.MaxTokenAge = o.Issuer, o.Audience, o.UserClaim, o.ScopeMap, o.MaxAge
+	}
+}
+
 // Database keeps the inbox in the PostgreSQL database of this URL.
 func Database(url string) Option { return func(c *app.Config) { c.Database.Value = url } }
 

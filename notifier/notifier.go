@@ -17,13 +17,15 @@ import (
 	"github.com/hark-jobs/hark/notifier/web"
 )
 
-// Options of a notifier. The first five are required.
+// Options of a notifier. The first six are required.
 type Options struct {
 	Queue    *jobs.Queue
 	Inbox    *inbox.Store
 	Hub      *sse.Hub
 	Verifier *auth.Verifier
 	Tickets  *auth.Tickets
+	// Revocations are those that the verifier asks, opened.
+	Revocations *auth.Revocations
 	// Healthy says whether the queue stores what it is given, where that can be known; nil means that it cannot.
 	Healthy func() error
 	// Origins may call with the cookie; nil means the page's own alone.
@@ -43,6 +45,7 @@ type Notifier struct {
 	hub      *sse.Hub
 	verifier *auth.Verifier
 	tickets  *auth.Tickets
+	revoked  *auth.Revocations
 	healthy  func() error
 	origins  *auth.Origins
 	naming   *auth.Issuer
@@ -57,8 +60,8 @@ type Notifier struct {
 // New checks the options and makes a notifier of them. It starts nothing: the hub and the inbox's filler
 // are run by whoever made them.
 func New(o Options) (*Notifier, error) {
-	if o.Queue == nil || o.Inbox == nil || o.Hub == nil || o.Verifier == nil || o.Tickets == nil {
-		return nil, errors.New("notifier: needs a queue, an inbox, a hub, a verifier and tickets")
+	if o.Queue == nil || o.Inbox == nil || o.Hub == nil || o.Verifier == nil || o.Tickets == nil || o.Revocations == nil {
+		return nil, errors.New("notifier: needs a queue, an inbox, a hub, a verifier, tickets and revocations")
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -73,7 +76,7 @@ func New(o Options) (*Notifier, error) {
 		}
 	}
 	n := &Notifier{
-		queue: o.Queue, inbox: o.Inbox, hub: o.Hub, verifier: o.Verifier, tickets: o.Tickets,
+		queue: o.Queue, inbox: o.Inbox, hub: o.Hub, verifier: o.Verifier, tickets: o.Tickets, revoked: o.Revocations,
 		healthy: o.Healthy, origins: o.Origins, naming: o.Naming,
 		requests: newLimiter(o.RateLimit), enqueues: newLimiter(o.RateLimit / 5), log: o.Log.With("part", "notifier"), meter: newMeter(o.Hub.Open),
 	}
@@ -129,6 +132,9 @@ func (n *Notifier) routes() http.Handler {
 	v1.POST("/notifications/:id/read", n.readNotification)
 	v1.DELETE("/notifications/:id", n.deleteNotification)
 	v1.POST("/stream/ticket", n.postTicket)
+	get(v1, "/revocations", n.getRevocations)
+	v1.POST("/revocations", n.postRevocation)
+	v1.DELETE("/revocations", n.deleteRevocation)
 	return r
 }
 

@@ -30,7 +30,11 @@ func (n *Notifier) stream(c *gin.Context) {
 			return
 		}
 	}
-	err := n.hub.Serve(c.Writer, c.Request, sse.Subscriber{User: id.User, LastEventID: last, Expires: id.ExpiresAt})
+	err := n.hub.Serve(c.Writer, c.Request, sse.Subscriber{
+		User: id.User, LastEventID: last, Expires: id.ExpiresAt, TokenID: id.ID, IssuedAt: id.IssuedAt,
+		// Also of a ticket whose token was revoked since, and of a token that is revoked right now.
+		Check: func() error { return n.revoked.Check(&id) },
+	})
 	if err != nil {
 		n.fail(c, err)
 	}

@@ -40,6 +40,7 @@ type CLI struct {
 	Watch  WatchCmd  `cmd:"" help:"Print what happens as it happens: my jobs and notifications."`
 	Notify NotifyCmd `cmd:"" help:"Tell a user, or everyone, something."`
 	Token  TokenCmd  `cmd:"" help:"Make a token that speaks for a user."`
+	Revoke RevokeCmd `cmd:"" help:"Make the tokens that a user has, or one token, good no more."`
 
 	Version kong.VersionFlag `help:"Print the version." env:"-"`
 }

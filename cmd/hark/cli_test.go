@@ -127,6 +127,14 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		f.params = string(body)
 		io.WriteString(w, `{"id":"e-7"}`)
+	case "POST /v1/revocations":
+		body, _ := io.ReadAll(r.Body)
+		f.params = string(body)
+		w.WriteHeader(http.StatusCreated)
+		io.WriteString(w, `{"user":"ana","revoked_at":"2026-01-31T15:04:05.5Z"}`)
+	case "DELETE /v1/revocations":
+		f.params = r.URL.RawQuery
+		w.WriteHeader(http.StatusNoContent)
 	case "GET /v1/stream":
 		w.Header().Set("Content-Type", "text/event-stream")
 		fmt.Fprint(w, "event: hello\nid: e-1\ndata: {\"user\":\"ana\"}\n\n")

@@ -31,6 +31,7 @@ type Keys struct {
 	JWTSecret     string `name:"jwt-secret" secret:"" help:"The server's HS256 secret. Without it, the one in the data folder." placeholder:"SECRET"`
 	JWTSecretFile string `name:"jwt-secret-file" help:"File with that secret." type:"path" placeholder:"FILE"`
 	Data          string `help:"The server's data folder, if it is on this machine." placeholder:"DIR" type:"path"`
+	claimFlags
 }
 
 // As is the flag that says who a made token speaks for.
@@ -86,7 +87,16 @@ func (c *Connection) issuer() (*auth.Issuer, error) {
 			return nil, err
 		}
 	}
-	return auth.NewIssuer(auth.IssuerOptions{Secret: key})
+	return c.newIssuer(key)
+}
+
+// newIssuer makes tokens as the server with the same flags wants them.
+func (k *Keys) newIssuer(key []byte) (*auth.Issuer, error) {
+	o := auth.IssuerOptions{Secret: key, Issuer: k.JWTIssuer, UserClaim: k.UserClaim, Scopes: k.ScopeMap}
+	if len(k.JWTAudience) > 0 {
+		o.Audience = k.JWTAudience[0] // the server accepts each of them
+	}
+	return auth.NewIssuer(o)
 }
 
 // given returns the secret that the flags hold, nil if they hold none.

@@ -72,8 +72,18 @@ type httpFlags struct {
 	JWTSecret     string        `name:"jwt-secret" secret:"" help:"HS256 secret of the tokens, at least 32 bytes." placeholder:"SECRET"`
 	JWTSecretFile string        `name:"jwt-secret-file" help:"File with that secret." type:"path" placeholder:"FILE"`
 	JWKS          string        `name:"jwks" help:"File or URL of the keys of the tokens (RS256, ES256, EdDSA)." placeholder:"FILE|URL"`
-	RateLimit     float64       `help:"Requests a second that each user may make, with a fifth of that for jobs to be enqueued; 0 means no limit." default:"50"`
-	AllowOrigin   []string      `help:"Origin, besides hark's own, whose pages may call with the cookie. May be given several times." placeholder:"ORIGIN"`
+	claimFlags
+	MaxTokenAge time.Duration `help:"Longest lifetime of a token that is accepted, from its iat to its exp; 0 means any." default:"0" placeholder:"DURATION"`
+	RateLimit   float64       `help:"Requests a second that each user may make, with a fifth of that for jobs to be enqueued; 0 means no limit." default:"50"`
+	AllowOrigin []string      `help:"Origin, besides hark's own, whose pages may call with the cookie. May be given several times." placeholder:"ORIGIN"`
+}
+
+// claimFlags say what stands in tokens: those that the notifier accepts, and those that commands make.
+type claimFlags struct {
+	JWTIssuer   string            `name:"jwt-issuer" help:"The iss that tokens must have. The notifier asks an https URL for its keys if it has no others (OpenID Connect Discovery)." placeholder:"ISSUER"`
+	JWTAudience []string          `name:"jwt-audience" help:"The aud that tokens must have. May be given several times: one of them is enough." placeholder:"AUDIENCE"`
+	UserClaim   string            `help:"The claim of tokens that names the user." default:"sub" placeholder:"CLAIM"`
+	ScopeMap    map[string]string `help:"Name that tokens have for a scope of hark, like hark:admin=admin, which admin alone grants no more. May be given several times." mapsep:"," placeholder:"NAME=SCOPE"`
 }
 
 // workerFlags are the worker's.

@@ -94,6 +94,8 @@ func (f *httpFlags) apply(c *app.Config) {
 	c.Database = secret.Secret{Value: f.Database, File: f.DatabaseFile}
 	c.JWTSecret = secret.Secret{Value: f.JWTSecret, File: f.JWTSecretFile}
 	c.JWKS, c.AllowOrigins, c.RateLimit = f.JWKS, f.AllowOrigin, f.RateLimit
+	c.JWTIssuer, c.JWTAudience, c.UserClaim, c.ScopeMap = f.JWTIssuer, f.JWTAudience, f.UserClaim, f.ScopeMap
+	c.MaxTokenAge = f.MaxTokenAge
 }
 
 // runApp starts the parts, says where to go, and stops them when ctx ends.
@@ -142,9 +144,9 @@ func welcome(a *app.App, c *app.Config, took time.Duration) string {
 	if c.NATS.URL == "" {
 		fmt.Fprintf(&b, "  Data        %s\n", c.Data)
 	}
-	if c.Notifier && !c.JWTSecret.IsSet() && c.JWKS == "" {
+	if c.NoKey() {
 		b.WriteString("\n  NO KEY IS CONFIGURED: anybody who can reach this address signs in under any name.\n" +
-			"  That is why only this machine can. Set --jwt-secret-file or --jwks for everything else.\n")
+			"  That is why only this machine can. Set --jwt-secret-file, --jwks or --jwt-issuer for everything else.\n")
 	}
 	b.WriteString("\n")
 	return b.String()

@@ -35,7 +35,7 @@ func (c *TokenCmd) Run(s Streams) error {
 	if err != nil {
 		return err
 	}
-	issuer, err := auth.NewIssuer(auth.IssuerOptions{Secret: secret})
+	issuer, err := c.newIssuer(secret)
 	if err != nil {
 		return err
 	}

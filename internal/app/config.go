@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/hark-jobs/hark/internal/natsconn"
 	"github.com/hark-jobs/hark/internal/secret"
 	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/notifier/auth"
 	"github.com/hark-jobs/hark/worker"
 )
 
@@ -41,10 +43,20 @@ type Config struct {
 	Listen string
 	// Admin is a host:port that serves Go's profiles; empty means none. Nobody is asked who they are there.
 	Admin string
-	// JWTSecret and JWKS verify tokens. With neither, anybody signs in under any name, and Listen must be a loopback
-	// address.
+	// JWTSecret and JWKS verify tokens. With neither, and no JWTIssuer that is a URL, which is asked for its keys then,
+	// anybody signs in under any name, and Listen must be a loopback address.
 	JWTSecret secret.Secret
 	JWKS      string
+	// JWTIssuer must be the iss of tokens, and one of JWTAudience among their aud, if they are set. Keys from a URL need
+	// an audience.
+	JWTIssuer   string
+	JWTAudience []string
+	// UserClaim is the claim that names the user; sub if empty.
+	UserClaim string
+	// ScopeMap has hark's scopes by the names that tokens have for them.
+	ScopeMap map[string]string
+	// MaxTokenAge is the longest lifetime of a token; 0 means any.
+	MaxTokenAge time.Duration
 	// AllowOrigins are the origins, besides hark's own, whose pages may call with the cookie.
 	AllowOrigins []string
 	// RateLimit is how many requests a second each user may make; 0 means no limit.
@@ -105,7 +117,13 @@ func (c *Config) defaults() error {
 	if err := c.checkNATS(); err != nil {
 		return err
 	}
-	if c.Notifier && c.naming() {
+	if !c.Notifier {
+		return nil
+	}
+	if err := c.checkTokens(); err != nil {
+		return err
+	}
+	if c.naming() {
 		return checkLoopback(c.Listen)
 	}
 	return nil
@@ -142,8 +160,31 @@ func (c *Config) checkNATS() error {
 	return nil
 }
 
+// checkTokens checks what says which tokens are good, as far as [auth.New] could not say what to set.
+func (c *Config) checkTokens() error {
+	fromURL := auth.IsURL(c.JWKS) || c.discovers()
+	switch {
+	case fromURL && len(c.JWTAudience) == 0:
+		return &UserError{"audience_missing",
+			"The keys come from a URL, and whoever has them there signs for other applications, too; set --jwt-audience to what the aud claim of hark's tokens is."}
+	case slices.Contains(c.JWTAudience, ""):
+		return &UserError{"audience_missing", "--jwt-audience is empty; leave it out, or set it to what the aud claim of hark's tokens is."}
+	case c.MaxTokenAge < 0 || c.MaxTokenAge > 0 && c.MaxTokenAge < time.Second:
+		return &UserError{"max_token_age_invalid", "--max-token-age must be 1s or more, or 0 for any."}
+	}
+	return nil
+}
+
+// discovers reports whether the issuer is asked where the keys are.
+func (c *Config) discovers() bool {
+	return !c.JWTSecret.IsSet() && c.JWKS == "" && auth.IsURL(c.JWTIssuer)
+}
+
 // naming reports whether anybody signs in under any name.
-func (c *Config) naming() bool { return !c.JWTSecret.IsSet() && c.JWKS == "" }
+func (c *Config) naming() bool { return !c.JWTSecret.IsSet() && c.JWKS == "" && !c.discovers() }
+
+// NoKey reports whether anybody signs in under any name, since there is nothing to verify tokens with.
+func (c *Config) NoKey() bool { return c.Notifier && c.naming() }
 
 func checkLoopback(listen string) error {
 	local, err := isLoopback(listen)
@@ -152,7 +193,7 @@ func checkLoopback(listen string) error {
 	}
 	if !local {
 		return &UserError{"listen_needs_key", fmt.Sprintf(
-			"Without --jwt-secret-file or --jwks anybody can sign in under any name, so hark listens on loopback addresses only, not on %s.", listen)}
+			"Without --jwt-secret-file, --jwks or a --jwt-issuer that is a URL anybody can sign in under any name, so hark listens on loopback addresses only, not on %s.", listen)}
 	}
 	return nil
 }

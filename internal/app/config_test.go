@@ -43,6 +43,15 @@ func TestConfig(t *testing.T) {
 		"a short lease":             {Config{Settings: jobs.Settings{Lease: time.Millisecond}}, "setting_invalid", "too short"},
 		"HTTP without a key":        {Config{Listen: "0.0.0.0:4280"}, "listen_needs_key", "--jwt-secret-file"},
 		"HTTP with a key":           {Config{Listen: "0.0.0.0:4280", JWTSecret: password}, "", ""},
+		"HTTP with an issuer":       {Config{Listen: "0.0.0.0:4280", JWTIssuer: "https://id.example.com", JWTAudience: []string{"hark"}}, "", ""},
+		"an issuer that is a name":  {Config{Listen: "0.0.0.0:4280", JWTIssuer: "shop"}, "listen_needs_key", "--jwt-issuer"},
+		"keys without an audience":  {Config{JWKS: "https://id.example.com/keys"}, "audience_missing", "--jwt-audience"},
+		"the same and a secret":     {Config{JWKS: "HTTPS://id.example.com/keys", JWTSecret: password}, "audience_missing", "--jwt-audience"},
+		"an issuer without one":     {Config{JWTIssuer: "https://id.example.com"}, "audience_missing", "--jwt-audience"},
+		"an issuer and a secret":    {Config{JWTIssuer: "https://id.example.com", JWTSecret: password}, "", ""},
+		"an empty audience":         {Config{JWTSecret: password, JWTAudience: []string{""}}, "audience_missing", "--jwt-audience"},
+		"a file of keys":            {Config{JWKS: "keys.json"}, "", ""},
+		"a short age of tokens":     {Config{JWTSecret: password, MaxTokenAge: time.Millisecond}, "max_token_age_invalid", "--max-token-age"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.config.Notifier, c.config.Data = true, "data"

@@ -86,8 +86,15 @@ func (a *App) openNotifier(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	err = a.wait(ctx, "the revocations in NATS", func(ctx context.Context) error {
+		return a.revocations.Open(ctx, a.queue.JetStream(), a.queue.Settings().Replicas)
+	})
+	if err != nil {
+		return err
+	}
+	a.run("revocations", a.revocations.Run)
 	a.notifier, err = notifier.New(notifier.Options{
-		Queue: a.queue, Inbox: a.inbox, Hub: a.hub.Load(), Verifier: a.verifier, Tickets: tickets,
+		Queue: a.queue, Inbox: a.inbox, Hub: a.hub.Load(), Verifier: a.verifier, Tickets: tickets, Revocations: a.revocations,
 		Healthy: a.healthy, Origins: origins, Naming: a.naming, RateLimit: a.config.RateLimit, Log: a.log,
 	})
 	if err != nil {

@@ -24,18 +24,19 @@ import (
 
 // parts are what the steps of [Start] make for each other.
 type parts struct {
-	health   *health.Health
-	front    *front
-	natsd    *natsd.Server
-	nc       *natsconn.Conn
-	queue    *jobs.Queue
-	inbox    *inbox.Store
-	hub      atomic.Pointer[sse.Hub]
-	verifier *auth.Verifier
-	naming   *auth.Issuer
-	secret   []byte
-	notifier *notifier.Notifier
-	exporter *export.Exporter
+	health      *health.Health
+	front       *front
+	natsd       *natsd.Server
+	nc          *natsconn.Conn
+	queue       *jobs.Queue
+	inbox       *inbox.Store
+	hub         atomic.Pointer[sse.Hub]
+	verifier    *auth.Verifier
+	revocations *auth.Revocations
+	naming      *auth.Issuer
+	secret      []byte
+	notifier    *notifier.Notifier
+	exporter    *export.Exporter
 }
 
 // lockData keeps other processes out of the data folder.
@@ -90,16 +91,33 @@ func (a *App) openAuth(context.Context) error {
 		if a.secret, err = auth.LoadOrCreateSecret(filepath.Join(a.config.Data, "secret")); err != nil {
 			return err
 		}
-		if a.naming, err = auth.NewIssuer(auth.IssuerOptions{Secret: a.secret}); err != nil {
-			return err
+		if a.naming, err = a.Issuer(); err != nil {
+			return &UserError{"key_unusable", sentence(err, "auth: ")}
 		}
 	}
-	a.verifier, err = auth.New(auth.Options{Secret: a.secret, JWKS: a.config.JWKS, Logger: a.log})
+	c := &a.config
+	a.revocations = auth.NewRevocations(auth.RevocationsOptions{MaxAge: c.MaxTokenAge, OnRevoked: a.endStreams, Logger: a.log})
+	a.verifier, err = auth.New(auth.Options{
+		Secret: a.secret, JWKS: c.JWKS, Issuer: c.JWTIssuer, Audience: c.JWTAudience, UserClaim: c.UserClaim, Scopes: c.ScopeMap,
+		MaxAge: c.MaxTokenAge, Revocations: a.revocations, Logger: a.log,
+	})
 	if err != nil {
-		return &UserError{"key_unusable", err.Error()}
+		return &UserError{"key_unusable", sentence(err, "auth: ")}
 	}
 	a.run("keys", a.verifier.Run)
 	return nil
+}
+
+// endStreams ends the streams of tokens that were revoked, once there are streams.
+func (a *App) endStreams(r auth.Revocation) {
+	hub := a.hub.Load()
+	switch {
+	case hub == nil:
+	case r.User != "":
+		hub.EndUser(r.User, r.RevokedAt)
+	default:
+		hub.EndToken(r.ID)
+	}
 }
 
 // runFiller gives the filler a connection of its own: what it reads, hundreds of messages at a time, must not stand
@@ -175,7 +193,12 @@ func (a *App) NATSURL() string {
 // Queue is the queue that the parts work on.
 func (a *App) Queue() *jobs.Queue { return a.queue }
 
-// Issuer issues tokens that the notifier accepts; nil if its keys are elsewhere.
+// Issuer issues tokens that the notifier accepts. It fails if the keys are elsewhere.
 func (a *App) Issuer() (*auth.Issuer, error) {
-	return auth.NewIssuer(auth.IssuerOptions{Secret: a.secret})
+	c := &a.config
+	o := auth.IssuerOptions{Secret: a.secret, Issuer: c.JWTIssuer, UserClaim: c.UserClaim, Scopes: c.ScopeMap, MaxAge: c.MaxTokenAge}
+	if len(c.JWTAudience) > 0 {
+		o.Audience = c.JWTAudience[0]
+	}
+	return auth.NewIssuer(o)
 }

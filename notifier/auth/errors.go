@@ -7,6 +7,7 @@ const (
 	CodeTokenMissing    = "token_missing"    // there is no token in the request
 	CodeTokenInvalid    = "token_invalid"    // the token is malformed, not signed by us, or not meant for us
 	CodeTokenExpired    = "token_expired"    // the token was good until its exp
+	CodeTokenRevoked    = "token_revoked"    // the token was good until it, or its user, was revoked
 	CodeKeysUnavailable = "keys_unavailable" // the JWKS could not be read so far: nobody's fault who asks
 	CodeTicketInvalid   = "ticket_invalid"   // the ticket was used, is too old, or never was
 	CodeOriginMissing   = "origin_missing"   // a changing cookie call says not where it comes from

@@ -1,10 +1,11 @@
 package auth
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -14,14 +15,21 @@ import (
 
 // Issuer issues HS256 tokens. It is safe for concurrent use.
 type Issuer struct {
-	o IssuerOptions
+	o     IssuerOptions
+	rules rules
 }
 
-// IssuerOptions are what goes into each token.
+// IssuerOptions are what goes into each token. A [Verifier] with the same values accepts it.
 type IssuerOptions struct {
 	Secret   []byte // at least [MinSecretBytes]
 	Issuer   string // the iss claim, if set
 	Audience string // the aud claim, if set
+	// UserClaim names the user, in place of sub.
+	UserClaim string
+	// Scopes maps names of scopes to hark's: see [Options]. The tokens get those names.
+	Scopes map[string]string
+	// MaxAge, if set, is the longest lifetime: a longer one is made this short.
+	MaxAge time.Duration
 }
 
 // NewIssuer returns an Issuer.
@@ -29,12 +37,16 @@ func NewIssuer(o IssuerOptions) (*Issuer, error) {
 	if err := checkSecret(o.Secret); err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
-	o.Secret = slices.Clone(o.Secret)
-	return &Issuer{o}, nil
+	i := &Issuer{o: o, rules: rules{o.UserClaim, maps.Clone(o.Scopes), o.MaxAge}}
+	if err := i.rules.check(); err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
+	i.o.Secret = slices.Clone(o.Secret)
+	return i, nil
 }
 
 // Issue returns a token for user that is valid from now on for ttl, which is at least a second, and who
-// it speaks for.
+// it speaks for. Each has a jti of its own, so that it can be revoked.
 func (i *Issuer) Issue(user string, scope []string, ttl time.Duration) (string, Identity, error) {
 	if err := jobs.CheckUser(user); err != nil {
 		return "", Identity{}, fmt.Errorf("auth: issue: %w", err)
@@ -42,18 +54,23 @@ func (i *Issuer) Issue(user string, scope []string, ttl time.Duration) (string, 
 	if ttl < time.Second {
 		return "", Identity{}, errors.New("auth: issue: a token must be valid for at least a second")
 	}
-	now := time.Now()
-	c := claims{
-		Subject: user, Issuer: i.o.Issuer, Scope: strings.Join(scope, " "),
-		IssuedAt: secondsOf(now), ExpiresAt: secondsOf(now.Add(ttl)),
+	if i.o.MaxAge > 0 {
+		ttl = min(ttl, i.o.MaxAge)
 	}
-	if i.o.Audience != "" {
-		c.Audience = jwt.ClaimStrings{i.o.Audience}
+	now := time.Now().Truncate(time.Second)
+	all := map[string]any{
+		i.rules.user(): user, "jti": rand.Text(), "iat": seconds(now), "exp": seconds(now.Add(ttl)),
 	}
-	if err := c.Validate(); err != nil {
+	for name, value := range map[string]string{"iss": i.o.Issuer, "aud": i.o.Audience, "scope": i.rules.write(scope)} {
+		if value != "" {
+			all[name] = value
+		}
+	}
+	c := claims{rules: &i.rules}
+	if err := errors.Join(c.take(all), c.Validate()); err != nil {
 		return "", Identity{}, fmt.Errorf("auth: issue: %w", err)
 	}
-	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, &c).SignedString(i.o.Secret)
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims(all)).SignedString(i.o.Secret)
 	if err != nil {
 		return "", Identity{}, fmt.Errorf("auth: issue: %w", err)
 	}

@@ -24,7 +24,7 @@ func TestIssue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := newVerifier(t, func(o *auth.Options) { o.Issuer, o.Audience = "hark", "hark" })
+	v := newVerifier(t, func(o *auth.Options) { o.Issuer, o.Audience = "hark", []string{"hark"} })
 	id, err := v.Verify(t.Context(), token)
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -38,22 +39,37 @@ func (s keySet) find(alg, kid string) []jwt.VerificationKey {
 	return found
 }
 
+// jwkNames are the members of a JWK that hark reads. Of what else there may be, private parts and certificates among it,
+// nothing is decoded.
+var jwkNames = []string{"kty", "use", "key_ops", "alg", "kid", "crv", "x", "y", "n", "e"}
+
 // parseKeys reads a JWK set (RFC 7517). Keys that hark has no use for are left out, as section 5 asks:
-// those of other types or methods, for encryption, symmetric ones, and too small ones.
+// those of other types or methods, for encryption, symmetric ones, and too small ones. Names are exact, and a set that
+// has one twice is refused.
 func parseKeys(data []byte) (keySet, error) {
-	var raw struct {
-		Keys []json.RawMessage `json:"keys"`
-	}
-	if err := json.Unmarshal(data, &raw); err != nil {
+	raw, err := exactObject(data)
+	if err != nil {
 		return nil, fmt.Errorf("not a JWK set: %w", err)
 	}
-	if raw.Keys == nil {
-		return nil, fmt.Errorf("not a JWK set: it has no keys")
+	keys, ok := raw["keys"].([]any)
+	if !ok {
+		return nil, errors.New("not a JWK set: it has no keys")
 	}
-	set := make(keySet, 0, len(raw.Keys))
-	for _, one := range raw.Keys {
+	set := make(keySet, 0, len(keys))
+	for _, one := range keys {
+		members, _ := one.(map[string]any)
+		exact := make(map[string]any, len(jwkNames))
+		for _, name := range jwkNames {
+			if value, ok := members[name]; ok {
+				exact[name] = value
+			}
+		}
+		text, err := json.Marshal(exact)
+		if err != nil {
+			return nil, fmt.Errorf("not a JWK set: %w", err)
+		}
 		// Without the option Private no symmetric key is ever read, and of a private one only its public half.
-		jwk, err := jwkset.NewJWKFromRawJSON(one, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
+		jwk, err := jwkset.NewJWKFromRawJSON(text, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
 		if err != nil {
 			continue
 		}

@@ -78,7 +78,7 @@ func signed(t testing.TB, token *jwt.Token, header map[string]any, key any) stri
 // claimsFor returns good claims with changes laid over them; a nil removes.
 func claimsFor(user string, changes map[string]any) map[string]any {
 	now := time.Now()
-	c := map[string]any{"sub": user, "iat": now.Unix(), "exp": now.Add(time.Hour).Unix(), "scope": "notify admin"}
+	c := map[string]any{"sub": user, "aud": "hark", "iat": now.Unix(), "exp": now.Add(time.Hour).Unix(), "scope": "notify admin"}
 	for name, value := range changes {
 		if c[name] = value; value == nil {
 			delete(c, name)

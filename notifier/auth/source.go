@@ -26,7 +26,8 @@ const (
 	firstRetry   = time.Second     // the delay after a URL did not answer, doubled up to lastRetry
 	lastRetry    = time.Minute
 	keyWait      = 3 * time.Second // how long a token waits for a fetch under way
-	maxJWKSBytes = 1 << 20
+	maxJWKSBytes = 1 << 20         // and of a discovery document
+	maxRedirects = 3
 )
 
 // errUnchanged is what load answers when there is nothing new to read.
@@ -55,7 +56,8 @@ type keySource struct {
 	lastErr error         // of the last read
 }
 
-func newKeySource(from string, log *slog.Logger) (*keySource, error) {
+// newKeySource reads a JWKS from a file or URL, or if that is empty, from where the issuer says.
+func newKeySource(from, issuer string, log *slog.Logger) (*keySource, error) {
 	if log == nil {
 		log = slog.Default()
 	}
@@ -63,33 +65,58 @@ func newKeySource(from string, log *slog.Logger) (*keySource, error) {
 		name: from, log: log, close: func() {},
 		kick: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
-	lower := strings.ToLower(from)
-	if strings.HasPrefix(lower, "http://") || strings.HasPrefix(lower, "https://") {
+	switch {
+	case from == "":
+		return s, s.fromIssuer(issuer)
+	case IsURL(from):
 		return s, s.fromURL(from)
 	}
 	return s, s.fromFile(from)
 }
 
+// fromURL has the URL asked, by run.
 func (s *keySource) fromURL(from string) error {
 	u, err := url.Parse(from)
 	if err != nil || u.Host == "" {
 		return fmt.Errorf("the JWKS %.200q is not a URL", from)
 	}
-	s.name = u.Redacted()
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	client := &http.Client{Timeout: urlTimeout, Transport: transport}
-	s.close = transport.CloseIdleConnections
-	s.period, s.spacing, s.retry = urlPeriod, urlSpacing, firstRetry
+	if err := safeURL(u, true); err != nil {
+		return fmt.Errorf("the JWKS %.200q: %w", u.Redacted(), err)
+	}
+	client := s.askURL(u)
 	s.load = func(ctx context.Context) (keySet, error) { return fetchKeys(ctx, client, from) }
 	return nil
 }
 
+// askURL says how a URL is asked, and returns the client to do it with.
+func (s *keySource) askURL(u *url.URL) *http.Client {
+	s.name = u.Redacted()
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	s.close = transport.CloseIdleConnections
+	s.period, s.spacing, s.retry = urlPeriod, urlSpacing, firstRetry
+	return &http.Client{Timeout: urlTimeout, Transport: transport, CheckRedirect: func(to *http.Request, via []*http.Request) error {
+		if len(via) > maxRedirects {
+			return errors.New("it redirects too often")
+		}
+		return safeURL(to.URL, isLoopback(u))
+	}}
+}
+
 func fetchKeys(ctx context.Context, client *http.Client, from string) (keySet, error) {
+	data, err := fetch(ctx, client, from, "application/jwk-set+json, application/json")
+	if err != nil {
+		return nil, err
+	}
+	return parseKeys(data)
+}
+
+// fetch reads a small document.
+func fetch(ctx context.Context, client *http.Client, from, accept string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Accept", "application/jwk-set+json, application/json")
+	req.Header.Set("Accept", accept)
 	res, err := client.Do(req)
 	if err != nil {
 		return nil, err
@@ -98,7 +125,7 @@ func fetchKeys(ctx context.Context, client *http.Client, from string) (keySet, e
 	if res.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("it answered %s", res.Status)
 	}
-	return readKeys(res.Body)
+	return readAll(res.Body)
 }
 
 // fromFile reads the file at once: what is wrong with it now is a mistake in the configuration.
@@ -118,7 +145,11 @@ func (s *keySource) fromFile(path string) error {
 		if seen != nil && os.SameFile(seen, info) && seen.ModTime().Equal(info.ModTime()) && seen.Size() == info.Size() {
 			return nil, errUnchanged
 		}
-		set, err := readKeys(f)
+		data, err := readAll(f)
+		if err != nil {
+			return nil, err
+		}
+		set, err := parseKeys(data)
 		if err == nil {
 			seen = info
 		}
@@ -134,7 +165,7 @@ func (s *keySource) fromFile(path string) error {
 	return nil
 }
 
-func readKeys(r io.Reader) (keySet, error) {
+func readAll(r io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxJWKSBytes+1))
 	if err != nil {
 		return nil, err
@@ -142,7 +173,7 @@ func readKeys(r io.Reader) (keySet, error) {
 	if len(data) > maxJWKSBytes {
 		return nil, errors.New("it is larger than 1 MiB")
 	}
-	return parseKeys(data)
+	return data, nil
 }
 
 // run reads until ctx ends.

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -22,13 +23,14 @@ import (
 // memory, so that time in a synctest bubble can pass while a request is under way.
 type provider struct {
 	set      atomic.Pointer[[]byte]
+	document atomic.Pointer[[]byte] // of discovery, if it has one
 	asked    atomic.Int32
 	conns    chan net.Conn
 	closed   chan struct{}
 	lateness time.Duration
 }
 
-const providerURL = "http://id.example.com/jwks.json"
+const providerURL = "http://127.0.0.1/jwks.json" // where nobody listens: see dial
 
 // newProvider makes every HTTP request of the process go to the provider until the test ends.
 func newProvider(t *testing.T) *provider {
@@ -52,8 +54,12 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case <-time.After(p.lateness): // in the bubble's time
 	case <-r.Context().Done():
 	}
-	if set := p.set.Load(); set != nil {
-		w.Write(*set)
+	answer := &p.set
+	if strings.HasSuffix(r.URL.Path, "/openid-configuration") {
+		answer = &p.document
+	}
+	if data := answer.Load(); data != nil {
+		w.Write(*data)
 		return
 	}
 	http.Error(w, "down", http.StatusServiceUnavailable)
@@ -84,9 +90,13 @@ func (p *provider) Accept() (net.Conn, error) {
 func (p *provider) Close() error   { close(p.closed); return nil }
 func (p *provider) Addr() net.Addr { return &net.TCPAddr{} }
 
-// start makes a verifier and runs it until the test ends.
-func start(t *testing.T, jwksFrom string) *auth.Verifier {
-	v, err := auth.New(auth.Options{JWKS: jwksFrom, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+// start makes a verifier with the audience hark and runs it until the test ends.
+func start(t *testing.T, jwksFrom string, change ...func(*auth.Options)) *auth.Verifier {
+	o := auth.Options{JWKS: jwksFrom, Audience: []string{"hark"}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	for _, c := range change {
+		c(&o)
+	}
+	v, err := auth.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

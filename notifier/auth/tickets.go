@@ -43,9 +43,18 @@ func OpenTickets(ctx context.Context, js jetstream.JetStream, replicas int) (*Ti
 	return &Tickets{kv}, nil
 }
 
+// ticketValue is what is stored of an identity. Its claims are not: no stream needs them.
+type ticketValue struct {
+	User      string    `json:"user"`
+	Scope     []string  `json:"scope,omitempty"`
+	ExpiresAt time.Time `json:"expires_at"`
+	IssuedAt  time.Time `json:"issued_at,omitzero"`
+	ID        string    `json:"jti,omitempty"`
+}
+
 // Issue returns a ticket for id and when it ends to be valid. It fails only with JetStream.
 func (t *Tickets) Issue(ctx context.Context, id Identity) (ticket string, expiresAt time.Time, err error) {
-	value, err := json.Marshal(id)
+	value, err := json.Marshal(ticketValue{id.User, id.Scope, id.ExpiresAt, id.IssuedAt, id.ID})
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("auth: issue a ticket: %w", err)
 	}
@@ -56,7 +65,8 @@ func (t *Tickets) Issue(ctx context.Context, id Identity) (ticket string, expire
 	return ticket, expiresAt, nil
 }
 
-// Redeem returns who the ticket stands for, and uses it up. A ticket that is used, expired or was never
+// Redeem returns who the ticket stands for, without claims, and uses it up. Whether the token was revoked since is for the
+// caller to ask. A ticket that is used, expired or was never
 // issued is an [*Error]; any other error is JetStream's.
 func (t *Tickets) Redeem(ctx context.Context, ticket string) (Identity, error) {
 	invalid := refuse(CodeTicketInvalid, "The ticket is not valid: each works once, within 30 seconds.")
@@ -79,10 +89,15 @@ func (t *Tickets) Redeem(ctx context.Context, ticket string) (Identity, error) {
 	if err != nil {
 		return Identity{}, fmt.Errorf("auth: redeem a ticket: %w", err)
 	}
-	var id Identity
-	if err := json.Unmarshal(entry.Value(), &id); err != nil {
+	// This is what Issue has written, and by exactly those names.
+	if _, err := exactObject(entry.Value()); err != nil {
 		return Identity{}, fmt.Errorf("auth: redeem a ticket: %w", err)
 	}
+	var value ticketValue
+	if err := json.Unmarshal(entry.Value(), &value); err != nil {
+		return Identity{}, fmt.Errorf("auth: redeem a ticket: %w", err)
+	}
+	id := Identity{User: value.User, Scope: value.Scope, ExpiresAt: value.ExpiresAt, IssuedAt: value.IssuedAt, ID: value.ID}
 	if !time.Now().Before(id.ExpiresAt) {
 		return Identity{}, refuse(CodeTokenExpired, "The token that the ticket was issued for has expired.")
 	}

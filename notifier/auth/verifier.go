@@ -3,12 +3,15 @@ package auth
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -28,32 +31,51 @@ var (
 	jwksMethods   = []string{"RS256", "ES256", "EdDSA"}
 )
 
-// Options say which tokens a [Verifier] accepts. At least one of Secret and JWKS must be given.
+// Options say which tokens a [Verifier] accepts. At least one of Secret, JWKS and an Issuer that is a URL must be given.
 type Options struct {
 	// Secret verifies HS256. It must have [MinSecretBytes].
 	Secret []byte
-	// JWKS verifies RS256, ES256 and EdDSA: the path of a JWK set, or its http(s) URL.
+	// JWKS verifies RS256, ES256 and EdDSA: the path of a JWK set, or its URL. With neither it nor a Secret, and an Issuer
+	// that is a URL, the keys are those that the issuer's OpenID Connect discovery document names. A URL must be https,
+	// unless its host is a loopback one. Keys from a URL need an Audience.
 	JWKS string
 	// Issuer, if set, must be the iss claim.
 	Issuer string
-	// Audience, if set, must be among the aud claim.
-	Audience string
+	// Audience, if set, are those of which one must be in the aud claim.
+	Audience []string
+	// UserClaim is the claim that names the user; sub if empty.
+	UserClaim string
+	// Scopes maps names of scopes in tokens to hark's own. A scope of hark that a name is mapped to is granted by such
+	// names alone.
+	Scopes map[string]string
+	// MaxAge, if set, is the longest lifetime of a token: from its iat, which is required then, to its exp.
+	MaxAge time.Duration
+	// Revocations, if set, are looked at for every token.
+	Revocations *Revocations
 	// Logger hears when the JWKS cannot be read. The default is slog.Default().
 	Logger *slog.Logger
 }
 
 // Verifier verifies tokens. It is safe for concurrent use.
 type Verifier struct {
-	parser *jwt.Parser
-	secret []byte
-	keys   *keySource // nil without a JWKS
-	seen   seen
+	parser  *jwt.Parser
+	rules   rules
+	secret  []byte
+	keys    *keySource // nil without a JWKS
+	seen    seen
+	revoked *Revocations // nil knows of none
 }
 
-// New returns a Verifier. A JWKS file must be there and hold a usable key; a JWKS URL is not asked
+// New returns a Verifier. A JWKS file must be there and hold a usable key; a URL is not asked
 // before [Verifier.Run].
 func New(o Options) (*Verifier, error) {
-	v := &Verifier{secret: slices.Clone(o.Secret)}
+	v := &Verifier{
+		secret: slices.Clone(o.Secret), revoked: o.Revocations,
+		rules: rules{o.UserClaim, maps.Clone(o.Scopes), o.MaxAge},
+	}
+	if err := v.rules.check(); err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
 	var methods []string
 	if len(o.Secret) > 0 {
 		if err := checkSecret(o.Secret); err != nil {
@@ -61,16 +83,19 @@ func New(o Options) (*Verifier, error) {
 		}
 		methods = append(methods, secretMethods...)
 	}
-	if o.JWKS != "" {
-		keys, err := newKeySource(o.JWKS, o.Logger)
+	switch {
+	case o.JWKS == "" && len(o.Secret) > 0:
+	case o.JWKS == "" && !IsURL(o.Issuer):
+		return nil, errors.New("auth: neither a secret nor a JWKS is given to verify tokens with")
+	case (o.JWKS == "" || IsURL(o.JWKS)) && len(o.Audience) == 0:
+		return nil, errors.New("auth: the keys come from a URL, and no audience is set")
+	default:
+		keys, err := newKeySource(o.JWKS, o.Issuer, o.Logger)
 		if err != nil {
 			return nil, fmt.Errorf("auth: %w", err)
 		}
 		v.keys = keys
 		methods = append(methods, jwksMethods...)
-	}
-	if len(methods) == 0 {
-		return nil, errors.New("auth: neither a secret nor a JWKS is given to verify tokens with")
 	}
 	options := []jwt.ParserOption{
 		jwt.WithValidMethods(methods), jwt.WithExpirationRequired(), jwt.WithIssuedAt(),
@@ -79,8 +104,8 @@ func New(o Options) (*Verifier, error) {
 	if o.Issuer != "" {
 		options = append(options, jwt.WithIssuer(o.Issuer))
 	}
-	if o.Audience != "" {
-		options = append(options, jwt.WithAudience(o.Audience))
+	if len(o.Audience) > 0 {
+		options = append(options, jwt.WithAudience(o.Audience...))
 	}
 	v.parser = jwt.NewParser(options...)
 	return v, nil
@@ -100,7 +125,7 @@ func (v *Verifier) Run(ctx context.Context) error {
 
 // Verify returns who the token speaks for, or an [*Error]. It waits, three seconds at most, only while a
 // JWKS is being fetched that may hold the key; otherwise it takes microseconds. The
-// scopes it returns must not be changed.
+// scopes and claims it returns must not be changed.
 func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
 	if token == "" {
 		return Identity{}, refuse(CodeTokenMissing, "The request carries no token.")
@@ -111,9 +136,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
 	// The keys are looked at before the token: if others come meanwhile, what is remembered counts no more.
 	hash, keys := tokenHash(sha256.Sum256([]byte(token))), v.currentKeys()
 	if id, ok := v.seen.find(hash, keys, time.Now()); ok {
-		return id, nil
+		return v.unlessRevoked(id)
 	}
-	var c claims
+	c := claims{rules: &v.rules}
 	_, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) { return v.key(ctx, t) })
 	if err != nil {
 		return Identity{}, refusal(err)
@@ -121,6 +146,14 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
 	id := c.identity()
 	from, until := c.span()
 	v.seen.add(hash, sighting{id, keys, from, until})
+	return v.unlessRevoked(id)
+}
+
+// unlessRevoked asks each time: what is remembered of a token does not say whether it was revoked since.
+func (v *Verifier) unlessRevoked(id Identity) (Identity, error) {
+	if err := v.revoked.Check(&id); err != nil {
+		return Identity{}, err
+	}
 	return id, nil
 }
 
@@ -134,7 +167,7 @@ func (v *Verifier) currentKeys() *keySet {
 // key returns the key, or keys, that t must be signed with. The parser has checked the method already
 // against those of all sources; here each source sees its own methods alone.
 func (v *Verifier) key(ctx context.Context, t *jwt.Token) (any, error) {
-	if err := checkHeader(t.Header); err != nil {
+	if err := checkHeader(t); err != nil {
 		return nil, err
 	}
 	alg := t.Method.Alg()
@@ -150,9 +183,15 @@ func (v *Verifier) key(ctx context.Context, t *jwt.Token) (any, error) {
 	return v.keys.find(ctx, alg, kid)
 }
 
-// checkHeader refuses tokens that are not meant as bearer tokens, and extensions that must be understood
-// (RFC 7515, section 4.1.11): hark understands none.
-func checkHeader(header map[string]any) error {
+// checkHeader refuses tokens that are not meant as bearer tokens, headers with a name twice (RFC 7515, section 4), and
+// extensions that must be understood (section 4.1.11): hark understands none.
+func checkHeader(t *jwt.Token) error {
+	header := t.Header
+	text, _, _ := strings.Cut(t.Raw, ".")
+	data, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || !utf8.Valid(data) || checkNames(data, header) != nil {
+		return invalidToken("The token's header has a name twice, or is not valid UTF-8.")
+	}
 	if _, ok := header["crit"]; ok {
 		return invalidToken("The token demands a JWT extension that is not supported here.")
 	}

@@ -232,15 +232,17 @@ func TestOneSourceIsNotTheOther(t *testing.T) {
 }
 
 func TestIssuerAndAudience(t *testing.T) {
-	v := newVerifier(t, func(o *auth.Options) { o.Issuer, o.Audience = "https://id.example.com", "hark" })
+	v := newVerifier(t, func(o *auth.Options) { o.Issuer, o.Audience = "https://id.example.com", []string{"hark", "hark-2"} })
 	for name, c := range map[string]struct {
 		changes map[string]any
 		ok      bool
 	}{
 		"both":         {map[string]any{"iss": "https://id.example.com", "aud": "hark"}, true},
 		"among others": {map[string]any{"iss": "https://id.example.com", "aud": []string{"web", "hark"}}, true},
-		"none":         {nil, false},
-		"no audience":  {map[string]any{"iss": "https://id.example.com"}, false},
+		"the other":    {map[string]any{"iss": "https://id.example.com", "aud": "hark-2"}, true},
+		"none":         {map[string]any{"aud": nil}, false},
+		"no audience":  {map[string]any{"iss": "https://id.example.com", "aud": nil}, false},
+		"no issuer":    {map[string]any{"aud": "hark"}, false},
 		"other iss":    {map[string]any{"iss": "https://evil.example.com", "aud": "hark"}, false},
 		"other aud":    {map[string]any{"iss": "https://id.example.com", "aud": "harkness"}, false},
 		"expired too":  {map[string]any{"iss": "https://evil.example.com", "aud": "hark", "exp": 1}, false},
@@ -308,20 +310,31 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
+// BenchmarkVerify measures a token that was seen before, and one that was not.
 func BenchmarkVerify(b *testing.B) {
-	v := newVerifier(b)
-	claims := claimsFor("ana", nil)
+	p := newProcess(b, newServer(b)(), 0)
+	for i := range 100 { // as many revoked
+		must(p.Revoke(b.Context(), fmt.Sprint("user", i), ""))
+		must(p.Revoke(b.Context(), "", fmt.Sprint("jti", i)))
+	}
+	v := p.v
+	claims := claimsFor("ana", map[string]any{"jti": "01JD3QF4X5S7H8J9K0M1N2P3R4", "email": "ana@example.com", "groups": []string{"a", "b"}})
 	for name, token := range map[string]string{
 		"HS256": signHS(b, secret, nil, claims), "RS256": rs256().sign(b, nil, claims),
 		"ES256": es256().sign(b, nil, claims), "EdDSA": eddsa().sign(b, nil, claims),
 	} {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := v.Verify(b.Context(), token); err != nil {
-					b.Fatal(err)
+		for _, again := range []bool{true, false} {
+			b.Run(fmt.Sprintf("%s/seen=%v", name, again), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if !again {
+						auth.Forget(v)
+					}
+					if _, err := v.Verify(b.Context(), token); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -50,6 +51,8 @@ type Hub struct {
 
 	takeOver bool    // connections, where that can be done
 	poller   *poller // of the connections taken over; set before ready is closed
+
+	seed maphash.Seed // of tokenHash
 
 	mu     sync.RWMutex
 	feeds  map[string]*feed // by the user's token
@@ -105,6 +108,7 @@ func New(o Options) (*Hub, error) {
 		live: make(chan *nats.Msg, liveBuffer), readers: make(chan struct{}, logReaders),
 		ready: make(chan struct{}), lossy: make(chan struct{}, 1),
 		pending: broadcasts{chunk: broadcastChunk},
+		seed:    maphash.MakeSeed(),
 		feeds:   make(map[string]*feed), standing: make(chan standing), stopAsk: func() {}, takeOver: true,
 	}
 	h.epoch.Store(int64(o.Queue.Epoch()))

@@ -17,6 +17,11 @@ type Subscriber struct {
 	LastEventID string
 	// Expires is when the reader's token does; zero means never.
 	Expires time.Time
+	// TokenID and IssuedAt are the token's, for [Hub.EndToken] and [Hub.EndUser].
+	TokenID  string
+	IssuedAt time.Time
+	// Check, if set, is called once those two would end the stream. Its error is returned in place of a stream.
+	Check func() error
 }
 
 // Serve answers a request with the subscriber's event stream. It blocks until the stream ends, or takes the
@@ -52,6 +57,12 @@ func (h *Hub) Serve(rw http.ResponseWriter, r *http.Request, sub Subscriber) err
 func (h *Hub) begin(ctx context.Context, s *stream, sub Subscriber) error {
 	if err := h.add(s, sub.User); err != nil {
 		return err
+	}
+	if sub.Check != nil {
+		if err := sub.Check(); err != nil {
+			s.lost()
+			return err
+		}
 	}
 	first, last, err := h.bounds.get(ctx)
 	if err != nil {

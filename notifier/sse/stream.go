@@ -16,6 +16,8 @@ type stream struct {
 	feed    *feed   // of its user; nil until it is added to the hub
 	newer   *stream // of the feed, under the hub's lock
 	expires int64   // Unix nanoseconds; 0 means never
+	issued  int64   // of the token, in Unix seconds; negative if it does not say
+	token   uint64  // the hash of its id; 0 if it has none
 	phase   uint16  // which second of a keepalive period is this stream's
 	warned  bool    // that it expires; the hub's clock alone looks at it
 
@@ -32,6 +34,7 @@ func (s *stream) init(h *Hub, w wire, sub Subscriber) {
 	if !sub.Expires.IsZero() {
 		s.expires = sub.Expires.UnixNano()
 	}
+	s.token, s.issued = h.tokenHash(sub.TokenID), sub.IssuedAt.Unix()
 }
 
 // start says hello, and reads from the log what the reader has missed since its last event id.
