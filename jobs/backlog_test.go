@@ -70,7 +70,7 @@ func TestBacklogs(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("both have ended", "ana", "a", 0)
-	if _, err := q.Retry(t.Context(), "ana", one.ID); err != nil {
+	if _, err := q.Retry(t.Context(), "ana", one.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	want("one is retried by hand", "ana", "a", 1)

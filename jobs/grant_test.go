@@ -155,7 +155,7 @@ func TestClaimsAreStored(t *testing.T) {
 	if _, err := q.Cancel(t.Context(), "ana", s.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.Retry(t.Context(), "ana", s.ID); err != nil {
+	if _, err := q.Retry(t.Context(), "ana", s.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	again, err := q.Read(t.Context(), "ana", s.ID)

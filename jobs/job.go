@@ -149,8 +149,8 @@ const (
 	MaxKeyBytes    = 255
 )
 
-// check returns the first reason why r cannot be asked for, as an [*InvalidError].
-func (r *Request) check() error {
+// Check returns the first reason why r cannot be enqueued, as an [*InvalidError].
+func (r *Request) Check() error {
 	if err := CheckUser(r.User); err != nil {
 		return err
 	}

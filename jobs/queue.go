@@ -146,7 +146,7 @@ func (q *Queue) CurrentEpoch(ctx context.Context) (Epoch, error) {
 // Errors: an [*InvalidError] for a request that can never be accepted, [ErrKindUnknown], [ErrKeyReused],
 // or what went wrong with the server.
 func (q *Queue) Enqueue(ctx context.Context, r Request) (job Job, created bool, err error) {
-	if err := r.check(); err != nil {
+	if err := r.Check(); err != nil {
 		return Job{}, false, err
 	}
 	kind, err := q.Kind(ctx, r.Kind)
@@ -241,11 +241,11 @@ func (q *Queue) Cancel(ctx context.Context, user, id string) (Job, error) {
 	}
 }
 
-// Retry runs a job again that failed or was cancelled, as a new run with all its attempts. It runs as its user, with the
-// claims that it was enqueued with.
+// Retry runs a job again that failed or was cancelled, as a new run with all its attempts. It runs as its user. Claims are
+// the verified claims of that user as they are now; nil leaves the job those that it has, for others who retry it.
 //
 // Errors: [ErrNotFound], [ErrNotEnded].
-func (q *Queue) Retry(ctx context.Context, user, id string) (Job, error) {
+func (q *Queue) Retry(ctx context.Context, user, id string, claims map[string]any) (Job, error) {
 	for {
 		s, err := q.Read(ctx, user, id)
 		if err != nil {
@@ -261,6 +261,15 @@ func (q *Queue) Retry(ctx context.Context, user, id string) (Job, error) {
 		// an earlier run counts no more.
 		order := *s.Order
 		order.Run++
+		if claims != nil {
+			kind, err := q.Kind(ctx, order.Kind)
+			if err != nil {
+				return Job{}, err
+			}
+			if order.Claims, err = kind.take(claims, order.Params); err != nil {
+				return Job{}, err
+			}
+		}
 		seq, err := q.reorder(ctx, &order, s.OrderSeq)
 		if isConflict(err) {
 			continue

@@ -96,7 +96,7 @@ func TestCancelAndRetry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.Retry(ctx, "ana", job.ID); !errors.Is(err, jobs.ErrNotEnded) {
+	if _, err := q.Retry(ctx, "ana", job.ID, nil); !errors.Is(err, jobs.ErrNotEnded) {
 		t.Errorf("retry of a queued job: %v", err)
 	}
 	cancelled, err := q.Cancel(ctx, "ana", job.ID)
@@ -106,7 +106,7 @@ func TestCancelAndRetry(t *testing.T) {
 	if _, err := q.Cancel(ctx, "ana", job.ID); !errors.Is(err, jobs.ErrEnded) {
 		t.Errorf("cancel twice: %v", err)
 	}
-	again, err := q.Retry(ctx, "ana", job.ID)
+	again, err := q.Retry(ctx, "ana", job.ID, nil)
 	if err != nil || again.State != jobs.Queued || again.Run != 2 || again.Revision <= cancelled.Revision {
 		t.Fatalf("%+v %v", again, err)
 	}

@@ -17,17 +17,22 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
-func (n *Notifier) getFile(c *gin.Context) {
-	owner, err := n.owner(c)
-	var job jobs.Job
-	if err == nil {
-		job, err = n.queue.Get(c.Request.Context(), owner, c.Param("id"))
+var errNoFile = newProblem(http.StatusNotFound, "file_missing", "The job has left no file, or not yet.")
+
+// authenticateFile is authenticate, but for requests with a link.
+func (n *Notifier) authenticateFile(c *gin.Context) {
+	if c.Query("link") == "" {
+		n.authenticate(c)
 	}
+}
+
+func (n *Notifier) getFile(c *gin.Context) {
+	job, err := n.readable(c)
 	if errors.Is(err, jobs.ErrNotFound) {
 		err = n.forgottenJob(c)
 	}
 	if err == nil && job.File == nil {
-		err = newProblem(http.StatusNotFound, "file_missing", "The job has left no file, or not yet.")
+		err = errNoFile
 	}
 	if err != nil {
 		n.fail(c, err)
@@ -63,6 +68,9 @@ func (n *Notifier) getFile(c *gin.Context) {
 
 // forgottenJob answers for a job that the stream has forgotten: gone, if the user was told of it.
 func (n *Notifier) forgottenJob(c *gin.Context) error {
+	if _, signedIn := c.Get(identityKey); !signedIn {
+		return jobs.ErrFileGone
+	}
 	known, err := n.inbox.ByJob(c.Request.Context(), user(c), c.Param("id"))
 	switch {
 	case err != nil:

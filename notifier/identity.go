@@ -77,7 +77,7 @@ func (n *Notifier) verify(c *gin.Context) (auth.Identity, bool) {
 		id.FromCookie = true
 		err = n.origins.Check(c.Request)
 	}
-	if err == nil && !id.Has(auth.ScopeNotify) && !id.Has(auth.ScopeAdmin) {
+	if err == nil && !id.Service() {
 		err = n.requests.take(id.User)
 	}
 	if err != nil {

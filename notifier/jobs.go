@@ -17,7 +17,7 @@ import (
 )
 
 func (n *Notifier) getKinds(c *gin.Context) {
-	kinds, err := n.queue.Kinds(c.Request.Context())
+	kinds, err := n.visibleKinds(c)
 	if err != nil {
 		n.fail(c, err)
 		return
@@ -25,8 +25,24 @@ func (n *Notifier) getKinds(c *gin.Context) {
 	c.JSON(http.StatusOK, gin.H{"kinds": kinds})
 }
 
+// visibleKinds returns the kinds that the caller may use, as they may see them.
+func (n *Notifier) visibleKinds(c *gin.Context) ([]jobs.Kind, error) {
+	kinds, err := n.queue.Kinds(c.Request.Context())
+	if err != nil {
+		return nil, err
+	}
+	visible := make([]jobs.Kind, 0, len(kinds))
+	for _, kind := range kinds {
+		if seen, ok := kind.For(grant(identity(c))); ok {
+			visible = append(visible, seen)
+		}
+	}
+	return visible, nil
+}
+
 // jobRequest is the body of POST /v1/jobs.
 type jobRequest struct {
+	User        string          `json:"user"` // another one than the caller, for services
 	Kind        string          `json:"kind"`
 	Title       string          `json:"title"`
 	Params      json.RawMessage `json:"params"`
@@ -38,9 +54,11 @@ func (n *Notifier) postJob(c *gin.Context) {
 		n.fail(c, err)
 		return
 	}
-	if err := n.enqueues.take(user(c)); err != nil {
-		n.fail(c, err)
-		return
+	if !identity(c).Service() {
+		if err := n.enqueues.take(user(c)); err != nil {
+			n.fail(c, err)
+			return
+		}
 	}
 	var body jobRequest
 	if err := decode(c, &body); err != nil {
@@ -54,10 +72,7 @@ func (n *Notifier) postJob(c *gin.Context) {
 	}
 	ctx, cancel := context.WithTimeout(c.Request.Context(), callTime)
 	defer cancel()
-	job, _, err := n.queue.Enqueue(ctx, jobs.Request{
-		User: user(c), Kind: body.Kind, Title: body.Title, Params: body.Params,
-		MaxAttempts: body.MaxAttempts, IdempotencyKey: c.GetHeader("Idempotency-Key"),
-	})
+	job, err := n.enqueue(ctx, c, &body)
 	if errors.Is(err, jobs.ErrKindUnknown) {
 		err = n.unknownKind(c, body.Kind)
 	}
@@ -83,9 +98,9 @@ func (n *Notifier) postJob(c *gin.Context) {
 	c.JSON(status, job.Public())
 }
 
-// unknownKind says which kinds there are.
+// unknownKind says which kinds there are for the caller.
 func (n *Notifier) unknownKind(c *gin.Context, kind string) error {
-	kinds, err := n.queue.Kinds(c.Request.Context())
+	kinds, err := n.visibleKinds(c)
 	if err != nil {
 		return err
 	}
@@ -186,7 +201,7 @@ func limitOf(c *gin.Context) (int, error) {
 
 func (n *Notifier) getJob(c *gin.Context)    { n.onJob(c, n.queue.Get) }
 func (n *Notifier) cancelJob(c *gin.Context) { n.onJob(c, n.queue.Cancel) }
-func (n *Notifier) retryJob(c *gin.Context)  { n.onJob(c, n.queue.Retry) }
+func (n *Notifier) retryJob(c *gin.Context)  { n.onJob(c, n.retry(c)) }
 
 // onJob does something with the job that the path names, and answers with how it stands then.
 func (n *Notifier) onJob(c *gin.Context, do func(ctx context.Context, user, id string) (jobs.Job, error)) {

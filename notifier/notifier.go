@@ -26,6 +26,7 @@ type Options struct {
 	Tickets  *auth.Tickets
 	// Revocations are those that the verifier asks, opened.
 	Revocations *auth.Revocations
+	Links       *auth.Links
 	// Healthy says whether the queue stores what it is given, where that can be known; nil means that it cannot.
 	Healthy func() error
 	// Origins may call with the cookie; nil means the page's own alone.
@@ -46,6 +47,8 @@ type Notifier struct {
 	verifier *auth.Verifier
 	tickets  *auth.Tickets
 	revoked  *auth.Revocations
+	links    *auth.Links
+	backlogs *jobs.Backlogs
 	healthy  func() error
 	origins  *auth.Origins
 	naming   *auth.Issuer
@@ -60,7 +63,7 @@ type Notifier struct {
 // New checks the options and makes a notifier of them. It starts nothing: the hub and the inbox's filler
 // are run by whoever made them.
 func New(o Options) (*Notifier, error) {
-	if o.Queue == nil || o.Inbox == nil || o.Hub == nil || o.Verifier == nil || o.Tickets == nil || o.Revocations == nil {
+	if o.Queue == nil || o.Inbox == nil || o.Hub == nil || o.Verifier == nil || o.Tickets == nil || o.Revocations == nil || o.Links == nil {
 		return nil, errors.New("notifier: needs a queue, an inbox, a hub, a verifier, tickets and revocations")
 	}
 	if o.Log == nil {
@@ -76,7 +79,7 @@ func New(o Options) (*Notifier, error) {
 		}
 	}
 	n := &Notifier{
-		queue: o.Queue, inbox: o.Inbox, hub: o.Hub, verifier: o.Verifier, tickets: o.Tickets, revoked: o.Revocations,
+		queue: o.Queue, inbox: o.Inbox, hub: o.Hub, verifier: o.Verifier, tickets: o.Tickets, revoked: o.Revocations, links: o.Links, backlogs: jobs.NewBacklogs(o.Queue),
 		healthy: o.Healthy, origins: o.Origins, naming: o.Naming,
 		requests: newLimiter(o.RateLimit), enqueues: newLimiter(o.RateLimit / 5), log: o.Log.With("part", "notifier"), meter: newMeter(o.Hub.Open),
 	}
@@ -117,7 +120,7 @@ func (n *Notifier) routes() http.Handler {
 	session.DELETE("", n.deleteSession)
 
 	r.GET("/v1/stream", n.stream)
-	get(r, "/v1/jobs/:id/file", n.authenticate, n.getFile)
+	get(r, "/v1/jobs/:id/file", n.authenticateFile, n.getFile)
 	r.POST("/v1/jobs", timeLimit(bodyTime+callTime+maxWait), n.authenticate, n.postJob)
 
 	v1 := r.Group("/v1", timeLimit(callTime), n.authenticate)
@@ -126,6 +129,7 @@ func (n *Notifier) routes() http.Handler {
 	get(v1, "/jobs/:id", n.getJob)
 	v1.POST("/jobs/:id/cancel", n.cancelJob)
 	v1.POST("/jobs/:id/retry", n.retryJob)
+	v1.POST("/jobs/:id/file/link", n.postLink)
 	get(v1, "/notifications", n.getNotifications)
 	v1.POST("/notifications", n.postNotification)
 	v1.POST("/notifications/read", n.readNotifications)

@@ -47,11 +47,14 @@ func problemOf(err error) *problem {
 	var p *problem
 	var invalid *jobs.InvalidError
 	var denied *auth.Error
+	var notAllowed *jobs.ForbiddenError
 	switch {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &invalid):
 		return newProblem(http.StatusBadRequest, invalid.Code, invalid.Error()+".").in(invalid.Field)
+	case errors.As(err, &notAllowed):
+		return forbidden(notAllowed)
 	case errors.As(err, &denied):
 		p = newProblem(denied.Status(), denied.Code, denied.Detail)
 		if p.Status == http.StatusServiceUnavailable {

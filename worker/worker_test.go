@@ -190,7 +190,7 @@ func TestRetryUntilItFails(t *testing.T) {
 		t.Errorf("%d runs, %+v %+v", runs.Load(), job, job.Error)
 	}
 	b.told("job.failed")
-	if _, err := b.queue.Retry(t.Context(), "ana", job.ID); err != nil {
+	if _, err := b.queue.Retry(t.Context(), "ana", job.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	job = b.await(job.ID, func(j jobs.Job) bool { return j.State == jobs.Failed && j.Run == 2 })

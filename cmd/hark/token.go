@@ -14,7 +14,7 @@ import (
 // TokenCmd is hark token.
 type TokenCmd struct {
 	User  string        `required:"" help:"The user it speaks for." placeholder:"NAME"`
-	Scope string        `help:"What more it allows: notify, admin, or both with a space between." placeholder:"SCOPES"`
+	Scope string        `help:"What more it allows: notify, enqueue, admin, or scopes that your rules name, with spaces between." placeholder:"SCOPES"`
 	TTL   time.Duration `name:"ttl" default:"24h" help:"How long it is valid."`
 	Keys
 }
@@ -66,8 +66,8 @@ func (c *TokenCmd) secret(s Streams) ([]byte, error) {
 func parseScope(text string) ([]string, error) {
 	scope := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' })
 	for _, one := range scope {
-		if one != auth.ScopeNotify && one != auth.ScopeAdmin {
-			return nil, badUsage("--scope %s is neither notify nor admin", one)
+		if strings.ContainsFunc(one, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) {
+			return nil, badUsage("--scope %q is no scope (RFC 6749, section 3.3)", one)
 		}
 	}
 	return scope, nil

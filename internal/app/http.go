@@ -93,8 +93,16 @@ func (a *App) openNotifier(ctx context.Context) error {
 		return err
 	}
 	a.run("revocations", a.revocations.Run)
+	var links *auth.Links
+	err = a.wait(ctx, "the key of links in NATS", func(ctx context.Context) (err error) {
+		links, err = auth.OpenLinks(ctx, a.queue.JetStream(), a.queue.Settings().Replicas)
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	a.notifier, err = notifier.New(notifier.Options{
-		Queue: a.queue, Inbox: a.inbox, Hub: a.hub.Load(), Verifier: a.verifier, Tickets: tickets, Revocations: a.revocations,
+		Queue: a.queue, Inbox: a.inbox, Hub: a.hub.Load(), Verifier: a.verifier, Tickets: tickets, Revocations: a.revocations, Links: links,
 		Healthy: a.healthy, Origins: origins, Naming: a.naming, RateLimit: a.config.RateLimit, Log: a.log,
 	})
 	if err != nil {

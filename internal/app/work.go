@@ -66,6 +66,11 @@ func (a *App) openExporter(context.Context) error {
 		return err
 	}
 	a.exporter = exporter
+	if a.config.Notifier && !a.config.naming() || !a.config.Notifier && a.config.ExportConfig != "" {
+		for _, name := range config.Unguarded() {
+			a.log.Warn("every user who is signed in may export all of a dataset: it has no allow, and its query binds no identity", "dataset", name)
+		}
+	}
 	// The sample shop is made meanwhile; an export that comes sooner waits for it.
 	a.run("exporter", func(ctx context.Context) error {
 		if err := exporter.Prepare(ctx); err != nil && ctx.Err() == nil {

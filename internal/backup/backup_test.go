@@ -76,7 +76,7 @@ func fill(t *testing.T, q *jobs.Queue) {
 	}
 	_, err = q.Cancel(ctx, all[3].User, all[3].ID)
 	must(err)
-	_, err = q.Retry(ctx, all[3].User, all[3].ID)
+	_, err = q.Retry(ctx, all[3].User, all[3].ID, nil)
 	must(err)
 	_, _, err = q.Notify(ctx, "ana@x", jobs.Notification{Type: "t", Title: "hello", Key: "a: key"})
 	must(err)

@@ -172,7 +172,7 @@ func TestLedger(t *testing.T) {
 	for i := range ended {
 		until(t, func() bool { ended[i] = l.get(q, ended[i].ID); return ended[i].State.Terminal() })
 	}
-	retried, err := q.Retry(ctx, "ana", ended[0].ID)
+	retried, err := q.Retry(ctx, "ana", ended[0].ID, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ const (
 	CodeTokenRevoked    = "token_revoked"    // the token was good until it, or its user, was revoked
 	CodeKeysUnavailable = "keys_unavailable" // the JWKS could not be read so far: nobody's fault who asks
 	CodeTicketInvalid   = "ticket_invalid"   // the ticket was used, is too old, or never was
+	CodeLinkInvalid     = "link_invalid"     // the link to a file is too old, or never was
 	CodeOriginMissing   = "origin_missing"   // a changing cookie call says not where it comes from
 	CodeOriginForbidden = "origin_forbidden" // a changing cookie call comes from a foreign page
 )

@@ -7,12 +7,13 @@ import (
 
 // The scopes hark knows.
 const (
-	ScopeNotify = "notify" // may post notifications for others
-	ScopeAdmin  = "admin"  // may see and act on every job, and revoke tokens
+	ScopeNotify  = "notify"  // may post notifications for others
+	ScopeEnqueue = "enqueue" // may enqueue jobs for others
+	ScopeAdmin   = "admin"   // may see and act on every job, and revoke tokens
 )
 
 // Scopes are all of them.
-var Scopes = []string{ScopeNotify, ScopeAdmin}
+var Scopes = []string{ScopeNotify, ScopeEnqueue, ScopeAdmin}
 
 // Identity is who is asking.
 type Identity struct {
@@ -31,6 +32,11 @@ type Identity struct {
 	// FromCookie says that the browser added the token by itself, so that the call may be forged by
 	// another page: see [Origins.Check]. [Verifier.Verify] cannot know; the caller sets it.
 	FromCookie bool
+}
+
+// Service reports whether the token is one of a service, that acts for users, and not of a user.
+func (id *Identity) Service() bool {
+	return id.Has(ScopeNotify) || id.Has(ScopeEnqueue) || id.Has(ScopeAdmin)
 }
 
 // Has reports whether the token grants scope.
