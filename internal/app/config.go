@@ -166,9 +166,9 @@ func (c *Config) checkTokens() error {
 	switch {
 	case fromURL && len(c.JWTAudience) == 0:
 		return &UserError{"audience_missing",
-			"The keys come from a URL, and whoever has them there signs for other applications, too; set --jwt-audience to what the aud claim of hark's tokens is."}
+			"The keys come from a URL, and sign for other applications, too; set --jwt-audience to the aud claim of the tokens that are meant for hark."}
 	case slices.Contains(c.JWTAudience, ""):
-		return &UserError{"audience_missing", "--jwt-audience is empty; leave it out, or set it to what the aud claim of hark's tokens is."}
+		return &UserError{"audience_missing", "--jwt-audience is empty; leave it out, or set it to the aud claim of the tokens that are meant for hark."}
 	case c.MaxTokenAge < 0 || c.MaxTokenAge > 0 && c.MaxTokenAge < time.Second:
 		return &UserError{"max_token_age_invalid", "--max-token-age must be 1s or more, or 0 for any."}
 	}

@@ -1,8 +1,10 @@
 package auth_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -38,6 +40,15 @@ func newOpenID(t *testing.T, path string) *openID {
 	p.Server = httptest.NewServer(mux)
 	t.Cleanup(p.Close)
 	return p
+}
+
+// answerForAll makes every HTTP request of the process go to p until the test ends, as if p were on the way to all.
+func (p *openID) answerForAll(t *testing.T) {
+	before := http.DefaultTransport
+	http.DefaultTransport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", p.Listener.Addr().String())
+	}}
+	t.Cleanup(func() { http.DefaultTransport = before })
 }
 
 func discovering(issuer string) func(*auth.Options) {
@@ -80,6 +91,7 @@ func TestDiscoveryRefuses(t *testing.T) {
 		"two documents":        `{"issuer":"%[1]s","jwks_uri":"%[1]s/keys"}{}`,
 	} {
 		p := newOpenID(t, "")
+		p.answerForAll(t)
 		p.document.Store(document)
 		v := start(t, "", discovering(p.URL))
 		token := rs256().sign(t, nil, claimsFor("ana", map[string]any{"iss": p.URL}))
@@ -88,6 +100,7 @@ func TestDiscoveryRefuses(t *testing.T) {
 		}
 	}
 	p := newOpenID(t, "")
+	p.answerForAll(t)
 	p.document.Store(`{"issuer":"%[1]s","jwks_uri":"%[1]s/once"}`)
 	v := start(t, "", discovering(p.URL))
 	wantCode(t, v, rs256().sign(t, nil, claimsFor("ana", map[string]any{"iss": p.URL})), "")
