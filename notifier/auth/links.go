@@ -58,15 +58,19 @@ func OpenLinks(ctx context.Context, js jetstream.JetStream, replicas int) (*Link
 // Sign returns the text of a link to the file of a user's job, and when it ends to be valid.
 func (l *Links) Sign(user, job string, run int) (link string, expiresAt time.Time) {
 	expiresAt = time.Now().Add(LinkTTL).UTC().Truncate(time.Second)
+	return l.sign(user, job, run, expiresAt), expiresAt
+}
+
+func (l *Links) sign(user, job string, run int, expiresAt time.Time) string {
 	payload := fmt.Sprintf("%d %s %d %s", expiresAt.Unix(), job, run, user)
-	return base64.RawURLEncoding.EncodeToString(append(l.mac(payload), payload...)), expiresAt
+	return base64.RawURLEncoding.EncodeToString(append(l.mac(payload), payload...))
 }
 
 // Verify returns whose job a link is for, and which run of it, or an [*Error].
 func (l *Links) Verify(link, job string) (user string, run int, err error) {
 	invalid := refuse(CodeLinkInvalid, "The link to the file is not valid, or not any more; ask for a new one.")
 	text, err := base64.RawURLEncoding.Strict().DecodeString(link)
-	if err != nil || len(text) < sha256.Size {
+	if err != nil || len(text) < sha256.Size || strings.ContainsAny(link, "\r\n") { // which the decoder passes over
 		return "", 0, invalid
 	}
 	payload := string(text[sha256.Size:])
