@@ -192,7 +192,16 @@ func (p *project) export(c *client.Client) {
 		}
 	}
 	if ctx.Err() != nil {
-		p.t.Fatal("the end of the export was not told")
+		ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
+		defer cancel()
+		now, err := c.Job(ctx, job.ID)
+		told := 0
+		for n, err := range c.Notifications(ctx, client.NotificationsQuery{Limit: 100}) {
+			if err == nil && n.JobID == job.ID {
+				told++
+			}
+		}
+		p.t.Fatalf("the end of the export was not told: the job is %+v (%v), and %d notifications of it are in the inbox", now, err, told)
 	}
 	var file bytes.Buffer
 	if _, err := c.Download(ctx, job.ID, &file); err != nil {
