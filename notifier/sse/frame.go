@@ -41,10 +41,10 @@ func retry(d time.Duration) []byte {
 
 // noteFrame makes the frame of a stored notification. The stored JSON gets its id and status at its end,
 // where they win over any it may bring, and is not taken apart; nil means that it is no JSON object with
-// anything in it, and nobody should be bothered with it. The event's id, from which the reader resumes, is
+// anything in it, and nobody should be bothered with it. A link that no browser may follow is left out. The event's id, from which the reader resumes, is
 // the notification's, but never less than what was written before.
 func noteFrame(id jobs.EventID, before uint64, stored []byte) []byte {
-	stored = oneLine(stored)
+	stored = safeLinks(oneLine(stored))
 	body, ok := bytes.CutSuffix(stored, []byte("}"))
 	if !ok || len(bytes.TrimLeft(body, " \t")) < 2 { // an array, a string, or {}
 		return nil

@@ -3,7 +3,9 @@ package sse_test
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -27,6 +29,10 @@ func TestFrames(t *testing.T) {
 			"event: notification\nid: 10-9\ndata: {\"key\":\"k\",\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
 		{"notification in lines", string(sse.NoteFrame(id, 0, []byte("{\n  \"key\": \"k\"\r\n}\n"))),
 			"event: notification\nid: 10-7\ndata: {\"key\":\"k\",\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
+		{"notification with a link", string(sse.NoteFrame(id, 0, []byte(`{"key":"k","link":"/x","a":1}`))),
+			"event: notification\nid: 10-7\ndata: {\"key\":\"k\",\"link\":\"/x\",\"a\":1,\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
+		{"notification with a script", string(sse.NoteFrame(id, 0, []byte(`{"key":"k","link":"javascript:alert(1)","a":{"link":"x"}}`))),
+			"event: notification\nid: 10-7\ndata: {\"key\":\"k\",\"a\":{\"link\":\"x\"},\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
 		{"job asked for", string(sse.JobFrame(jobs.TopicJob, 5, []byte(`{"id":"J","kind":"k","title":"T","user":"ana","max_attempts":3,"created_at":"2026-01-02T03:04:05Z","run":1,"params":{"secret":1}}`))),
 			"event: job\ndata: {\"id\":\"J\",\"kind\":\"k\",\"title\":\"T\",\"user\":\"ana\",\"state\":\"queued\",\"progress\":{\"done\":0,\"total\":0},\"attempt\":0,\"max_attempts\":3,\"created_at\":\"2026-01-02T03:04:05Z\",\"run\":1,\"revision\":5}\n\n"},
 		{"job", string(sse.JobFrame(jobs.TopicState, 6, []byte("{\"id\":\"J\",\"state\":\"running\",\"worker\":\"w\",\"result\":{\n\"n\": 1},\"created_at\":\"2026-01-02T03:04:05Z\"}"))),
@@ -60,7 +66,8 @@ func TestFrames(t *testing.T) {
 func FuzzFrame(f *testing.F) {
 	for _, seed := range []string{
 		`{"key":"k","type":"t","title":"T","created_at":"2026-01-02T03:04:05Z"}`, "{\"a\":\"x\u2028\u0085\"}", "{\n\"a\":1}", "{ }", "{}",
-		`{"id":"evil","status":"read"}`, `{"a":"\r\nevent: bye"}`, "{\"a\":\"\ufeff\"}", `[{"a":1}]`, " {\"a\":[{}]} ", `{"":null}`, `{"a":1,"a":2}`, "{\"a\":1}\r",
+		`{"id":"evil","status":"read"}`, `{"a":"\r\nevent: bye"}`, "{\"a\":\"\ufeff\"}", `[{"a":1}]`, " {\"a\":[{}]} ", `{"":null}`, `{"a":1,"a":2}`,
+		`{"link":"/x"}`, `{"a":1,"link":"javascript:alert(1)","b":[2]}`, `{"LINK":"//evil.example","k":1}`, `{"l\u0069nk":"/\t/x","k":1}`, "{\"lin\u212a\":\"data:,\"}", `{"link":7,"a":1}`, "{\"a\":1}\r",
 	} {
 		f.Add([]byte(seed), uint64(7), uint64(0))
 	}
@@ -69,7 +76,9 @@ func FuzzFrame(f *testing.F) {
 		frame := sse.NoteFrame(id, before, stored)
 		var want map[string]any
 		if frame == nil {
-			if json.Unmarshal(stored, &want) == nil && len(want) > 0 {
+			_ = json.Unmarshal(stored, &want)
+			maps.DeleteFunc(want, func(name string, _ any) bool { return strings.EqualFold(name, "link") })
+			if len(want) > 0 {
 				t.Errorf("%q made no frame", stored)
 			}
 			return
@@ -91,6 +100,18 @@ func FuzzFrame(f *testing.F) {
 			t.Fatalf("%q made a frame: %v", stored, err)
 		}
 		want["id"], want["status"] = id.String(), "unread"
+		for name := range got {
+			link, isText := got[name].(string)
+			if strings.EqualFold(name, "link") && got[name] != nil && (!isText || link != "" && !jobs.SafeLink(link)) {
+				t.Errorf("%q made a link of %v", stored, got[name])
+			}
+		}
+		for name := range want { // of several, some may have been refused
+			if strings.EqualFold(name, "link") {
+				delete(want, name)
+				delete(got, name)
+			}
+		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%q made %v", stored, got)
 		}
