@@ -24,6 +24,8 @@ import (
 type Hark struct {
 	// URL is where it answers HTTP, without a slash at the end.
 	URL string
+	// AdminURL is where the metrics are, with [Admin].
+	AdminURL string
 	// Queue is the queue it works on, to enqueue and look without HTTP.
 	Queue *jobs.Queue
 
@@ -66,6 +68,9 @@ func AllowOrigins(origins ...string) Option {
 // RateLimit sets how many requests a second each user may make. Otherwise there is no limit.
 func RateLimit(perSecond float64) Option { return func(c *app.Config) { c.RateLimit = perSecond } }
 
+// Admin serves the metrics at this host:port, and not at [Hark.URL]. Port 0 picks a free one: see [Hark.AdminURL].
+func Admin(addr string) Option { return func(c *app.Config) { c.Admin = addr } }
+
 // Log sends the log somewhere else than to the test's output.
 func Log(log *slog.Logger) Option { return func(c *app.Config) { c.Log = log } }
 
@@ -96,7 +101,7 @@ func (h *Hark) start() {
 	if err != nil {
 		h.t.Fatalf("harktest: %v", err)
 	}
-	h.app, h.URL, h.Queue = a, a.URL(), a.Queue()
+	h.app, h.URL, h.AdminURL, h.Queue = a, a.URL(), a.AdminURL(), a.Queue()
 }
 
 // Stop stops hark before the test ends. What it has stored stays for [Hark.Restart].

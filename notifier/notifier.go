@@ -28,7 +28,8 @@ type Options struct {
 	Healthy func() error
 	// Origins may call with the cookie; nil means the page's own alone.
 	Origins *auth.Origins
-	// Naming, if set, signs in whoever names themselves. It must be nil wherever strangers can connect.
+	// Naming, if set, signs in anybody who gives a name. It must be nil wherever strangers can connect. With it, only
+	// requests are answered whose Host is a loopback name, and that came through no proxy.
 	Naming *auth.Issuer
 	// RateLimit is how many requests a second each user may make, ten times as many after a rest, and a fifth
 	// of that for jobs to be enqueued. 0 means no limit. Services, with scope notify or admin, have none.
@@ -94,7 +95,7 @@ func (n *Notifier) routes() http.Handler {
 	r := gin.New()
 	r.HandleMethodNotAllowed = true
 	r.RedirectTrailingSlash = false // its redirects would pass by all that follows
-	r.Use(n.identify, n.measure, gin.CustomRecoveryWithWriter(nil, n.recovered), n.cors)
+	r.Use(n.identify, n.measure, gin.CustomRecoveryWithWriter(nil, n.recovered), n.local, n.cors)
 	r.NoRoute(func(c *gin.Context) {
 		n.fail(c, newProblem(http.StatusNotFound, "not_found", "There is nothing here; see /openapi.json."))
 	})

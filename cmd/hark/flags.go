@@ -15,7 +15,7 @@ import (
 type processFlags struct {
 	Data     string        `help:"Folder of what hark keeps; by default one of the user's own." placeholder:"DIR"`
 	Drain    time.Duration `help:"How long each step of a stop may take." default:"10s"`
-	Admin    string        `help:"host:port that serves Go's profiles (pprof), to whoever can reach it." placeholder:"ADDR"`
+	Admin    string        `help:"host:port for operators: /metrics, /livez, /readyz and Go's profiles (pprof), to anybody who can reach it. /metrics is then there alone." placeholder:"ADDR"`
 	LogLevel slog.Level    `help:"Least level of what is logged: debug, info, warn or error." default:"info"`
 	LogJSON  bool          `name:"log-json" help:"Log in JSON."`
 }
@@ -82,5 +82,5 @@ type workerFlags struct {
 
 // healthFlags are those of a worker without a notifier.
 type healthFlags struct {
-	Listen string `help:"host:port that answers /livez, /readyz and /metrics." default:"localhost:4281"`
+	Listen string `help:"host:port that answers /livez, /readyz and, without --admin, /metrics." default:"localhost:4281"`
 }

@@ -8,9 +8,12 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"time"
+
+	"github.com/hark-jobs/hark/internal/health"
 )
 
-// serveAdmin serves Go's profiles to those who run hark, on an address of their own. It is off by default.
+// serveAdmin serves Go's profiles, the health checks and the metrics to those who run hark, on an address of their own. It
+// is off by default.
 func (a *App) serveAdmin(ctx context.Context) error {
 	if a.config.Admin == "" {
 		return nil
@@ -21,11 +24,20 @@ func (a *App) serveAdmin(ctx context.Context) error {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	mux.Handle(health.Metrics, a.health)
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", a.config.Admin)
 	if err != nil {
 		return &UserError{"listen_failed", fmt.Sprintf("hark cannot listen on %s for --admin: %v.", a.config.Admin, err)}
 	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	a.admin = listener
+	guarded := localIfLoopback(listener, mux)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == health.Live || r.URL.Path == health.Ready {
+			a.health.ServeHTTP(w, r)
+			return
+		}
+		guarded.ServeHTTP(w, r)
+	}), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			a.log.Error("admin listener", "err", err)

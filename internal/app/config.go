@@ -39,7 +39,8 @@ type Config struct {
 	// Listen is the host:port of the notifier, and of the health checks. Port 0 picks a free one. Defaults to
 	// localhost:4280, and for a worker alone, which has only the health checks there, to localhost:4281.
 	Listen string
-	// Admin is a host:port that serves Go's profiles; empty means none. Nobody is asked who they are there.
+	// Admin is a host:port that serves the metrics, the health checks and Go's profiles, without a login; empty means
+	// none. The metrics are then there alone; the health checks stay at Listen, too, where balancers ask.
 	Admin string
 	// JWTSecret and JWKS verify tokens. With neither, anybody signs in under any name, and Listen must be a loopback
 	// address.

@@ -19,7 +19,8 @@ import (
 // front answers HTTP from the first moment of the process: the health checks always, and all else once there is a
 // notifier to do it.
 type front struct {
-	health   *health.Health
+	health   http.Handler
+	metrics  http.Handler // nil if they are on a listener of their own
 	listener net.Listener
 	server   *http.Server
 	notifier atomic.Pointer[notifier.Notifier]
@@ -27,8 +28,10 @@ type front struct {
 }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if health.Answers(r.URL.Path) {
+	if r.URL.Path == health.Live || r.URL.Path == health.Ready {
 		f.health.ServeHTTP(w, r)
+	} else if r.URL.Path == health.Metrics && f.metrics != nil {
+		f.metrics.ServeHTTP(w, r)
 	} else if n := f.notifier.Load(); n != nil {
 		n.ServeHTTP(w, r)
 	} else {
@@ -46,7 +49,18 @@ func (a *App) listen(ctx context.Context) error {
 		return &UserError{"listen_failed", fmt.Sprintf("hark cannot listen on %s: %v.", a.config.Listen, err)}
 	}
 	a.front = &front{health: a.health, listener: listener, other: http.NotFoundHandler()}
-	if a.config.Notifier {
+	if a.config.Admin == "" {
+		a.front.metrics = a.health
+	}
+	switch {
+	case !a.config.Notifier:
+		a.front.metrics = localIfLoopback(listener, a.front.metrics)
+	case a.config.naming():
+		if a.front.metrics != nil {
+			a.front.metrics = notifier.Local(a.front.metrics)
+		}
+		a.front.other = notifier.Local(http.HandlerFunc(notifier.Starting))
+	default:
 		a.front.other = http.HandlerFunc(notifier.Starting)
 	}
 	a.front.server = &http.Server{
@@ -59,6 +73,14 @@ func (a *App) listen(ctx context.Context) error {
 	}()
 	a.onStop(func(context.Context) { a.front.server.Close() })
 	return nil
+}
+
+// localIfLoopback protects what is meant for this machine alone from web pages whose names lead to it.
+func localIfLoopback(listener net.Listener, next http.Handler) http.Handler {
+	if addr, ok := listener.Addr().(*net.TCPAddr); !ok || !addr.IP.IsLoopback() || next == nil {
+		return next
+	}
+	return notifier.LocalHost(next)
 }
 
 func (a *App) openHub(context.Context) error {

@@ -26,6 +26,7 @@ import (
 type parts struct {
 	health   *health.Health
 	front    *front
+	admin    net.Listener
 	natsd    *natsd.Server
 	nc       *natsconn.Conn
 	queue    *jobs.Queue
@@ -162,6 +163,14 @@ func (a *App) URL() string {
 		host = configured
 	}
 	return "http://" + net.JoinHostPort(host, port)
+}
+
+// AdminURL is where the process answers those who run it; empty without [Config.Admin].
+func (a *App) AdminURL() string {
+	if a.admin == nil {
+		return ""
+	}
+	return "http://" + a.admin.Addr().String()
 }
 
 // NATSURL is where the server inside the process takes connections; empty without one, or if it takes none.
