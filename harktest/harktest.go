@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/internal/app"
+	"github.com/hark-jobs/hark/internal/door"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 )
@@ -70,6 +71,17 @@ func RateLimit(perSecond float64) Option { return func(c *app.Config) { c.RateLi
 
 // Admin serves the metrics at this host:port, and not at [Hark.URL]. Port 0 picks a free one: see [Hark.AdminURL].
 func Admin(addr string) Option { return func(c *app.Config) { c.Admin = addr } }
+
+// Connections sets how many connections may be open in all, and of one client address; 0 means the default.
+func Connections(most, perAddress int) Option {
+	return func(c *app.Config) { c.MaxConnections, c.MaxConnectionsPerAddress = most, perAddress }
+}
+
+// Patience sets how long hark waits for each thing that a client has to do: to send the head of a request, or its body, to
+// take what it is sent, or to ask again.
+func Patience(d time.Duration) Option {
+	return func(c *app.Config) { c.Deadlines = door.Deadlines{Header: d, Body: d, Drain: d, Write: d, Idle: d} }
+}
 
 // Log sends the log somewhere else than to the test's output.
 func Log(log *slog.Logger) Option { return func(c *app.Config) { c.Log = log } }

@@ -31,6 +31,9 @@ func (s *site) raw(text string) (status int, code string, header http.Header) {
 		s.t.Fatalf("%q: %v", text, err)
 	}
 	defer res.Body.Close()
+	if res.Close { // net/http takes the header away
+		res.Header.Set("Connection", "close")
+	}
 	var p problem
 	if res.Header.Get("Content-Type") == "application/problem+json" {
 		if err := json.NewDecoder(res.Body).Decode(&p); err != nil {

@@ -34,7 +34,12 @@ type Options struct {
 	// RateLimit is how many requests a second each user may make, ten times as many after a rest, and a fifth
 	// of that for jobs to be enqueued. 0 means no limit. Services, with scope notify or admin, have none.
 	RateLimit float64
-	Log       *slog.Logger // slog.Default()
+	// Patience is how long each 32 KiB of a file may wait to be taken, so that a download has a least rate of about
+	// 1 KiB/s. 30 s.
+	Patience time.Duration
+	// BodyTime is how long a body may take to arrive. 30 s.
+	BodyTime time.Duration
+	Log      *slog.Logger // slog.Default()
 }
 
 // Notifier answers HTTP requests. It is safe for concurrent use. It is a [prometheus.Collector] of its metrics.
@@ -51,6 +56,8 @@ type Notifier struct {
 	enqueues *limiter
 	log      *slog.Logger
 	meter    meter
+	patience time.Duration
+	bodyTime time.Duration // 0 stands for the default
 	handler  http.Handler
 	draining atomic.Bool
 }
@@ -64,6 +71,9 @@ func New(o Options) (*Notifier, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
+	if o.Patience == 0 {
+		o.Patience = 30 * time.Second
+	}
 	if o.Healthy == nil {
 		o.Healthy = func() error { return nil }
 	}
@@ -75,7 +85,7 @@ func New(o Options) (*Notifier, error) {
 	}
 	n := &Notifier{
 		queue: o.Queue, inbox: o.Inbox, hub: o.Hub, verifier: o.Verifier, tickets: o.Tickets,
-		healthy: o.Healthy, origins: o.Origins, naming: o.Naming,
+		healthy: o.Healthy, origins: o.Origins, naming: o.Naming, patience: o.Patience, bodyTime: o.BodyTime,
 		requests: newLimiter(o.RateLimit), enqueues: newLimiter(o.RateLimit / 5), log: o.Log.With("part", "notifier"), meter: newMeter(o.Hub.Open),
 	}
 	n.handler = n.routes()

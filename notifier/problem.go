@@ -93,6 +93,12 @@ var errStarting = newProblem(http.StatusServiceUnavailable, "starting", "This se
 // work.
 func Starting(w http.ResponseWriter, _ *http.Request) { errStarting.write(w) }
 
+var errFull = newProblem(http.StatusServiceUnavailable, "too_many_connections",
+	"This server has as many connections as it may have; close some, or try again in a few seconds.").retry(5)
+
+// Full answers any request with a problem that says that there are too many connections.
+func Full(w http.ResponseWriter, _ *http.Request) { errFull.write(w) }
+
 // write answers a request that does not reach a [Notifier].
 func (p *problem) write(w http.ResponseWriter) {
 	body, err := json.Marshal(p)

@@ -72,6 +72,8 @@ type httpFlags struct {
 	JWTSecretFile string        `name:"jwt-secret-file" help:"File with that secret." type:"path" placeholder:"FILE"`
 	JWKS          string        `name:"jwks" help:"File or URL of the keys of the tokens (RS256, ES256, EdDSA)." placeholder:"FILE|URL"`
 	RateLimit     float64       `help:"Requests a second that each user may make, with a fifth of that for jobs to be enqueued; 0 means no limit." default:"50"`
+	MaxConns      int           `name:"max-connections" help:"Connections that may be open, streams among them. 25000, or what the limit of open files leaves room for." placeholder:"N"`
+	MaxConnsEach  int           `name:"max-connections-per-address" help:"Connections that one client address may have open; 0 means no limit. Behind a proxy all have the proxy's address." placeholder:"N"`
 	AllowOrigin   []string      `help:"Origin, besides hark's own, whose pages may call with the cookie. May be given several times." placeholder:"ORIGIN"`
 }
 

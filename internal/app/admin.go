@@ -7,8 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"time"
 
+	"github.com/hark-jobs/hark/internal/door"
 	"github.com/hark-jobs/hark/internal/health"
 )
 
@@ -19,11 +19,12 @@ func (a *App) serveAdmin(ctx context.Context) error {
 		return nil
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	for path, profile := range map[string]http.HandlerFunc{
+		"/debug/pprof/": pprof.Index, "/debug/pprof/cmdline": pprof.Cmdline, "/debug/pprof/profile": pprof.Profile,
+		"/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace,
+	} {
+		mux.Handle(path, profile) // they set their deadlines anew, if they are asked to take long
+	}
 	mux.Handle(health.Metrics, a.health)
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", a.config.Admin)
 	if err != nil {
@@ -31,13 +32,13 @@ func (a *App) serveAdmin(ctx context.Context) error {
 	}
 	a.admin = listener
 	guarded := localIfLoopback(listener, mux)
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := door.NewServer(door.Options{Deadlines: a.config.Deadlines, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == health.Live || r.URL.Path == health.Ready {
 			a.health.ServeHTTP(w, r)
 			return
 		}
 		guarded.ServeHTTP(w, r)
-	}), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	})})
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			a.log.Error("admin listener", "err", err)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/door"
 	"github.com/hark-jobs/hark/internal/natsconn"
 	"github.com/hark-jobs/hark/internal/secret"
 	"github.com/hark-jobs/hark/jobs"
@@ -50,6 +51,12 @@ type Config struct {
 	AllowOrigins []string
 	// RateLimit is how many requests a second each user may make; 0 means no limit.
 	RateLimit float64
+	// MaxConnections is how many connections may be open at Listen, streams among them. Defaults to [door.DefaultMax], or
+	// what the limit of open files leaves room for. MaxConnectionsPerAddress is how many of those one client address may
+	// have; 0 means no limit, which is right behind a proxy.
+	MaxConnections, MaxConnectionsPerAddress int
+	// Deadlines are those of HTTP. Deadlines.Write is also how long a stream's reader may take nothing.
+	Deadlines door.Deadlines
 	// Drain is how long a stop may take in each of its steps; 10 s.
 	Drain time.Duration
 
@@ -80,7 +87,12 @@ func (c *Config) defaults() error {
 			c.Listen = "localhost:4280"
 		}
 	}
+	if c.MaxConnections == 0 {
+		c.MaxConnections = door.DefaultMax
+	}
 	switch {
+	case c.MaxConnections < 0 || c.MaxConnectionsPerAddress < 0:
+		return &UserError{"limit_invalid", "--max-connections and --max-connections-per-address must not be negative."}
 	case !c.Notifier && !c.Worker:
 		return errors.New("app: neither a notifier nor a worker is asked for")
 	case c.Data == "" && (c.NATS.URL == "" || c.Notifier && !c.Database.IsSet()):

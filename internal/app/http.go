@@ -8,8 +8,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"syscall"
-	"time"
 
+	"github.com/hark-jobs/hark/internal/door"
 	"github.com/hark-jobs/hark/internal/health"
 	"github.com/hark-jobs/hark/notifier"
 	"github.com/hark-jobs/hark/notifier/auth"
@@ -39,6 +39,27 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// full answers on a connection that is one too many. A process that has many is none that should be started anew.
+func (f *front) full(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == health.Live || r.URL.Path == health.Ready {
+		f.health.ServeHTTP(w, r)
+		return
+	}
+	notifier.Full(w, r)
+}
+
+// maxConnections is how many connections the process may have.
+func (a *App) maxConnections() int {
+	want := a.config.MaxConnections
+	if fit := door.Fit(want); fit < want {
+		if want != door.DefaultMax {
+			a.log.Warn("fewer connections than --max-connections; raise the limit of open files (ulimit -n, LimitNOFILE=)", "connections", fit)
+		}
+		return fit
+	}
+	return want
+}
+
 // listen opens the address and answers there.
 func (a *App) listen(ctx context.Context) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", a.config.Listen)
@@ -63,9 +84,15 @@ func (a *App) listen(ctx context.Context) error {
 	default:
 		a.front.other = http.HandlerFunc(notifier.Starting)
 	}
-	a.front.server = &http.Server{
-		Handler: a.front, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
-	}
+	a.limit = door.NewLimit(a.maxConnections(), a.config.MaxConnectionsPerAddress, func() int {
+		if hub := a.hub.Load(); hub != nil {
+			return hub.TakenOver()
+		}
+		return 0
+	}, a.log)
+	a.front.server = door.NewServer(door.Options{
+		Handler: a.front, Deadlines: a.config.Deadlines, Limit: a.limit, Full: http.HandlerFunc(a.front.full),
+	})
 	go func() {
 		if err := a.front.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			a.fail(fmt.Errorf("app: http: %w", err))
@@ -86,6 +113,7 @@ func localIfLoopback(listener net.Listener, next http.Handler) http.Handler {
 func (a *App) openHub(context.Context) error {
 	hub, err := sse.New(sse.Options{
 		Queue: a.queue, Drain: a.config.Drain / 2, Log: a.log,
+		Taken: a.limit.Taken, Patience: a.config.Deadlines.Write,
 		HearAll: a.natsd != nil, // others may join it with --nats-listen; mostly this is the only one
 	})
 	if err != nil {
@@ -111,6 +139,7 @@ func (a *App) openNotifier(ctx context.Context) error {
 	a.notifier, err = notifier.New(notifier.Options{
 		Queue: a.queue, Inbox: a.inbox, Hub: a.hub.Load(), Verifier: a.verifier, Tickets: tickets,
 		Healthy: a.healthy, Origins: origins, Naming: a.naming, RateLimit: a.config.RateLimit, Log: a.log,
+		Patience: a.config.Deadlines.Write, BodyTime: a.config.Deadlines.Body,
 	})
 	if err != nil {
 		return err

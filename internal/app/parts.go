@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/hark-jobs/hark/internal/door"
 	"github.com/hark-jobs/hark/internal/health"
 	"github.com/hark-jobs/hark/internal/natsconn"
 	"github.com/hark-jobs/hark/internal/natsd"
@@ -27,6 +28,7 @@ type parts struct {
 	health   *health.Health
 	front    *front
 	admin    net.Listener
+	limit    *door.Limit // of connections at front
 	natsd    *natsd.Server
 	nc       *natsconn.Conn
 	queue    *jobs.Queue

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,9 @@ type Options struct {
 	Keepalive time.Duration
 	// Drain is the time over which readers are told to come back when the hub closes. 5 s.
 	Drain time.Duration
+	// Taken is called for each connection that is taken over from net/http. It returns what to call when that is closed,
+	// which must not block; nil if nobody needs to know.
+	Taken func(net.Conn) (closed func())
 	Log   *slog.Logger // slog.Default()
 }
 
@@ -48,8 +52,9 @@ type Hub struct {
 	ready   chan struct{} // closed once Run hears what is live, or never will
 	lossy   chan struct{} // holds one token when Missed was called
 
-	takeOver bool    // connections, where that can be done
-	poller   *poller // of the connections taken over; set before ready is closed
+	taken    atomic.Int64 // connections that are taken over now
+	takeOver bool         // connections, where that can be done
+	poller   *poller      // of the connections taken over; set before ready is closed
 
 	mu     sync.RWMutex
 	feeds  map[string]*feed // by the user's token
@@ -96,6 +101,9 @@ func New(o Options) (*Hub, error) {
 	}
 	if o.Drain == 0 {
 		o.Drain = 5 * time.Second
+	}
+	if o.Taken == nil {
+		o.Taken = func(net.Conn) func() { return nil }
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -267,6 +275,9 @@ func (h *Hub) Open() int {
 	defer h.mu.RUnlock()
 	return h.open
 }
+
+// TakenOver returns how many connections the hub has that were taken over from net/http.
+func (h *Hub) TakenOver() int { return int(h.taken.Load()) }
 
 func (h *Hub) close() {
 	h.mu.Lock()

@@ -66,33 +66,49 @@ func (h *Hub) serveTakenOver(rw http.ResponseWriter, r *http.Request, sub Subscr
 		w.abort()
 		return err
 	}
-	conn, _, err := http.NewResponseController(rw).Hijack()
+	conn, buffered, err := http.NewResponseController(rw).Hijack()
 	if err != nil {
 		w.abort()
 		return fmt.Errorf("sse: take over: %w", err)
 	}
+	h.taken.Add(1)
+	closed := h.o.Taken(conn)
 	// net and the runtime's poller keep something for conn; a descriptor that they do not know of costs nothing.
 	fd, err := dup(conn)
 	conn.Close()
-	if err != nil {
+	switch {
+	case err != nil:
 		h.log.Warn("connection not taken over", "err", err)
-		w.abort()
-		return nil // there is nobody left to be told
+	case buffered.Reader.Buffered() > 0: // see watched
+		unix.Close(fd)
+	default:
+		w.attach(fd, closed)
+		return nil
 	}
-	w.attach(fd)
-	return nil
+	h.untake(closed)
+	w.abort()
+	return nil // there is nobody left to be told
+}
+
+// untake counts a connection no more that was taken over.
+func (h *Hub) untake(closed func()) {
+	h.taken.Add(-1)
+	if closed != nil {
+		closed()
+	}
 }
 
 // attach gives the wire its socket, and writes what it owes by then.
-func (w *socketWire) attach(fd int) {
+func (w *socketWire) attach(fd int, closed func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
 		unix.Close(fd)
+		w.hub().untake(closed)
 		return
 	}
 	w.fd = int32(fd)
-	if err := w.hub().poller.add(w); err != nil {
+	if err := w.hub().poller.add(w, closed); err != nil {
 		w.finish()
 		return
 	}
@@ -285,8 +301,9 @@ func (w *socketWire) finish() {
 	}
 	w.closed, w.debt = true, nil
 	if w.fd >= 0 {
-		w.hub().poller.forget(w)
+		closed := w.hub().poller.forget(w)
 		unix.Close(int(w.fd))
+		w.hub().untake(closed)
 	}
 	go w.stream.lost() // which takes the lock of the stream; whoever finishes may hold it
 }
