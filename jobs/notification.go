@@ -52,8 +52,24 @@ func (n *Notification) Check() error {
 		return invalid("key", "must be one line without spaces around it")
 	case n.Link != "" && !SafeLink(n.Link):
 		return invalid("link", "must be a path like /reports/7 or an http(s) URL of at most 2,000 bytes")
+	case n.tooLarge():
+		return invalid("data", "must be smaller, with the body: as JSON, where <, > and & take 6 bytes each, the notification has more than %d KiB", MaxNotificationBytes>>10)
 	}
 	return nil
+}
+
+// MaxNotificationBytes is how many bytes a notification may have as it is stored. Each stream whose reader is slow keeps
+// some of them whole, so one must be smaller than what a stream may owe its reader.
+const MaxNotificationBytes = 48 << 10
+
+// tooLarge reports whether n has more than [MaxNotificationBytes]. Only few are worth measuring: what is written as an
+// escape has six bytes for one.
+func (n *Notification) tooLarge() bool {
+	if 6*(len(n.Body)+len(n.Data)+len(n.Link)+len(n.Title)+len(n.Key)+len(n.Type)) < MaxNotificationBytes-1<<10 {
+		return false
+	}
+	text, err := json.Marshal(n)
+	return err == nil && len(text) > MaxNotificationBytes // what is no JSON is found out when it is stored
 }
 
 // SafeLink reports whether a browser may follow link: a path on the same server, or an http(s) URL. It is the one rule

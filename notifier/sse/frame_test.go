@@ -62,6 +62,48 @@ func TestFrames(t *testing.T) {
 	}
 }
 
+// An event of a job is smaller than what a stream may owe its reader, whatever its handler has left.
+func TestJobFramesAreSmall(t *testing.T) {
+	job := jobs.Job{
+		ID: "J", State: jobs.Failed, Title: strings.Repeat("<", jobs.MaxTitleChars), Progress: jobs.Progress{Message: strings.Repeat("<", 1<<20)},
+		Result: json.RawMessage(`"` + strings.Repeat("<", 1<<20) + `"`), Error: &jobs.Error{Code: "c", Message: strings.Repeat("日", 1<<20)},
+	}
+	for name, result := range map[string]json.RawMessage{"large": job.Result, "escaped": job.Result[:32<<10], "none": nil} {
+		if name == "escaped" {
+			result = append(bytes.Clone(result[:len(result)-1]), '"')
+		}
+		job.Result = result
+		stored, err := json.Marshal(&job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		frame := sse.JobFrame(jobs.TopicState, 1, stored)
+		var got struct {
+			jobs.Job
+			ResultOmitted bool `json:"result_omitted"`
+		}
+		_ = parse(bytes.NewReader(frame), func(e event) {
+			if err := json.Unmarshal([]byte(e.data), &got); err != nil {
+				t.Error(err)
+			}
+		})
+		if len(frame) > 64<<10 || got.ID != "J" || got.ResultOmitted != (result != nil) || got.Result != nil {
+			t.Errorf("%s: %d bytes, %+.200v", name, len(frame), got)
+		}
+		if !strings.HasSuffix(got.Error.Message, "日…") || !strings.HasSuffix(got.Progress.Message, "<…") {
+			t.Errorf("%s: texts are not cut well", name)
+		}
+	}
+	job.Result = json.RawMessage(`"` + strings.Repeat("x", 32<<10-2) + `"`)
+	if stored, err := json.Marshal(&job); err != nil || len(sse.JobFrame(jobs.TopicState, 1, stored)) > 64<<10 {
+		t.Error("with the largest result and texts it is larger", err)
+	}
+	small := sse.JobFrame(jobs.TopicState, 1, []byte(`{"id":"J","result":{"rows":3}}`))
+	if !bytes.Contains(small, []byte(`"result":{"rows":3}`)) || bytes.Contains(small, []byte("omitted")) {
+		t.Errorf("%s", small)
+	}
+}
+
 // Whatever a stored notification holds, a reader gets one event with the same data, or none.
 func FuzzFrame(f *testing.F) {
 	for _, seed := range []string{

@@ -27,10 +27,38 @@ type socketWire struct {
 	closed  bool
 }
 
-// debt is what a socket has not taken yet. Few owe anything.
+// debt is what a socket has not taken yet. Few owe anything. Whole frames are not copied: those of other streams may be the
+// same.
 type debt struct {
-	owed     []byte
-	progress time.Time // when the socket last took some of it
+	frames [][]byte  // the first one without what was taken of it
+	size   int       // bytes owed
+	since  time.Time // when the reader had last taken enough
+	taken  int       // bytes taken since then
+}
+
+func (d *debt) add(frame []byte) {
+	d.frames = append(d.frames, frame)
+	d.size += len(frame)
+}
+
+// leastShare is the part of the backlog that a reader must take in each [Options.Patience], unless it takes all it is owed.
+const leastShare = 4
+
+// take counts n bytes as taken.
+func (d *debt) take(n, least int) {
+	d.size -= n
+	if d.taken += n; d.taken >= least {
+		d.since, d.taken = time.Now(), 0
+	}
+	for n > 0 {
+		if first := d.frames[0]; n < len(first) {
+			d.frames[0] = first[n:]
+			return
+		}
+		n -= len(d.frames[0])
+		d.frames[0] = nil
+		d.frames = d.frames[1:]
+	}
 }
 
 // canTakeOver reports whether the connection of a request can be taken over: it is HTTP/1.1 over plain TCP,
@@ -61,7 +89,8 @@ func (h *Hub) serveTakenOver(rw http.ResponseWriter, r *http.Request, sub Subscr
 	s, w := &both.stream, &both.wire
 	s.init(h, w, sub)
 	// What the stream has to say is kept until the connection is there to take it, behind the head.
-	w.stream, w.fd, w.debt = s, -1, &debt{owed: responseHead(rw.Header())}
+	w.stream, w.fd, w.debt = s, -1, &debt{}
+	w.owe(responseHead(rw.Header()))
 	if err := h.begin(r.Context(), s, sub); err != nil {
 		w.abort()
 		return err
@@ -112,8 +141,8 @@ func (w *socketWire) attach(fd int, closed func()) {
 		w.finish()
 		return
 	}
-	owed := w.debt.owed
-	w.debt = nil
+	owed := bytes.Join(w.debt.frames, nil)
+	w.paid()
 	w.put(owed)
 	w.wake() // the log may have been read meanwhile
 	if w.closing && w.debt == nil {
@@ -154,16 +183,16 @@ func (w *socketWire) send(frame []byte) error {
 	case w.closed || w.closing:
 		return errGone
 	case w.fd < 0:
-		w.debt.owed = append(w.debt.owed, frame...)
+		w.owe(frame)
 	case w.debt == nil:
 		w.put(frame)
-	case time.Since(w.debt.progress) > w.hub().o.Patience:
+	case time.Since(w.debt.since) > w.hub().o.Patience:
 		w.finish()
 		return errSlow
-	case len(w.debt.owed)+len(frame) > w.hub().o.Backlog:
+	case w.debt.size+len(frame) > w.hub().o.Backlog || w.hub().owesTooMuch(len(frame)):
 		return errSlow
 	default:
-		w.debt.owed = append(w.debt.owed, frame...)
+		w.owe(frame)
 	}
 	if w.closed {
 		return errGone
@@ -175,11 +204,33 @@ func (w *socketWire) send(frame []byte) error {
 func (w *socketWire) put(frame []byte) {
 	n, err := write(int(w.fd), frame)
 	if err == nil && n < len(frame) {
-		w.debt = &debt{bytes.Clone(frame[n:]), time.Now()}
-		err = w.hub().poller.wantWrite(w, true)
+		if w.hub().owesTooMuch(len(frame) - n) {
+			err = errSlow // a frame that was begun can only be kept, or broken off with its stream
+		} else {
+			w.debt = &debt{since: time.Now()}
+			if n > 0 { // what is left of it is this stream's alone, and may be little
+				frame = bytes.Clone(frame[n:])
+			}
+			w.owe(frame)
+			err = w.hub().poller.wantWrite(w, true)
+		}
 	}
 	if err != nil {
 		w.finish()
+	}
+}
+
+// owe keeps what the socket has not taken. The lock is held, and there is a debt.
+func (w *socketWire) owe(frame []byte) {
+	w.debt.add(frame)
+	w.hub().owed.Add(int64(len(frame)))
+}
+
+// paid drops the debt, if there is one. The lock is held.
+func (w *socketWire) paid() {
+	if w.debt != nil {
+		w.hub().owed.Add(-int64(w.debt.size))
+		w.debt = nil // an idle stream keeps no buffer
 	}
 }
 
@@ -204,19 +255,27 @@ func (w *socketWire) flush() {
 	if w.closed || w.debt == nil {
 		return
 	}
-	n, err := write(int(w.fd), w.debt.owed)
-	if err != nil {
-		w.finish()
-		return
+	before := w.debt.size
+	for w.debt.size > 0 {
+		first := w.debt.frames[0]
+		n, err := write(int(w.fd), first)
+		if err != nil {
+			w.finish()
+			return
+		}
+		w.debt.take(n, w.hub().o.Backlog/leastShare)
+		w.hub().owed.Add(-int64(n))
+		if n < len(first) {
+			break
+		}
 	}
-	if w.debt.owed = w.debt.owed[n:]; n > 0 {
-		w.debt.progress = time.Now()
+	if w.debt.size < before {
 		w.wake()
 	}
-	if len(w.debt.owed) > 0 {
+	if w.debt.size > 0 {
 		return
 	}
-	w.debt = nil // an idle stream keeps no buffer
+	w.paid()
 	if w.closing || w.hub().poller.wantWrite(w, false) != nil {
 		w.finish()
 	}
@@ -259,7 +318,7 @@ func (w *socketWire) full(n int) (spare <-chan struct{}, err error) {
 		return nil, errGone
 	}
 	backlog := w.hub().o.Backlog
-	if w.debt == nil || len(w.debt.owed) <= backlog/2 && len(w.debt.owed)+n <= backlog {
+	if w.debt == nil || w.debt.size <= backlog/2 && w.debt.size+n <= backlog && !w.hub().owesTooMuch(n) {
 		return nil, nil
 	}
 	if w.spare == nil {
@@ -299,7 +358,8 @@ func (w *socketWire) finish() {
 	if w.closed {
 		return
 	}
-	w.closed, w.debt = true, nil
+	w.closed = true
+	w.paid()
 	if w.fd >= 0 {
 		closed := w.hub().poller.forget(w)
 		unix.Close(int(w.fd))
