@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/internal/app"
+	"github.com/hark-jobs/hark/internal/door"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 )
@@ -24,6 +25,8 @@ import (
 type Hark struct {
 	// URL is where it answers HTTP, without a slash at the end.
 	URL string
+	// AdminURL is where the metrics are, with [Admin].
+	AdminURL string
 	// Queue is the queue it works on, to enqueue and look without HTTP.
 	Queue *jobs.Queue
 
@@ -82,6 +85,20 @@ func AllowOrigins(origins ...string) Option {
 // RateLimit sets how many requests a second each user may make. Otherwise there is no limit.
 func RateLimit(perSecond float64) Option { return func(c *app.Config) { c.RateLimit = perSecond } }
 
+// Admin serves the metrics at this host:port, and not at [Hark.URL]. Port 0 picks a free one: see [Hark.AdminURL].
+func Admin(addr string) Option { return func(c *app.Config) { c.Admin = addr } }
+
+// Connections sets how many connections may be open in all, and of one client address; 0 means the default.
+func Connections(most, perAddress int) Option {
+	return func(c *app.Config) { c.MaxConnections, c.MaxConnectionsPerAddress = most, perAddress }
+}
+
+// Patience sets how long hark waits for each thing that a client has to do: to send the head of a request, or its body, to
+// take what it is sent, or to ask again.
+func Patience(d time.Duration) Option {
+	return func(c *app.Config) { c.Deadlines = door.Deadlines{Header: d, Body: d, Drain: d, Write: d, Idle: d} }
+}
+
 // Log sends the log somewhere else than to the test's output.
 func Log(log *slog.Logger) Option { return func(c *app.Config) { c.Log = log } }
 
@@ -112,7 +129,7 @@ func (h *Hark) start() {
 	if err != nil {
 		h.t.Fatalf("harktest: %v", err)
 	}
-	h.app, h.URL, h.Queue = a, a.URL(), a.Queue()
+	h.app, h.URL, h.AdminURL, h.Queue = a, a.URL(), a.AdminURL(), a.Queue()
 }
 
 // Stop stops hark before the test ends. What it has stored stays for [Hark.Restart].

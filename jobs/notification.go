@@ -50,14 +50,32 @@ func (n *Notification) Check() error {
 	case strings.TrimSpace(n.Key) != n.Key || strings.ContainsFunc(n.Key, unicode.IsControl):
 		// As a message id it stands in a header, where such characters get lost, and two keys become one.
 		return invalid("key", "must be one line without spaces around it")
-	case n.Link != "" && !safeLink(n.Link):
+	case n.Link != "" && !SafeLink(n.Link):
 		return invalid("link", "must be a path like /reports/7 or an http(s) URL of at most 2,000 bytes")
+	case n.tooLarge():
+		return invalid("data", "must be smaller, with the body: as JSON, where <, > and & take 6 bytes each, the notification has more than %d KiB", MaxNotificationBytes>>10)
 	}
 	return nil
 }
 
-// safeLink reports whether a browser may follow link: javascript: and its like never get into a log.
-func safeLink(link string) bool {
+// MaxNotificationBytes is how many bytes a notification may have as it is stored. Each stream whose reader is slow keeps
+// some of them whole, so one must be smaller than what a stream may owe its reader.
+const MaxNotificationBytes = 48 << 10
+
+// tooLarge reports whether n has more than [MaxNotificationBytes]. Only few are worth measuring: what is written as an
+// escape has six bytes for one.
+func (n *Notification) tooLarge() bool {
+	if 6*(len(n.Body)+len(n.Data)+len(n.Link)+len(n.Title)+len(n.Key)+len(n.Type)) < MaxNotificationBytes-1<<10 {
+		return false
+	}
+	text, err := json.Marshal(n)
+	return err == nil && len(text) > MaxNotificationBytes // what is no JSON is found out when it is stored
+}
+
+// SafeLink reports whether a browser may follow link: a path on the same server, or an http(s) URL. It is the one rule
+// for what is taken in and for what is given out: a log may hold messages that are older than the rule, or foreign.
+// The page has the same rule (notifier/web/assets/link.js), and one table tests both.
+func SafeLink(link string) bool {
 	if len(link) > 2000 || strings.ContainsFunc(link, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\\' }) {
 		return false
 	}

@@ -19,13 +19,20 @@ import (
 // maxBody is how many bytes a request's body may have.
 const maxBody = 1 << 20
 
-// bodyTime is how long a body may take to arrive.
-const bodyTime = 30 * time.Second
+// bodyTime is how long a body may take to arrive, unless the request has another time under bodyTimeKey.
+const (
+	bodyTime    = 30 * time.Second
+	bodyTimeKey = "hark.bodyTime"
+)
 
 // decode reads a request's JSON body into v, or says in a problem what is wrong with it. An empty body is
 // taken for {}.
 func decode(c *gin.Context, v any) error {
-	body, err := readBody(c, bodyTime)
+	within := bodyTime
+	if own := c.GetDuration(bodyTimeKey); own > 0 {
+		within = own
+	}
+	body, err := readBody(c, within)
 	if err != nil || len(body) == 0 {
 		return bodyProblem(err)
 	}

@@ -50,7 +50,7 @@ func (n *Notifier) getFile(c *gin.Context) {
 	h.Set("Cache-Control", "private, no-cache")
 	h.Set("ETag", `"`+job.ID+"-"+job.FinishedAt.Format("20060102150405.000")+`"`)
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
-	source, w := &source{ReadSeeker: file}, &fileWriter{ResponseWriter: c.Writer}
+	source, w := &source{ReadSeeker: file}, &fileWriter{ResponseWriter: c.Writer, patience: n.patience}
 	http.ServeContent(w, c.Request, "", job.FinishedAt, source)
 	if w.badRange {
 		h.Del("Content-Type")
@@ -99,6 +99,7 @@ func (s *source) Read(p []byte) (n int, err error) {
 // in plain text, of a range that cannot be.
 type fileWriter struct {
 	http.ResponseWriter
+	patience time.Duration // with each write
 	badRange bool
 }
 
@@ -112,7 +113,7 @@ func (w *fileWriter) Write(p []byte) (int, error) {
 	if w.badRange {
 		return len(p), nil
 	}
-	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(time.Minute))
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.patience))
 	return w.ResponseWriter.Write(p)
 }
 

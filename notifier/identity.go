@@ -37,6 +37,9 @@ func (n *Notifier) identify(c *gin.Context) {
 	header := c.Writer.Header()
 	header[requestIDHeader] = []string{id}
 	header["X-Content-Type-Options"] = nosniff
+	if n.bodyTime > 0 {
+		c.Set(bodyTimeKey, n.bodyTime)
+	}
 	if strings.HasPrefix(c.Request.URL.Path, "/v1/") {
 		header["Cache-Control"] = noStore
 	}

@@ -31,12 +31,18 @@ type Options struct {
 	Healthy func() error
 	// Origins may call with the cookie; nil means the page's own alone.
 	Origins *auth.Origins
-	// Naming, if set, signs in whoever names themselves. It must be nil wherever strangers can connect.
+	// Naming, if set, signs in anybody who gives a name. It must be nil wherever strangers can connect. With it, only
+	// requests are answered whose Host is a loopback name, and that came through no proxy.
 	Naming *auth.Issuer
 	// RateLimit is how many requests a second each user may make, ten times as many after a rest, and a fifth
 	// of that for jobs to be enqueued. 0 means no limit. Services, with scope notify or admin, have none.
 	RateLimit float64
-	Log       *slog.Logger // slog.Default()
+	// Patience is how long each 32 KiB of a file may wait to be taken, so that a download has a least rate of about
+	// 1 KiB/s. 30 s.
+	Patience time.Duration
+	// BodyTime is how long a body may take to arrive. 30 s.
+	BodyTime time.Duration
+	Log      *slog.Logger // slog.Default()
 }
 
 // Notifier answers HTTP requests. It is safe for concurrent use. It is a [prometheus.Collector] of its metrics.
@@ -56,6 +62,8 @@ type Notifier struct {
 	enqueues *limiter
 	log      *slog.Logger
 	meter    meter
+	patience time.Duration
+	bodyTime time.Duration // 0 stands for the default
 	handler  http.Handler
 	draining atomic.Bool
 }
@@ -69,6 +77,9 @@ func New(o Options) (*Notifier, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
+	if o.Patience == 0 {
+		o.Patience = 30 * time.Second
+	}
 	if o.Healthy == nil {
 		o.Healthy = func() error { return nil }
 	}
@@ -79,8 +90,9 @@ func New(o Options) (*Notifier, error) {
 		}
 	}
 	n := &Notifier{
-		queue: o.Queue, inbox: o.Inbox, hub: o.Hub, verifier: o.Verifier, tickets: o.Tickets, revoked: o.Revocations, links: o.Links, backlogs: jobs.NewBacklogs(o.Queue),
-		healthy: o.Healthy, origins: o.Origins, naming: o.Naming,
+		queue: o.Queue, inbox: o.Inbox, hub: o.Hub, verifier: o.Verifier, tickets: o.Tickets, revoked: o.Revocations,
+		links: o.Links, backlogs: jobs.NewBacklogs(o.Queue),
+		healthy: o.Healthy, origins: o.Origins, naming: o.Naming, patience: o.Patience, bodyTime: o.BodyTime,
 		requests: newLimiter(o.RateLimit), enqueues: newLimiter(o.RateLimit / 5), log: o.Log.With("part", "notifier"), meter: newMeter(o.Hub.Open),
 	}
 	n.handler = n.routes()
@@ -100,7 +112,7 @@ func (n *Notifier) routes() http.Handler {
 	r := gin.New()
 	r.HandleMethodNotAllowed = true
 	r.RedirectTrailingSlash = false // its redirects would pass by all that follows
-	r.Use(n.identify, n.measure, gin.CustomRecoveryWithWriter(nil, n.recovered), n.cors)
+	r.Use(n.identify, n.measure, gin.CustomRecoveryWithWriter(nil, n.recovered), n.local, n.cors)
 	r.NoRoute(func(c *gin.Context) {
 		n.fail(c, newProblem(http.StatusNotFound, "not_found", "There is nothing here; see /openapi.json."))
 	})

@@ -94,14 +94,26 @@ var errStarting = newProblem(http.StatusServiceUnavailable, "starting", "This se
 
 // Starting answers any request with a problem that says so. It is for a process that listens before its notifier can
 // work.
-func Starting(w http.ResponseWriter, _ *http.Request) {
-	body, err := json.Marshal(errStarting)
+func Starting(w http.ResponseWriter, _ *http.Request) { errStarting.write(w) }
+
+var errFull = newProblem(http.StatusServiceUnavailable, "too_many_connections",
+	"This server has as many connections as it may have; close some, or try again in a few seconds.").retry(5)
+
+// Full answers any request with a problem that says that there are too many connections.
+func Full(w http.ResponseWriter, _ *http.Request) { errFull.write(w) }
+
+// write answers a request that does not reach a [Notifier].
+func (p *problem) write(w http.ResponseWriter) {
+	body, err := json.Marshal(p)
 	if err != nil {
 		panic(err) // it is a constant
 	}
-	w.Header().Set("Retry-After", strconv.Itoa(errStarting.retryAfter))
+	if p.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(p.retryAfter))
+	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(errStarting.Status)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(p.Status)
 	_, _ = w.Write(body)
 }
 

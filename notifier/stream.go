@@ -11,6 +11,10 @@ import (
 )
 
 func (n *Notifier) stream(c *gin.Context) {
+	if c.Request.ContentLength != 0 {
+		n.fail(c, newProblem(http.StatusBadRequest, "body_unexpected", "The stream takes no body; send the request without one."))
+		return
+	}
 	var id auth.Identity
 	var ticket string
 	last := c.GetHeader("Last-Event-Id")

@@ -16,7 +16,7 @@ import (
 type processFlags struct {
 	Data     string        `help:"Folder of what hark keeps; by default one of the user's own." placeholder:"DIR"`
 	Drain    time.Duration `help:"How long each step of a stop may take." default:"10s"`
-	Admin    string        `help:"host:port that serves Go's profiles (pprof), to whoever can reach it." placeholder:"ADDR"`
+	Admin    string        `help:"host:port for operators: /metrics, /livez, /readyz and Go's profiles (pprof), to anybody who can reach it. /metrics is then there alone." placeholder:"ADDR"`
 	LogLevel slog.Level    `help:"Least level of what is logged: debug, info, warn or error." default:"info"`
 	LogJSON  bool          `name:"log-json" help:"Log in JSON."`
 }
@@ -73,9 +73,11 @@ type httpFlags struct {
 	JWTSecretFile string        `name:"jwt-secret-file" help:"File with that secret." type:"path" placeholder:"FILE"`
 	JWKS          string        `name:"jwks" help:"File or URL of the keys of the tokens (RS256, ES256, EdDSA)." placeholder:"FILE|URL"`
 	claimFlags
-	MaxTokenAge time.Duration `help:"Longest lifetime of a token that is accepted, from its iat to its exp; 0 means any." default:"0" placeholder:"DURATION"`
-	RateLimit   float64       `help:"Requests a second that each user may make, with a fifth of that for jobs to be enqueued; 0 means no limit." default:"50"`
-	AllowOrigin []string      `help:"Origin, besides hark's own, whose pages may call with the cookie. May be given several times." placeholder:"ORIGIN"`
+	MaxTokenAge  time.Duration `help:"Longest lifetime of a token that is accepted, from its iat to its exp; 0 means any." default:"0" placeholder:"DURATION"`
+	RateLimit    float64       `help:"Requests a second that each user may make, with a fifth of that for jobs to be enqueued; 0 means no limit." default:"50"`
+	MaxConns     int           `name:"max-connections" help:"Connections that may be open, streams among them. 25000, or what the limit of open files leaves room for." placeholder:"N"`
+	MaxConnsEach int           `name:"max-connections-per-address" help:"Connections that one client address may have open; 0 means no limit. Behind a proxy all have the proxy's address." placeholder:"N"`
+	AllowOrigin  []string      `help:"Origin, besides hark's own, whose pages may call with the cookie. May be given several times." placeholder:"ORIGIN"`
 }
 
 // claimFlags say what stands in tokens: those that the notifier accepts, and those that commands make.
@@ -100,5 +102,5 @@ func (f *workerFlags) apply(c *app.Config) {
 
 // healthFlags are those of a worker without a notifier.
 type healthFlags struct {
-	Listen string `help:"host:port that answers /livez, /readyz and /metrics." default:"localhost:4281"`
+	Listen string `help:"host:port that answers /livez, /readyz and, without --admin, /metrics." default:"localhost:4281"`
 }

@@ -93,6 +93,7 @@ func (f *httpFlags) apply(c *app.Config) {
 	c.Notifier, c.Listen, c.InboxAge = true, f.Listen, f.InboxAge
 	c.Database = secret.Secret{Value: f.Database, File: f.DatabaseFile}
 	c.JWTSecret = secret.Secret{Value: f.JWTSecret, File: f.JWTSecretFile}
+	c.MaxConnections, c.MaxConnectionsPerAddress = f.MaxConns, f.MaxConnsEach
 	c.JWKS, c.AllowOrigins, c.RateLimit = f.JWKS, f.AllowOrigin, f.RateLimit
 	c.JWTIssuer, c.JWTAudience, c.UserClaim, c.ScopeMap = f.JWTIssuer, f.JWTAudience, f.UserClaim, f.ScopeMap
 	c.MaxTokenAge = f.MaxTokenAge

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/door"
 	"github.com/hark-jobs/hark/internal/natsconn"
 	"github.com/hark-jobs/hark/internal/secret"
 	"github.com/hark-jobs/hark/jobs"
@@ -41,7 +42,8 @@ type Config struct {
 	// Listen is the host:port of the notifier, and of the health checks. Port 0 picks a free one. Defaults to
 	// localhost:4280, and for a worker alone, which has only the health checks there, to localhost:4281.
 	Listen string
-	// Admin is a host:port that serves Go's profiles; empty means none. Nobody is asked who they are there.
+	// Admin is a host:port that serves the metrics, the health checks and Go's profiles, without a login; empty means
+	// none. The metrics are then there alone; the health checks stay at Listen, too, where balancers ask.
 	Admin string
 	// JWTSecret and JWKS verify tokens. With neither, and no JWTIssuer that is a URL, which is asked for its keys then,
 	// anybody signs in under any name, and Listen must be a loopback address.
@@ -61,6 +63,12 @@ type Config struct {
 	AllowOrigins []string
 	// RateLimit is how many requests a second each user may make; 0 means no limit.
 	RateLimit float64
+	// MaxConnections is how many connections may be open at Listen, streams among them. Defaults to [door.DefaultMax], or
+	// what the limit of open files leaves room for. MaxConnectionsPerAddress is how many of those one client address may
+	// have; 0 means no limit, which is right behind a proxy.
+	MaxConnections, MaxConnectionsPerAddress int
+	// Deadlines are those of HTTP. Deadlines.Write is also how long a stream's reader may take nothing.
+	Deadlines door.Deadlines
 	// Drain is how long a stop may take in each of its steps; 10 s.
 	Drain time.Duration
 
@@ -100,7 +108,12 @@ func (c *Config) defaults() error {
 			c.Listen = "localhost:4280"
 		}
 	}
+	if c.MaxConnections == 0 {
+		c.MaxConnections = door.DefaultMax
+	}
 	switch {
+	case c.MaxConnections < 0 || c.MaxConnectionsPerAddress < 0:
+		return &UserError{"limit_invalid", "--max-connections and --max-connections-per-address must not be negative."}
 	case !c.Notifier && !c.Worker:
 		return errors.New("app: neither a notifier nor a worker is asked for")
 	case c.Data == "" && (c.NATS.URL == "" || c.Notifier && !c.Database.IsSet()):

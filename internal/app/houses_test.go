@@ -24,6 +24,7 @@ var houses = map[string][]string{
 	"notifier/auth":    {"worker", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
 	"notifier/web":     {"jobs", "worker", "internal", "cmd", "harktest", gin},
 	"internal/app":     {"cmd", "harktest", gin, sqlite, pgx, mysql, kong},
+	"internal/door":    {"jobs", "worker", "notifier", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
 	"internal/secret":  {"jobs", "worker", "notifier", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
 	"internal/trouble": {"jobs", "worker", "notifier", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
 	"internal/natsd":   {"jobs", "worker", "notifier", "cmd", "harktest", gin},

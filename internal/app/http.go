@@ -8,8 +8,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"syscall"
-	"time"
 
+	"github.com/hark-jobs/hark/internal/door"
 	"github.com/hark-jobs/hark/internal/health"
 	"github.com/hark-jobs/hark/notifier"
 	"github.com/hark-jobs/hark/notifier/auth"
@@ -19,7 +19,8 @@ import (
 // front answers HTTP from the first moment of the process: the health checks always, and all else once there is a
 // notifier to do it.
 type front struct {
-	health   *health.Health
+	health   http.Handler
+	metrics  http.Handler // nil if they are on a listener of their own
 	listener net.Listener
 	server   *http.Server
 	notifier atomic.Pointer[notifier.Notifier]
@@ -27,13 +28,36 @@ type front struct {
 }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if health.Answers(r.URL.Path) {
+	if r.URL.Path == health.Live || r.URL.Path == health.Ready {
 		f.health.ServeHTTP(w, r)
+	} else if r.URL.Path == health.Metrics && f.metrics != nil {
+		f.metrics.ServeHTTP(w, r)
 	} else if n := f.notifier.Load(); n != nil {
 		n.ServeHTTP(w, r)
 	} else {
 		f.other.ServeHTTP(w, r)
 	}
+}
+
+// full answers on a connection that is one too many. A process that has many is none that should be started anew.
+func (f *front) full(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == health.Live || r.URL.Path == health.Ready {
+		f.health.ServeHTTP(w, r)
+		return
+	}
+	notifier.Full(w, r)
+}
+
+// maxConnections is how many connections the process may have.
+func (a *App) maxConnections() int {
+	want := a.config.MaxConnections
+	if fit := door.Fit(want); fit < want {
+		if want != door.DefaultMax {
+			a.log.Warn("fewer connections than --max-connections; raise the limit of open files (ulimit -n, LimitNOFILE=)", "connections", fit)
+		}
+		return fit
+	}
+	return want
 }
 
 // listen opens the address and answers there.
@@ -46,12 +70,29 @@ func (a *App) listen(ctx context.Context) error {
 		return &UserError{"listen_failed", fmt.Sprintf("hark cannot listen on %s: %v.", a.config.Listen, err)}
 	}
 	a.front = &front{health: a.health, listener: listener, other: http.NotFoundHandler()}
-	if a.config.Notifier {
+	if a.config.Admin == "" {
+		a.front.metrics = a.health
+	}
+	switch {
+	case !a.config.Notifier:
+		a.front.metrics = localIfLoopback(listener, a.front.metrics)
+	case a.config.naming():
+		if a.front.metrics != nil {
+			a.front.metrics = notifier.Local(a.front.metrics)
+		}
+		a.front.other = notifier.Local(http.HandlerFunc(notifier.Starting))
+	default:
 		a.front.other = http.HandlerFunc(notifier.Starting)
 	}
-	a.front.server = &http.Server{
-		Handler: a.front, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
-	}
+	a.limit = door.NewLimit(a.maxConnections(), a.config.MaxConnectionsPerAddress, func() int {
+		if hub := a.hub.Load(); hub != nil {
+			return hub.TakenOver()
+		}
+		return 0
+	}, a.log)
+	a.front.server = door.NewServer(door.Options{
+		Handler: a.front, Deadlines: a.config.Deadlines, Limit: a.limit, Full: http.HandlerFunc(a.front.full),
+	})
 	go func() {
 		if err := a.front.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			a.fail(fmt.Errorf("app: http: %w", err))
@@ -61,9 +102,18 @@ func (a *App) listen(ctx context.Context) error {
 	return nil
 }
 
+// localIfLoopback protects what is meant for this machine alone from web pages whose names lead to it.
+func localIfLoopback(listener net.Listener, next http.Handler) http.Handler {
+	if addr, ok := listener.Addr().(*net.TCPAddr); !ok || !addr.IP.IsLoopback() || next == nil {
+		return next
+	}
+	return notifier.LocalHost(next)
+}
+
 func (a *App) openHub(context.Context) error {
 	hub, err := sse.New(sse.Options{
 		Queue: a.queue, Drain: a.config.Drain / 2, Log: a.log,
+		Taken: a.limit.Taken, Patience: a.config.Deadlines.Write,
 		HearAll: a.natsd != nil, // others may join it with --nats-listen; mostly this is the only one
 	})
 	if err != nil {
@@ -104,6 +154,7 @@ func (a *App) openNotifier(ctx context.Context) error {
 	a.notifier, err = notifier.New(notifier.Options{
 		Queue: a.queue, Inbox: a.inbox, Hub: a.hub.Load(), Verifier: a.verifier, Tickets: tickets, Revocations: a.revocations, Links: links,
 		Healthy: a.healthy, Origins: origins, Naming: a.naming, RateLimit: a.config.RateLimit, Log: a.log,
+		Patience: a.config.Deadlines.Write, BodyTime: a.config.Deadlines.Body,
 	})
 	if err != nil {
 		return err

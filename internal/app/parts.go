@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/hark-jobs/hark/internal/door"
 	"github.com/hark-jobs/hark/internal/health"
 	"github.com/hark-jobs/hark/internal/natsconn"
 	"github.com/hark-jobs/hark/internal/natsd"
@@ -26,6 +27,8 @@ import (
 type parts struct {
 	health      *health.Health
 	front       *front
+	admin       net.Listener
+	limit       *door.Limit // of connections at front
 	natsd       *natsd.Server
 	nc          *natsconn.Conn
 	queue       *jobs.Queue
@@ -180,6 +183,14 @@ func (a *App) URL() string {
 		host = configured
 	}
 	return "http://" + net.JoinHostPort(host, port)
+}
+
+// AdminURL is where the process answers those who run it; empty without [Config.Admin].
+func (a *App) AdminURL() string {
+	if a.admin == nil {
+		return ""
+	}
+	return "http://" + a.admin.Addr().String()
 }
 
 // NATSURL is where the server inside the process takes connections; empty without one, or if it takes none.

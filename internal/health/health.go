@@ -69,9 +69,9 @@ func New(log *slog.Logger, version string) *Health {
 	})
 	build.Set(1)
 	h.registry.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	h.mux.HandleFunc("GET /livez", h.live)
-	h.mux.HandleFunc("GET /readyz", h.ready)
-	h.mux.Handle("GET /metrics", promhttp.HandlerFor(h.registry, promhttp.HandlerOpts{}))
+	h.mux.HandleFunc("GET "+Live, h.live)
+	h.mux.HandleFunc("GET "+Ready, h.ready)
+	h.mux.Handle("GET "+Metrics, promhttp.HandlerFor(h.registry, promhttp.HandlerOpts{}))
 	return h
 }
 
@@ -106,10 +106,15 @@ func (h *Health) enter(phase string) {
 	}
 }
 
+// The paths that ServeHTTP answers.
+const (
+	Live    = "/livez"
+	Ready   = "/readyz"
+	Metrics = "/metrics"
+)
+
 // Answers reports whether the path is one that ServeHTTP answers.
-func Answers(path string) bool {
-	return path == "/livez" || path == "/readyz" || path == "/metrics"
-}
+func Answers(path string) bool { return path == Live || path == Ready || path == Metrics }
 
 // ServeHTTP implements [http.Handler].
 func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {

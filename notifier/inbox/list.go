@@ -178,6 +178,9 @@ func scan(rows *sql.Rows) (n jobs.Notification, err error) {
 	if err := json.Unmarshal(body, &n); err != nil {
 		return n, fmt.Errorf("notification %s: %w", id, err)
 	}
+	if !jobs.SafeLink(n.Link) { // older than the rule, or foreign
+		n.Link = ""
+	}
 	n.ID, n.Status = id.String(), jobs.Unread
 	if readAt != 0 {
 		n.Status, n.ReadAt = jobs.Read, time.UnixMilli(readAt).UTC()

@@ -53,7 +53,12 @@ func (s *stream) rejoin(b *behind) bool {
 		if !s.write(b.held[0].frame) {
 			return false
 		}
+		if s.ended {
+			return true // and let go of what was held
+		}
 		b.size -= len(b.held[0].frame)
+		s.hub.owed.Add(-int64(len(b.held[0].frame)))
+		b.held[0].frame = nil
 		b.held = b.held[1:]
 	}
 	s.behind = nil

@@ -83,3 +83,6 @@ func (h *Hub) Full() (n int) {
 	}
 	return n
 }
+
+// Owed returns how many bytes wait for readers.
+func (h *Hub) Owed() int64 { return h.owed.Load() }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hark-jobs/hark/jobs"
 )
@@ -41,10 +42,10 @@ func retry(d time.Duration) []byte {
 
 // noteFrame makes the frame of a stored notification. The stored JSON gets its id and status at its end,
 // where they win over any it may bring, and is not taken apart; nil means that it is no JSON object with
-// anything in it, and nobody should be bothered with it. The event's id, from which the reader resumes, is
+// anything in it, and nobody should be bothered with it. A link that no browser may follow is left out. The event's id, from which the reader resumes, is
 // the notification's, but never less than what was written before.
 func noteFrame(id jobs.EventID, before uint64, stored []byte) []byte {
-	stored = oneLine(stored)
+	stored = safeLinks(oneLine(stored))
 	body, ok := bytes.CutSuffix(stored, []byte("}"))
 	if !ok || len(bytes.TrimLeft(body, " \t")) < 2 { // an array, a string, or {}
 		return nil
@@ -104,7 +105,45 @@ func jobFrame(topic jobs.Topic, seq uint64, stored []byte) news {
 		return news{}
 	}
 	job.Revision = seq
-	return news{job.ID, seq, jsonFrame("job", "", job.Public())}
+	return news{job.ID, seq, jsonFrame("job", "", fitting(job.Public()))}
+}
+
+// maxResult and maxJobText are how many bytes of its result, and of its texts, an event of a job has at most: a handler may
+// leave more than a stream may owe its reader.
+const (
+	maxResult  = 32 << 10
+	maxJobText = 2 << 10
+)
+
+// jobData is a job as its event has it.
+type jobData struct {
+	jobs.Job
+	ResultOmitted bool `json:"result_omitted,omitempty"`
+}
+
+// fitting returns the job without a result that is too large, and with texts that are not.
+func fitting(job jobs.Job) jobData {
+	d := jobData{Job: job}
+	if len(job.Result) > maxResult {
+		d.Result, d.ResultOmitted = nil, true
+	}
+	d.Progress.Message = shortened(job.Progress.Message)
+	if job.Error != nil && len(job.Error.Message) > maxJobText {
+		d.Error = &jobs.Error{Code: job.Error.Code, Message: shortened(job.Error.Message)}
+	}
+	return d
+}
+
+// shortened returns a text of at most maxJobText bytes, and no half character.
+func shortened(text string) string {
+	if len(text) <= maxJobText {
+		return text
+	}
+	n := maxJobText - len("…")
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n] + "…"
 }
 
 // The data of the events that only a stream has.

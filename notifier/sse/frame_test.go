@@ -3,7 +3,9 @@ package sse_test
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -27,6 +29,10 @@ func TestFrames(t *testing.T) {
 			"event: notification\nid: 10-9\ndata: {\"key\":\"k\",\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
 		{"notification in lines", string(sse.NoteFrame(id, 0, []byte("{\n  \"key\": \"k\"\r\n}\n"))),
 			"event: notification\nid: 10-7\ndata: {\"key\":\"k\",\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
+		{"notification with a link", string(sse.NoteFrame(id, 0, []byte(`{"key":"k","link":"/x","a":1}`))),
+			"event: notification\nid: 10-7\ndata: {\"key\":\"k\",\"link\":\"/x\",\"a\":1,\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
+		{"notification with a script", string(sse.NoteFrame(id, 0, []byte(`{"key":"k","link":"javascript:alert(1)","a":{"link":"x"}}`))),
+			"event: notification\nid: 10-7\ndata: {\"key\":\"k\",\"a\":{\"link\":\"x\"},\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
 		{"job asked for", string(sse.JobFrame(jobs.TopicJob, 5, []byte(`{"id":"J","kind":"k","title":"T","user":"ana","max_attempts":3,"created_at":"2026-01-02T03:04:05Z","run":1,"params":{"secret":1}}`))),
 			"event: job\ndata: {\"id\":\"J\",\"kind\":\"k\",\"title\":\"T\",\"user\":\"ana\",\"state\":\"queued\",\"progress\":{\"done\":0,\"total\":0},\"attempt\":0,\"max_attempts\":3,\"created_at\":\"2026-01-02T03:04:05Z\",\"run\":1,\"revision\":5}\n\n"},
 		{"job", string(sse.JobFrame(jobs.TopicState, 6, []byte("{\"id\":\"J\",\"state\":\"running\",\"worker\":\"w\",\"result\":{\n\"n\": 1},\"created_at\":\"2026-01-02T03:04:05Z\"}"))),
@@ -56,11 +62,54 @@ func TestFrames(t *testing.T) {
 	}
 }
 
+// An event of a job is smaller than what a stream may owe its reader, whatever its handler has left.
+func TestJobFramesAreSmall(t *testing.T) {
+	job := jobs.Job{
+		ID: "J", State: jobs.Failed, Title: strings.Repeat("<", jobs.MaxTitleChars), Progress: jobs.Progress{Message: strings.Repeat("<", 1<<20)},
+		Result: json.RawMessage(`"` + strings.Repeat("<", 1<<20) + `"`), Error: &jobs.Error{Code: "c", Message: strings.Repeat("日", 1<<20)},
+	}
+	for name, result := range map[string]json.RawMessage{"large": job.Result, "escaped": job.Result[:32<<10], "none": nil} {
+		if name == "escaped" {
+			result = append(bytes.Clone(result[:len(result)-1]), '"')
+		}
+		job.Result = result
+		stored, err := json.Marshal(&job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		frame := sse.JobFrame(jobs.TopicState, 1, stored)
+		var got struct {
+			jobs.Job
+			ResultOmitted bool `json:"result_omitted"`
+		}
+		_ = parse(bytes.NewReader(frame), func(e event) {
+			if err := json.Unmarshal([]byte(e.data), &got); err != nil {
+				t.Error(err)
+			}
+		})
+		if len(frame) > 64<<10 || got.ID != "J" || got.ResultOmitted != (result != nil) || got.Result != nil {
+			t.Errorf("%s: %d bytes, %+.200v", name, len(frame), got)
+		}
+		if !strings.HasSuffix(got.Error.Message, "日…") || !strings.HasSuffix(got.Progress.Message, "<…") {
+			t.Errorf("%s: texts are not cut well", name)
+		}
+	}
+	job.Result = json.RawMessage(`"` + strings.Repeat("x", 32<<10-2) + `"`)
+	if stored, err := json.Marshal(&job); err != nil || len(sse.JobFrame(jobs.TopicState, 1, stored)) > 64<<10 {
+		t.Error("with the largest result and texts it is larger", err)
+	}
+	small := sse.JobFrame(jobs.TopicState, 1, []byte(`{"id":"J","result":{"rows":3}}`))
+	if !bytes.Contains(small, []byte(`"result":{"rows":3}`)) || bytes.Contains(small, []byte("omitted")) {
+		t.Errorf("%s", small)
+	}
+}
+
 // Whatever a stored notification holds, a reader gets one event with the same data, or none.
 func FuzzFrame(f *testing.F) {
 	for _, seed := range []string{
 		`{"key":"k","type":"t","title":"T","created_at":"2026-01-02T03:04:05Z"}`, "{\"a\":\"x\u2028\u0085\"}", "{\n\"a\":1}", "{ }", "{}",
-		`{"id":"evil","status":"read"}`, `{"a":"\r\nevent: bye"}`, "{\"a\":\"\ufeff\"}", `[{"a":1}]`, " {\"a\":[{}]} ", `{"":null}`, `{"a":1,"a":2}`, "{\"a\":1}\r",
+		`{"id":"evil","status":"read"}`, `{"a":"\r\nevent: bye"}`, "{\"a\":\"\ufeff\"}", `[{"a":1}]`, " {\"a\":[{}]} ", `{"":null}`, `{"a":1,"a":2}`,
+		`{"link":"/x"}`, `{"a":1,"link":"javascript:alert(1)","b":[2]}`, `{"LINK":"//evil.example","k":1}`, `{"l\u0069nk":"/\t/x","k":1}`, "{\"lin\u212a\":\"data:,\"}", `{"link":7,"a":1}`, "{\"a\":1}\r",
 	} {
 		f.Add([]byte(seed), uint64(7), uint64(0))
 	}
@@ -69,7 +118,9 @@ func FuzzFrame(f *testing.F) {
 		frame := sse.NoteFrame(id, before, stored)
 		var want map[string]any
 		if frame == nil {
-			if json.Unmarshal(stored, &want) == nil && len(want) > 0 {
+			_ = json.Unmarshal(stored, &want)
+			maps.DeleteFunc(want, func(name string, _ any) bool { return strings.EqualFold(name, "link") })
+			if len(want) > 0 {
 				t.Errorf("%q made no frame", stored)
 			}
 			return
@@ -91,6 +142,18 @@ func FuzzFrame(f *testing.F) {
 			t.Fatalf("%q made a frame: %v", stored, err)
 		}
 		want["id"], want["status"] = id.String(), "unread"
+		for name := range got {
+			link, isText := got[name].(string)
+			if strings.EqualFold(name, "link") && got[name] != nil && (!isText || link != "" && !jobs.SafeLink(link)) {
+				t.Errorf("%q made a link of %v", stored, got[name])
+			}
+		}
+		for name := range want { // of several, some may have been refused
+			if strings.EqualFold(name, "link") {
+				delete(want, name)
+				delete(got, name)
+			}
+		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%q made %v", stored, got)
 		}

@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,12 +27,19 @@ type Options struct {
 	// Backlog is how many bytes a stream may owe its reader. What comes on top of that is read from the log
 	// once the reader has taken some. 64 KiB.
 	Backlog int
-	// Patience is how long a reader that is owed something may take nothing before it is cut. 30 s.
+	// AllBacklogs is how many bytes all streams together may owe their readers. What comes on top of that is read from the
+	// log, too, or, if it was begun, the stream is cut. 256 MiB.
+	AllBacklogs int
+	// Patience is how long a reader that is owed something may take less than a quarter of Backlog, and not all of it,
+	// before it is cut. 30 s.
 	Patience time.Duration
 	// Keepalive is how long a stream stays silent at most. 15 s.
 	Keepalive time.Duration
 	// Drain is the time over which readers are told to come back when the hub closes. 5 s.
 	Drain time.Duration
+	// Taken is called for each connection that is taken over from net/http. It returns what to call when that is closed,
+	// which must not block; nil if nobody needs to know.
+	Taken func(net.Conn) (closed func())
 	Log   *slog.Logger // slog.Default()
 }
 
@@ -49,8 +57,10 @@ type Hub struct {
 	ready   chan struct{} // closed once Run hears what is live, or never will
 	lossy   chan struct{} // holds one token when Missed was called
 
-	takeOver bool    // connections, where that can be done
-	poller   *poller // of the connections taken over; set before ready is closed
+	owed     atomic.Int64 // bytes that wait for readers
+	taken    atomic.Int64 // connections that are taken over now
+	takeOver bool         // connections, where that can be done
+	poller   *poller      // of the connections taken over; set before ready is closed
 
 	seed maphash.Seed // of tokenHash
 
@@ -82,7 +92,7 @@ func New(o Options) (*Hub, error) {
 	if o.Queue == nil {
 		return nil, errors.New("sse: needs a queue")
 	}
-	if o.MaxStreams < 0 || o.Backlog < 0 || o.Patience < 0 || o.Keepalive < 0 || o.Drain < 0 {
+	if o.MaxStreams < 0 || o.Backlog < 0 || o.AllBacklogs < 0 || o.Patience < 0 || o.Keepalive < 0 || o.Drain < 0 {
 		return nil, errors.New("sse: an option is negative")
 	}
 	if o.MaxStreams == 0 {
@@ -90,6 +100,9 @@ func New(o Options) (*Hub, error) {
 	}
 	if o.Backlog == 0 {
 		o.Backlog = 64 << 10
+	}
+	if o.AllBacklogs == 0 {
+		o.AllBacklogs = 256 << 20
 	}
 	if o.Patience == 0 {
 		o.Patience = 30 * time.Second
@@ -99,6 +112,9 @@ func New(o Options) (*Hub, error) {
 	}
 	if o.Drain == 0 {
 		o.Drain = 5 * time.Second
+	}
+	if o.Taken == nil {
+		o.Taken = func(net.Conn) func() { return nil }
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -207,6 +223,9 @@ func (h *Hub) some(ctx context.Context, events <-chan nats.Status, do func()) er
 	return nil
 }
 
+// owesTooMuch reports whether there is no room for n bytes more in what all readers are owed.
+func (h *Hub) owesTooMuch(n int) bool { return h.owed.Load()+int64(n) > int64(h.o.AllBacklogs) }
+
 func (h *Hub) currentEpoch() jobs.Epoch { return jobs.Epoch(h.epoch.Load()) }
 
 // add makes s a stream of the user's feed. The oldest one leaves when there are too many.
@@ -271,6 +290,9 @@ func (h *Hub) Open() int {
 	defer h.mu.RUnlock()
 	return h.open
 }
+
+// TakenOver returns how many connections the hub has that were taken over from net/http.
+func (h *Hub) TakenOver() int { return int(h.taken.Load()) }
 
 func (h *Hub) close() {
 	h.mu.Lock()

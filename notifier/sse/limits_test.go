@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -294,4 +295,99 @@ func testSlowReader(t *testing.T, ordinary bool) {
 	again := s.open("ana", got[len(got)-1].id)
 	got = append(got, again.until(titled(t, "end"))...)
 	same(t, "slow", ids(t, got), s.log("ana", 0))
+}
+
+// All slow readers together are owed no more than the hub may owe, nobody who reads is held up by them, and they get
+// everything when they come back.
+func TestSlowReadersTogether(t *testing.T) {
+	const most, readers, each = 100 << 10, 30, 20
+	s := newSystem(t, smallBuffers(false), sse.Options{Backlog: 32 << 10, AllBacklogs: most, Patience: time.Hour})
+	var deaf []net.Conn
+	for i := range readers {
+		deaf = append(deaf, s.openDeaf(fmt.Sprint("user", i), ""))
+	}
+	poll(t, "open", func() bool { return s.hub.Open() == readers })
+	fast := s.open("ana", "")
+	fast.expect("hello")
+	full := false
+	for i := range each {
+		for j := range readers {
+			s.large(fmt.Sprint("user", j), fmt.Sprint(i), 3900)
+		}
+		s.large("ana", fmt.Sprint(i), 3900)
+		owed := s.hub.Owed()
+		if full = full || owed > most/2; owed > most {
+			t.Fatalf("%d bytes are owed", owed)
+		}
+	}
+	s.notify("ana", "end")
+	same(t, "fast", ids(t, fast.until(titled(t, "end"))), s.log("ana", 0))
+	if !full {
+		t.Error("little was owed; the test is blind")
+	}
+	for i, conn := range deaf {
+		conn.Close()
+		again := s.open(fmt.Sprint("user", i), jobs.EventID{Epoch: s.queue.Epoch()}.String())
+		again.until(titled(t, fmt.Sprint(each-1)))
+		again.close()
+	}
+	fast.close()
+	poll(t, "nothing is owed any more", func() bool { return s.hub.Open() == 0 && s.hub.Owed() == 0 })
+}
+
+// A reader that takes a little now and then is cut, too: it would keep its backlog for ever.
+func TestTricklingReaderIsCut(t *testing.T) {
+	w := way{start: func(h http.Handler) *httptest.Server {
+		s := httptest.NewUnstartedServer(h)
+		s.Config.ConnState = func(c net.Conn, state http.ConnState) {
+			if state == http.StateNew {
+				c.(*net.TCPConn).SetWriteBuffer(64 << 10)
+			}
+		}
+		s.Start()
+		return s
+	}}
+	s := newSystem(t, w, sse.Options{Backlog: 2 << 20, Patience: time.Second, Keepalive: time.Second})
+	conn := s.openDeaf("ana", "")
+	_ = conn.(*net.TCPConn).SetReadBuffer(256 << 10)
+	poll(t, "open", func() bool { return s.hub.Open() == 1 })
+	const large = 800
+	for i := range large {
+		s.large("ana", fmt.Sprint(i), 3900)
+	}
+	b, got, began := make([]byte, 8<<10), 0, time.Now()
+	poll(t, "cut", func() bool {
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		n, err := conn.Read(b) // less than 200 KB a second, where 512 are the least
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return true
+		}
+		got += n
+		time.Sleep(40 * time.Millisecond)
+		return s.hub.Open() == 0
+	})
+	if got > large*3900*2/3 {
+		t.Errorf("it took %d bytes in %v before it was cut", got, time.Since(began))
+	}
+}
+
+// What several streams are owed is kept once, and a stream's backlog is not copied as it grows.
+func TestSlowReadersShareFrames(t *testing.T) {
+	s := newSystem(t, smallBuffers(false), sse.Options{Patience: time.Hour})
+	const readers = 20
+	for range readers {
+		s.openDeaf("ana", "")
+	}
+	poll(t, "open", func() bool { return s.hub.Open() == readers })
+	s.notify("ana", "first")
+	before := heap()
+	for i := range 60 {
+		s.large("ana", fmt.Sprint(i), 3900)
+	}
+	poll(t, "all are owed what they may be", func() bool { return s.hub.Full() == readers })
+	owed := s.hub.Owed()
+	if owed < readers*40<<10 {
+		t.Errorf("only %d bytes are owed; the test is blind", owed)
+	}
+	poll(t, "they hold less than half of that", func() bool { return heap()-before < owed/2 })
 }

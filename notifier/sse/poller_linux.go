@@ -18,11 +18,13 @@ type poller struct {
 	sockets []*socketWire // by descriptor
 	turn    int32         // counts the sockets, so that one that gets an old descriptor is not taken for the old one
 	closing map[*socketWire]time.Time
+	onClose map[*socketWire]func() // of those whose end somebody is to be told
 	closed  bool
 }
 
-// Any socket is watched for its peer's end. Data is not asked for: a reader of events has nothing to say.
-const watched = unix.EPOLLRDHUP
+// Any socket is watched for its peer's end, and for data: a reader of events has nothing to say. What it says all the same
+// would stay in the kernel's memory, and is the end of its stream.
+const watched = unix.EPOLLRDHUP | unix.EPOLLIN
 
 func newPoller() (*poller, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
@@ -34,7 +36,7 @@ func newPoller() (*poller, error) {
 		unix.Close(epoll)
 		return nil, fmt.Errorf("sse: eventfd: %w", err)
 	}
-	p := &poller{epoll: epoll, wake: wake, closing: make(map[*socketWire]time.Time)}
+	p := &poller{epoll: epoll, wake: wake, closing: make(map[*socketWire]time.Time), onClose: make(map[*socketWire]func())}
 	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)}
 	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &event); err != nil {
 		unix.Close(wake)
@@ -44,10 +46,13 @@ func newPoller() (*poller, error) {
 	return p, nil
 }
 
-// add watches a socket from now on.
-func (p *poller) add(w *socketWire) error {
+// add watches a socket from now on. If it fails, forget is still to be called.
+func (p *poller) add(w *socketWire, onClose func()) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if onClose != nil {
+		p.onClose[w] = onClose
+	}
 	if p.closed {
 		return ErrClosed
 	}
@@ -64,14 +69,18 @@ func (p *poller) add(w *socketWire) error {
 	return nil
 }
 
-// forget is called by a socket right before it closes its descriptor, which ends the watching.
-func (p *poller) forget(w *socketWire) {
+// forget is called by a socket right before it closes its descriptor, which ends the watching. It returns what is to be
+// called after that, if anything.
+func (p *poller) forget(w *socketWire) (onClose func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if int(w.fd) < len(p.sockets) && p.sockets[w.fd] == w {
 		p.sockets[w.fd] = nil
 	}
 	delete(p.closing, w)
+	onClose = p.onClose[w]
+	delete(p.onClose, w)
+	return onClose
 }
 
 // wantWrite asks to be told when the socket can be written again, or no more.
@@ -130,7 +139,7 @@ func (p *poller) serve(event unix.EpollEvent) {
 	p.mu.Unlock()
 	switch {
 	case w == nil || w.turn != event.Pad: // closed meanwhile, by somebody else
-	case event.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0:
+	case event.Events&(watched|unix.EPOLLHUP|unix.EPOLLERR) != 0:
 		w.abort()
 	case event.Events&unix.EPOLLOUT != 0:
 		w.flush()

@@ -80,9 +80,9 @@ var streamHeader = http.Header{
 	"X-Accel-Buffering": {"no"}, // nginx would hold events back
 }
 
-// inStreamHeader has the names of streamHeader.
+// inStreamHeader has the names of what a stream's head has already.
 var inStreamHeader = func() map[string]bool {
-	names := make(map[string]bool)
+	names := map[string]bool{"Connection": true} // which the head of a stream has, too
 	for name := range streamHeader {
 		names[name] = true
 	}

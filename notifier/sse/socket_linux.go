@@ -27,10 +27,38 @@ type socketWire struct {
 	closed  bool
 }
 
-// debt is what a socket has not taken yet. Few owe anything.
+// debt is what a socket has not taken yet. Few owe anything. Whole frames are not copied: those of other streams may be the
+// same.
 type debt struct {
-	owed     []byte
-	progress time.Time // when the socket last took some of it
+	frames [][]byte  // the first one without what was taken of it
+	size   int       // bytes owed
+	since  time.Time // when the reader had last taken enough
+	taken  int       // bytes taken since then
+}
+
+func (d *debt) add(frame []byte) {
+	d.frames = append(d.frames, frame)
+	d.size += len(frame)
+}
+
+// leastShare is the part of the backlog that a reader must take in each [Options.Patience], unless it takes all it is owed.
+const leastShare = 4
+
+// take counts n bytes as taken.
+func (d *debt) take(n, least int) {
+	d.size -= n
+	if d.taken += n; d.taken >= least {
+		d.since, d.taken = time.Now(), 0
+	}
+	for n > 0 {
+		if first := d.frames[0]; n < len(first) {
+			d.frames[0] = first[n:]
+			return
+		}
+		n -= len(d.frames[0])
+		d.frames[0] = nil
+		d.frames = d.frames[1:]
+	}
 }
 
 // canTakeOver reports whether the connection of a request can be taken over: it is HTTP/1.1 over plain TCP,
@@ -61,43 +89,60 @@ func (h *Hub) serveTakenOver(rw http.ResponseWriter, r *http.Request, sub Subscr
 	s, w := &both.stream, &both.wire
 	s.init(h, w, sub)
 	// What the stream has to say is kept until the connection is there to take it, behind the head.
-	w.stream, w.fd, w.debt = s, -1, &debt{owed: responseHead(rw.Header())}
+	w.stream, w.fd, w.debt = s, -1, &debt{}
+	w.owe(responseHead(rw.Header()))
 	if err := h.begin(r.Context(), s, sub); err != nil {
 		w.abort()
 		return err
 	}
-	conn, _, err := http.NewResponseController(rw).Hijack()
+	conn, buffered, err := http.NewResponseController(rw).Hijack()
 	if err != nil {
 		w.abort()
 		return fmt.Errorf("sse: take over: %w", err)
 	}
+	h.taken.Add(1)
+	closed := h.o.Taken(conn)
 	// net and the runtime's poller keep something for conn; a descriptor that they do not know of costs nothing.
 	fd, err := dup(conn)
 	conn.Close()
-	if err != nil {
+	switch {
+	case err != nil:
 		h.log.Warn("connection not taken over", "err", err)
-		w.abort()
-		return nil // there is nobody left to be told
+	case buffered.Reader.Buffered() > 0: // see watched
+		unix.Close(fd)
+	default:
+		w.attach(fd, closed)
+		return nil
 	}
-	w.attach(fd)
-	return nil
+	h.untake(closed)
+	w.abort()
+	return nil // there is nobody left to be told
+}
+
+// untake counts a connection no more that was taken over.
+func (h *Hub) untake(closed func()) {
+	h.taken.Add(-1)
+	if closed != nil {
+		closed()
+	}
 }
 
 // attach gives the wire its socket, and writes what it owes by then.
-func (w *socketWire) attach(fd int) {
+func (w *socketWire) attach(fd int, closed func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
 		unix.Close(fd)
+		w.hub().untake(closed)
 		return
 	}
 	w.fd = int32(fd)
-	if err := w.hub().poller.add(w); err != nil {
+	if err := w.hub().poller.add(w, closed); err != nil {
 		w.finish()
 		return
 	}
-	owed := w.debt.owed
-	w.debt = nil
+	owed := bytes.Join(w.debt.frames, nil)
+	w.paid()
 	w.put(owed)
 	w.wake() // the log may have been read meanwhile
 	if w.closing && w.debt == nil {
@@ -138,16 +183,16 @@ func (w *socketWire) send(frame []byte) error {
 	case w.closed || w.closing:
 		return errGone
 	case w.fd < 0:
-		w.debt.owed = append(w.debt.owed, frame...)
+		w.owe(frame)
 	case w.debt == nil:
 		w.put(frame)
-	case time.Since(w.debt.progress) > w.hub().o.Patience:
+	case time.Since(w.debt.since) > w.hub().o.Patience:
 		w.finish()
 		return errSlow
-	case len(w.debt.owed)+len(frame) > w.hub().o.Backlog:
+	case w.debt.size+len(frame) > w.hub().o.Backlog || w.hub().owesTooMuch(len(frame)):
 		return errSlow
 	default:
-		w.debt.owed = append(w.debt.owed, frame...)
+		w.owe(frame)
 	}
 	if w.closed {
 		return errGone
@@ -159,11 +204,33 @@ func (w *socketWire) send(frame []byte) error {
 func (w *socketWire) put(frame []byte) {
 	n, err := write(int(w.fd), frame)
 	if err == nil && n < len(frame) {
-		w.debt = &debt{bytes.Clone(frame[n:]), time.Now()}
-		err = w.hub().poller.wantWrite(w, true)
+		if w.hub().owesTooMuch(len(frame) - n) {
+			err = errSlow // a frame that was begun can only be kept, or broken off with its stream
+		} else {
+			w.debt = &debt{since: time.Now()}
+			if n > 0 { // what is left of it is this stream's alone, and may be little
+				frame = bytes.Clone(frame[n:])
+			}
+			w.owe(frame)
+			err = w.hub().poller.wantWrite(w, true)
+		}
 	}
 	if err != nil {
 		w.finish()
+	}
+}
+
+// owe keeps what the socket has not taken. The lock is held, and there is a debt.
+func (w *socketWire) owe(frame []byte) {
+	w.debt.add(frame)
+	w.hub().owed.Add(int64(len(frame)))
+}
+
+// paid drops the debt, if there is one. The lock is held.
+func (w *socketWire) paid() {
+	if w.debt != nil {
+		w.hub().owed.Add(-int64(w.debt.size))
+		w.debt = nil // an idle stream keeps no buffer
 	}
 }
 
@@ -188,19 +255,27 @@ func (w *socketWire) flush() {
 	if w.closed || w.debt == nil {
 		return
 	}
-	n, err := write(int(w.fd), w.debt.owed)
-	if err != nil {
-		w.finish()
-		return
+	before := w.debt.size
+	for w.debt.size > 0 {
+		first := w.debt.frames[0]
+		n, err := write(int(w.fd), first)
+		if err != nil {
+			w.finish()
+			return
+		}
+		w.debt.take(n, w.hub().o.Backlog/leastShare)
+		w.hub().owed.Add(-int64(n))
+		if n < len(first) {
+			break
+		}
 	}
-	if w.debt.owed = w.debt.owed[n:]; n > 0 {
-		w.debt.progress = time.Now()
+	if w.debt.size < before {
 		w.wake()
 	}
-	if len(w.debt.owed) > 0 {
+	if w.debt.size > 0 {
 		return
 	}
-	w.debt = nil // an idle stream keeps no buffer
+	w.paid()
 	if w.closing || w.hub().poller.wantWrite(w, false) != nil {
 		w.finish()
 	}
@@ -243,7 +318,7 @@ func (w *socketWire) full(n int) (spare <-chan struct{}, err error) {
 		return nil, errGone
 	}
 	backlog := w.hub().o.Backlog
-	if w.debt == nil || len(w.debt.owed) <= backlog/2 && len(w.debt.owed)+n <= backlog {
+	if w.debt == nil || w.debt.size <= backlog/2 && w.debt.size+n <= backlog && !w.hub().owesTooMuch(n) {
 		return nil, nil
 	}
 	if w.spare == nil {
@@ -283,10 +358,12 @@ func (w *socketWire) finish() {
 	if w.closed {
 		return
 	}
-	w.closed, w.debt = true, nil
+	w.closed = true
+	w.paid()
 	if w.fd >= 0 {
-		w.hub().poller.forget(w)
+		closed := w.hub().poller.forget(w)
 		unix.Close(int(w.fd))
+		w.hub().untake(closed)
 	}
 	go w.stream.lost() // which takes the lock of the stream; whoever finishes may hold it
 }

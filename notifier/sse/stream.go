@@ -112,11 +112,13 @@ func (s *stream) send(n news) {
 	if s.behind == nil {
 		s.fallBehind()
 	}
-	if s.behind.size > s.hub.o.Backlog {
-		s.cut(errSlow)
-		return
-	}
+	before := s.behind.size
 	s.behind.hold(n)
+	more := s.behind.size - before
+	s.hub.owed.Add(int64(more))
+	if before > 0 && more > 0 && (s.behind.size > s.hub.o.Backlog || s.hub.owesTooMuch(0)) {
+		s.cut(errSlow)
+	}
 }
 
 // catchUp makes the stream look into the log for what it may have missed: notifications, and the states of
@@ -168,8 +170,12 @@ func (s *stream) cut(err error) {
 		s.hub.log.Info("slow reader cut; it resumes from the log", "user", s.feed.user())
 	}
 	s.wire.close()
-	if s.behind != nil && s.behind.cancel != nil {
-		s.behind.cancel()
+	if s.behind != nil {
+		s.hub.owed.Add(-int64(s.behind.size))
+		s.behind.held, s.behind.size = nil, 0
+		if s.behind.cancel != nil {
+			s.behind.cancel()
+		}
 	}
 	go s.hub.remove(s) // whoever cuts may hold the hub's lock
 }

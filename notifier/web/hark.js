@@ -13,7 +13,7 @@
  * @typedef {{name: string, size: number, content_type: string, url: string, expires_at?: string}} File
  * @typedef {{id: string, kind: string, title: string, state: "queued"|"running"|"retrying"|"succeeded"|"failed"|"cancelled",
  *   progress: Progress, attempt: number, max_attempts: number, created_at: string, started_at?: string,
- *   finished_at?: string, retry_at?: string, cancel_requested?: boolean, result?: any, file?: File,
+ *   finished_at?: string, retry_at?: string, cancel_requested?: boolean, result?: any, result_omitted?: boolean, file?: File,
  *   error?: {code: string, message: string}, revision: number}} Job
  * @typedef {{id: string, key: string, type: string, title: string, body?: string, link?: string, data?: any,
  *   job_id?: string, status: "unread"|"read", created_at: string, read_at?: string}} Notification

@@ -50,17 +50,6 @@ export function reconcile(parent, items, key, make, update) {
   for (const node of old.values()) node.remove();
 }
 
-/** A link this page follows: http, https, or a path on this server; else undefined. */
-export function safeLink(link) {
-  if (typeof link !== "string" || !/^(https?:\/\/|\/(?![/\\]))/i.test(link)) return undefined;
-  try {
-    const url = new URL(link, location.href);
-    return url.protocol === "http:" || url.protocol === "https:" ? url.href : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
 /** Marks a button as busy while work() runs, and lets no second press through. */
 export async function whileBusy(button, work) {
   if (button.getAttribute("aria-disabled") === "true") return;

@@ -1,5 +1,6 @@
 import { hasEnded } from "../hark.js";
-import { byId, el, reconcile, safeLink, setNotice, setText, whileBusy } from "./dom.js";
+import { byId, el, reconcile, setNotice, setText, whileBusy } from "./dom.js";
+import { safeLink } from "./link.js";
 import { ago, ahead, bytes, duration, fullTime, number, percent, plural } from "./format.js";
 import { icon } from "./icons.js";
 

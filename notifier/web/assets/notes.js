@@ -1,4 +1,5 @@
-import { byId, el, safeLink } from "./dom.js";
+import { byId, el } from "./dom.js";
+import { safeLink } from "./link.js";
 import { expired } from "./jobs.js";
 import { icon } from "./icons.js";
 

@@ -1,0 +1,130 @@
+package door
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Limit bounds how many connections are open. It is safe for concurrent use.
+//
+// A few more than the limit are let in, to be told so: each gets one answer. What comes on top of those is closed without
+// a word.
+type Limit struct {
+	max, perAddress int
+	elsewhere       func() int
+	log             *slog.Logger
+
+	mu     sync.Mutex
+	open   int
+	by     map[netip.Addr]int // with perAddress
+	warned time.Time
+}
+
+// NewLimit returns a limit of max connections in all, and perAddress of each client address, or /64 network with IPv6; 0
+// means no limit of that kind. Elsewhere, if not nil, says how many connections there are that were taken over from
+// net/http; those are counted, too.
+func NewLimit(max, perAddress int, elsewhere func() int, log *slog.Logger) *Limit {
+	if elsewhere == nil {
+		elsewhere = func() int { return 0 }
+	}
+	return &Limit{max: max, perAddress: perAddress, elsewhere: elsewhere, log: log, by: make(map[netip.Addr]int)}
+}
+
+// spare is how many connections more than a limit are let in to be told so.
+func spare(limit int) int { return min(max(limit/8, 8), 256) }
+
+func (l *Limit) admit(ctx context.Context, c net.Conn) context.Context {
+	taken := l.elsewhere()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open++
+	over, all := 0, l.open+taken // by how many there are too many
+	if l.max > 0 {
+		over = all - l.max
+	}
+	most := spare(l.max)
+	if l.perAddress > 0 {
+		from := clientOf(c)
+		l.by[from]++
+		if n := l.by[from] - l.perAddress; n > 0 && n > over {
+			over, most = n, min(most, spare(l.perAddress))
+			if l.max == 0 {
+				most = spare(l.perAddress)
+			}
+		}
+	}
+	if over <= 0 {
+		return ctx
+	}
+	if now := time.Now(); now.Sub(l.warned) > time.Minute {
+		l.warned = now
+		l.log.Warn("too many connections; new ones are refused", "open", all, "limit", l.max, "per_address", l.perAddress, "from", c.RemoteAddr())
+	}
+	if over > most {
+		c.Close()
+	}
+	return context.WithValue(ctx, fullKey{}, true)
+}
+
+func (l *Limit) leave(c net.Conn, state http.ConnState) {
+	if state != http.StateClosed && state != http.StateHijacked {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open--
+	if state == http.StateClosed {
+		l.forget(clientOf(c))
+	}
+}
+
+// Taken is called for a connection that was taken over from net/http. It returns what to call when that is closed, or nil
+// if nobody needs to know.
+func (l *Limit) Taken(c net.Conn) (closed func()) {
+	if l.perAddress == 0 {
+		return nil
+	}
+	from := clientOf(c)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.forget(from)
+	}
+}
+
+// forget takes one from those of an address. The lock is held.
+func (l *Limit) forget(from netip.Addr) {
+	if l.perAddress == 0 {
+		return
+	}
+	if l.by[from]--; l.by[from] <= 0 {
+		delete(l.by, from)
+	}
+}
+
+// clientOf is the address of a connection's client, or with IPv6 the network that one client has as a rule.
+func clientOf(c net.Conn) netip.Addr {
+	addr, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	ip := addr.Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		if prefix, err := ip.Prefix(64); err == nil {
+			return prefix.Addr()
+		}
+	}
+	return ip
+}
+
+// Open returns how many connections are open that net/http serves.
+func (l *Limit) Open() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open
+}
