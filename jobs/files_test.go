@@ -202,6 +202,23 @@ func TestStoreFileKeepsPace(t *testing.T) {
 	}
 }
 
+// An answer that is lost, as with a server that dies, is not waited for as long as the attempt may take.
+func TestStoreFileWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	q, stream := openFiles(t)
+	config := stream.CachedInfo().Config
+	config.NoAck = true
+	if _, err := mustJetStream(t, q).UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	empty := &letters{err: io.EOF} // only what the file is called is stored
+	if _, err := q.StoreFile(ctx, &jobs.Job{ID: "X"}, empty); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		t.Errorf("got %v, and the attempt's own time is over: %v", err, ctx.Err() != nil)
+	}
+}
+
 // When the connection is lost meanwhile, perhaps with answers, the file is there whole, or nothing of it is.
 func TestStoreFileOverReconnects(t *testing.T) {
 	t.Parallel()

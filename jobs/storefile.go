@@ -35,15 +35,18 @@ func (q *Queue) StoreFile(ctx context.Context, job *Job, r io.Reader) (size int6
 		ObjectMeta: jetstream.ObjectMeta{Name: job.object(), Opts: &jetstream.ObjectMetaOptions{ChunkSize: chunkSize}},
 		Bucket:     filesBucket, NUID: nuid.Next(),
 	}
-	before, err := q.fileInfo(ctx, info.Name)
-	if err == nil {
-		err = q.readFileAge(ctx)
-	}
+	var before *jetstream.ObjectInfo
+	err = soon(ctx, func(ctx context.Context) (err error) {
+		if before, err = q.fileInfo(ctx, info.Name); err != nil {
+			return err
+		}
+		return q.readFileAge(ctx)
+	})
 	if err != nil {
 		return 0, fmt.Errorf("jobs: store file: %w", err)
 	}
 	if err = q.storeChunks(ctx, info, r); err == nil {
-		if err = q.storeInfo(ctx, info); err != nil {
+		if err = soon(ctx, func(ctx context.Context) error { return q.storeInfo(ctx, info) }); err != nil {
 			err = errors.Join(err, afterwards(ctx, func(ctx context.Context) error { return q.DeleteFile(ctx, job) })) // it may be there
 		}
 	}
@@ -52,9 +55,16 @@ func (q *Queue) StoreFile(ctx context.Context, job *Job, r io.Reader) (size int6
 		return 0, fmt.Errorf("jobs: store file: %w", err)
 	}
 	if before != nil {
-		_ = q.purgeChunks(ctx, before.NUID) // nobody finds them any more; their age takes them
+		_ = soon(ctx, func(ctx context.Context) error { return q.purgeChunks(ctx, before.NUID) }) // nobody finds them any more; their age takes them
 	}
 	return int64(info.Size), nil
+}
+
+// soon gives do the time of a call, also if ctx leaves an attempt an hour: with a server that dies, its answer is lost.
+func soon(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return do(ctx)
 }
 
 // afterwards gives do some time of its own, even if ctx has ended.
