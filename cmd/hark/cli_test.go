@@ -191,7 +191,7 @@ func TestExitCodes(t *testing.T) {
 		"token":                       {exitUsage, "hark: missing flags: --user"},
 		"token --user=_all":           {exitUsage, "hark: --user must not be _all"},
 		"token --user=ana --ttl=1ms":  {exitUsage, "hark: --ttl must be at least 1s"},
-		"token --user=ana --scope=x":  {exitUsage, "hark: --scope x is neither notify nor admin"},
+		`token --user=ana --scope=x"`: {exitUsage, "hark: --scope \"x\\\"\" is no scope"},
 		"token --user=ana --ttl=soon": {exitUsage, "hark: --ttl: expected duration"},
 	} {
 		code, _, stderr := hark(t.Context(), strings.Fields(line)...)
