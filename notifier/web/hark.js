@@ -162,7 +162,16 @@ export class Hark {
     page.jobs.forEach((job) => this.#merge(job));
     return page;
   }
-  /** The absolute URL of a job's file, or undefined. */
+  /**
+   * A link to a job's file that a browser can follow without a token, for a minute: for pages that have one and no cookie.
+   * Ask for it when the user clicks, and set location to it.
+   * @returns {Promise<string>} an absolute URL
+   */
+  async fileLink(job) {
+    const { url } = await this.#call("POST", `/v1/jobs/${encodeURIComponent(job.id)}/file/link`);
+    return new URL(url, this.#root).href;
+  }
+  /** The absolute URL of a job's file, or undefined. It needs the cookie; see fileLink. */
   fileURL(job) { return job?.file?.url && new URL(job.file.url, this.#root).href; }
 
   /** Whether there is more to list; feed is "jobs", "notifications" or "unread". */

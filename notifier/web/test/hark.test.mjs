@@ -249,6 +249,15 @@ test("enqueue tries again with the same key when no clear answer came", async (t
   assert.equal(hark.jobs[0].id, "j");
 });
 
+test("a link to a file is asked for anew each time, with the token", async () => {
+  let n = 0;
+  routes["POST /v1/jobs/J%201/file/link"] = () => ({ url: `/v1/jobs/J%201/file?link=${++n}`, expires_at: "2026-01-01T00:01:00Z" });
+  const hark = await open({ token: () => "t" });
+  assert.equal(await hark.fileLink({ id: "J 1" }), "https://hark.example/v1/jobs/J%201/file?link=1");
+  assert.equal(await hark.fileLink({ id: "J 1" }), "https://hark.example/v1/jobs/J%201/file?link=2");
+  assert.equal(requests.at(-1).headers.Authorization, "Bearer t");
+});
+
 test("enqueue hands on the server's problem", async () => {
   const hark = await open();
   routes["POST /v1/jobs"] = () => ({ status: 400, code: "param_missing", detail: "params.from is missing", field: "params.from" });
