@@ -19,6 +19,9 @@ type Settings struct {
 	MaxAge time.Duration
 	// FileAge is how long a file can be downloaded after its job ended. Defaults to 7 days.
 	FileAge time.Duration
+	// FileSpace is how many bytes all files may take together. A file for which there is no room fails its job. Defaults to
+	// no limit but the disk's.
+	FileSpace int64
 	// Lease is how long a running job stays with a worker that has stopped sending heartbeats. At least 1 s.
 	// Defaults to 30 s.
 	Lease time.Duration
@@ -39,7 +42,7 @@ const leaseKey = "hark.lease"
 // Check returns an error that names the field that cannot be used.
 func (s *Settings) Check() error {
 	switch {
-	case s.MaxAge < 0 || s.FileAge < 0 || s.Lease < 0 || s.Replicas < 0:
+	case s.MaxAge < 0 || s.FileAge < 0 || s.Lease < 0 || s.Replicas < 0 || s.FileSpace < 0:
 		return errors.New("jobs: a setting is negative")
 	case s.MaxAge > 0 && s.MaxAge < time.Second:
 		return fmt.Errorf("jobs: a max age of %v is too short; one second is the least", s.MaxAge)
@@ -60,6 +63,9 @@ func (s Settings) or(other Settings) Settings {
 	}
 	if s.FileAge == 0 {
 		s.FileAge = other.FileAge
+	}
+	if s.FileSpace == 0 {
+		s.FileSpace = other.FileSpace
 	}
 	if s.Lease == 0 {
 		s.Lease = other.Lease
@@ -92,8 +98,7 @@ func (s *Settings) streamConfig() jetstream.StreamConfig {
 
 // settingsOf returns what the stream and the bucket of files have been set to.
 func settingsOf(stream, files *jetstream.StreamConfig) Settings {
-	s := Settings{MaxAge: stream.MaxAge, Replicas: stream.Replicas, Lease: leaseOf(stream), FileAge: fileAgeOf(files)}
-	return s
+	return Settings{MaxAge: stream.MaxAge, Replicas: stream.Replicas, Lease: leaseOf(stream), FileAge: fileAgeOf(files), FileSpace: max(files.MaxBytes, 0)}
 }
 
 func leaseOf(stream *jetstream.StreamConfig) time.Duration {
@@ -120,6 +125,9 @@ func (s Settings) differences(exists Settings) (args []any) {
 	}
 	if s.FileAge != 0 && s.FileAge != exists.FileAge {
 		add("file_age", s.FileAge, exists.FileAge)
+	}
+	if s.FileSpace != 0 && s.FileSpace != exists.FileSpace {
+		add("file_space", s.FileSpace, exists.FileSpace)
 	}
 	if s.Lease != 0 && s.Lease != exists.Lease {
 		add("lease", s.Lease, exists.Lease)
@@ -164,7 +172,7 @@ func bindFiles(ctx context.Context, js jetstream.JetStream, s Settings) (jetstre
 	return bind(ctx, find, func(ctx context.Context) (jetstream.Stream, error) {
 		_, err := js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{
 			Bucket: filesBucket, Description: "hark: what jobs leave to download",
-			TTL: s.FileAge + fileGrace, Storage: jetstream.FileStorage, Replicas: s.Replicas,
+			TTL: s.FileAge + fileGrace, MaxBytes: s.FileSpace, Storage: jetstream.FileStorage, Replicas: s.Replicas,
 		})
 		if err != nil {
 			return nil, err

@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -153,6 +154,36 @@ func TestSetup(t *testing.T) {
 	equal(t, "is kept after it", kept(t, nc), "HARK 48h0m0s R3", "HARK worker-export 9s", "HARK worker-sleep 9s", "KV_hark_kinds 0s R3", "OBJ_hark_files 48h0m0s R3")
 	if _, lease, err := q.OpenWorkerConsumer(t.Context(), "new"); err != nil || lease != 9*time.Second {
 		t.Errorf("the lease of a kind that is new to an open queue is %v, %v", lease, err)
+	}
+}
+
+// A store that is full says so, keeps nothing of the file, and takes others again when it has more room.
+func TestFileSpace(t *testing.T) {
+	q, _ := open(t, natstest.Connect(t), jobs.Settings{FileSpace: 1 << 20})
+	if q.Settings().FileSpace != 1<<20 {
+		t.Errorf("settings %+v", q.Settings())
+	}
+	job := jobs.Job{ID: "01JD3QF4X5S7H8J9K0M1N2P3R4", User: "ana", Run: 1, Attempt: 1}
+	store := func() error {
+		_, err := q.StoreFile(t.Context(), &job, bytes.NewReader(make([]byte, 3<<20)))
+		return err
+	}
+	if err := store(); !errors.Is(err, jobs.ErrStoreFull) {
+		t.Errorf("too much: %v", err)
+	}
+	js, err := jetstream.New(q.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := js.Stream(t.Context(), "OBJ_hark_files")
+	if err != nil || files.CachedInfo().State.Msgs != 0 {
+		t.Errorf("%d messages are left, %v", files.CachedInfo().State.Msgs, err)
+	}
+	if _, err := jobs.Setup(t.Context(), q.Conn(), jobs.Settings{FileSpace: 10 << 20}, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := store(); err != nil {
+		t.Errorf("with more room: %v", err)
 	}
 }
 

@@ -141,10 +141,14 @@ func (s *setup) files(ctx context.Context) error {
 		return err
 	}
 	config := found.CachedInfo().Config
-	was := Settings{FileAge: fileAgeOf(&config), Replicas: config.Replicas}
+	was := Settings{FileAge: fileAgeOf(&config), FileSpace: max(config.MaxBytes, 0), Replicas: config.Replicas}
 	wanted := s.want.or(was)
 	changes := differ(nil, filesStream, "file_age", was.FileAge, wanted.FileAge)
+	changes = differ(changes, filesStream, "file_space", was.FileSpace, wanted.FileSpace)
 	changes = differ(changes, filesStream, "replicas", was.Replicas, wanted.Replicas)
+	if wanted.FileSpace > 0 {
+		config.MaxBytes = wanted.FileSpace
+	}
 	if wanted.FileAge != was.FileAge {
 		config.MaxAge = wanted.FileAge + fileGrace
 	}

@@ -50,6 +50,9 @@ func (q *Queue) StoreFile(ctx context.Context, job *Job, r io.Reader) (size int6
 			err = errors.Join(err, afterwards(ctx, func(ctx context.Context) error { return q.DeleteFile(ctx, job) })) // it may be there
 		}
 	}
+	if isFull(err) {
+		err = errors.Join(ErrStoreFull, err)
+	}
 	if err != nil {
 		err = errors.Join(err, afterwards(ctx, func(ctx context.Context) error { return q.purgeChunks(ctx, info.NUID) }))
 		return 0, fmt.Errorf("jobs: store file: %w", err)

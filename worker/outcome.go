@@ -76,6 +76,8 @@ func publicError(err, cause error) *jobs.Error {
 		return &jobs.Error{Code: public.Code, Message: public.Message}
 	case errors.As(err, &panicked):
 		return &jobs.Error{Code: "handler_panicked", Message: "The job hit a bug and stopped. Those who run it find the details in the log."}
+	case errors.Is(err, jobs.ErrStoreFull):
+		return &jobs.Error{Code: "storage_full", Message: "There is no room for the file of the job; try again when older files have expired, or ask your administrator for more."}
 	case errors.Is(cause, ErrTimeout):
 		return &jobs.Error{Code: "timeout", Message: "The job took longer than it may."}
 	}

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
+	"math"
 	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"github.com/hark-jobs/hark/internal/app"
 	"github.com/hark-jobs/hark/internal/natsconn"
@@ -53,14 +57,28 @@ type embeddedFlags struct {
 
 // settingFlags say how what is stored is kept.
 type settingFlags struct {
-	Replicas int           `help:"How many servers of a NATS cluster keep each message: 1, 3 or 5. 1 for a new stream." placeholder:"N"`
-	MaxAge   time.Duration `help:"How long jobs and notifications stay in the stream. 168h for a new one." placeholder:"DURATION"`
-	FileAge  time.Duration `help:"How long a file can be downloaded after its job ended. 168h for new ones." placeholder:"DURATION"`
-	Lease    time.Duration `help:"How long a job stays with a worker that has stopped sending heartbeats. 30s for a new stream." placeholder:"DURATION"`
+	Replicas  int           `help:"How many servers of a NATS cluster keep each message: 1, 3 or 5. 1 for a new stream." placeholder:"N"`
+	MaxAge    time.Duration `help:"How long jobs and notifications stay in the stream. 168h for a new one." placeholder:"DURATION"`
+	FileAge   time.Duration `help:"How long a file can be downloaded after its job ended. 168h for new ones." placeholder:"DURATION"`
+	FileSpace byteSize      `help:"How much all files may take together, as 50GB. No limit for new ones." placeholder:"SIZE"`
+	Lease     time.Duration `help:"How long a job stays with a worker that has stopped sending heartbeats. 30s for a new stream." placeholder:"DURATION"`
 }
 
 func (f *settingFlags) settings() jobs.Settings {
-	return jobs.Settings{Replicas: f.Replicas, MaxAge: f.MaxAge, FileAge: f.FileAge, Lease: f.Lease}
+	return jobs.Settings{Replicas: f.Replicas, MaxAge: f.MaxAge, FileAge: f.FileAge, FileSpace: int64(f.FileSpace), Lease: f.Lease}
+}
+
+// byteSize is a number of bytes as people write it: 500MB, 1.5GB, 2GiB or 1000000.
+type byteSize int64
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (b *byteSize) UnmarshalText(text []byte) error {
+	n, err := humanize.ParseBytes(string(text))
+	if err != nil || n == 0 || n > math.MaxInt64 {
+		return fmt.Errorf("%.40q is no size like 500MB", text)
+	}
+	*b = byteSize(n)
+	return nil
 }
 
 // httpFlags are the notifier's.
