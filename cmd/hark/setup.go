@@ -99,10 +99,13 @@ func (f *natsFlags) retry(ctx context.Context, nc *natsconn.Conn, wait time.Dura
 }
 
 // What JetStream says to too many replicas: fewer servers than those have joined the cluster so far
-// (JSClusterNoPeersErrF), and there is no cluster at all (JSStreamReplicasNotSupportedErr).
+// (JSClusterNoPeersErrF), and there is no cluster at all (JSStreamReplicasNotSupportedErr). And what it says while a
+// stream is being created, by an earlier try or another process, and not all servers know (JSStreamNotFoundErr): what is
+// missing is created, so a stream never stays unfound.
 const (
 	errCodeNoPeers   = 10005
 	errCodeNoCluster = 10074
+	errCodeNoStream  = 10059
 )
 
 // passes reports whether waiting may cure err. What JetStream refuses as wrong stays wrong.
@@ -111,5 +114,5 @@ func passes(err error) bool {
 	if !errors.As(err, &api) {
 		return true
 	}
-	return api.ErrorCode == errCodeNoPeers || api.Code >= http.StatusInternalServerError && api.ErrorCode != errCodeNoCluster
+	return api.ErrorCode == errCodeNoPeers || api.ErrorCode == errCodeNoStream || api.Code >= http.StatusInternalServerError && api.ErrorCode != errCodeNoCluster
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -193,6 +194,25 @@ func TestModuleVersion(t *testing.T) {
 	} {
 		if got := moduleVersion(&info); got != want {
 			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// A cluster that is busy with its start says for a while what would be final elsewhere.
+func TestPasses(t *testing.T) {
+	for _, c := range []struct {
+		code, errCode int
+		want          bool
+	}{
+		{http.StatusNotFound, 10059, true}, // a stream that is being created
+		{http.StatusBadRequest, 10005, true},
+		{http.StatusServiceUnavailable, 10008, true},
+		{http.StatusInternalServerError, 10074, false},
+		{http.StatusBadRequest, 10052, false},
+	} {
+		err := fmt.Errorf("jobs: setup: %w", &jetstream.APIError{Code: c.code, ErrorCode: jetstream.ErrorCode(c.errCode)})
+		if got := passes(err); got != c.want {
+			t.Errorf("%v passes: %v", err, got)
 		}
 	}
 }
