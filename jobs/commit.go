@@ -72,21 +72,24 @@ func (q *Queue) announce(ctx context.Context, job *Job) error {
 // delivered to again. It may be called any number of times and by several at once: the user is told
 // once, however long ago the first try was.
 func (q *Queue) Repair(ctx context.Context, order *Order, orderSeq uint64) error {
-	s, err := q.Read(ctx, order.User, order.ID)
-	if err != nil {
-		return err
-	}
-	if !s.Job.State.Terminal() || s.Job.Run != order.Run {
-		return nil
-	}
-	// Writing the state again shuts out everybody else who is about to tell: from here on only this
-	// revision may. Then the log says whether it was told before.
-	job := s.Job
-	if job.Revision, err = q.Put(ctx, &job, s.StateSeq); err != nil {
-		if errors.Is(err, ErrConflict) {
-			return nil // another one repairs
+	var job Job
+	for {
+		s, err := q.ReadLeader(ctx, order.User, order.ID)
+		if err != nil {
+			return err
 		}
-		return err
+		if !s.Job.State.Terminal() || s.Job.Run != order.Run {
+			return nil
+		}
+		// Writing the state again shuts out everybody else who is about to tell: from here on only this
+		// revision may. Then the log says whether it was told before.
+		job = s.Job
+		if job.Revision, err = q.Put(ctx, &job, s.StateSeq); err == nil {
+			break
+		}
+		if !errors.Is(err, ErrConflict) { // another one repairs, and may die of it
+			return err
+		}
 	}
 	told, err := q.hasNote(ctx, job.User, job.notification().Key, orderSeq)
 	if err != nil || told {

@@ -85,7 +85,7 @@ func (p *publisher) publish(ctx context.Context, m *nats.Msg) (ack, error) {
 			return ack{}, ctx.Err()
 		}
 		a, err := p.await(ctx, p.send(m))
-		if !passes(err) || try == publishRetries {
+		if !Passes(err) || try == publishRetries {
 			return a, err
 		}
 		select {
@@ -100,10 +100,15 @@ func (p *publisher) publish(ctx context.Context, m *nats.Msg) (ack, error) {
 // way to the other servers, and it is not known yet whether it will be stored.
 const errCodeInProcess = 10158
 
-// passes reports whether a write failed in a way that passes soon, and was not stored.
-func passes(err error) bool {
+// Passes reports whether a write failed in a way that passes soon, and was not stored.
+//
+// JSErrCodeStreamWrongLastSequenceConstant comes from a cluster alone. It does not say that the expected sequence was not
+// the last: the write before is answered, and still being applied, and until then nothing that expects something of its
+// subject is taken in.
+func Passes(err error) bool {
 	var api *jetstream.APIError
-	return errors.Is(err, jetstream.ErrNoStreamResponse) || errors.As(err, &api) && api.ErrorCode == errCodeInProcess
+	return errors.Is(err, jetstream.ErrNoStreamResponse) || errors.As(err, &api) &&
+		(api.ErrorCode == errCodeInProcess || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
 
 // publishWindow is how many messages of one [publisher.publishAll] are on their way at a time.
@@ -141,7 +146,7 @@ func (p *publisher) publishSome(ctx context.Context, msgs []*nats.Msg, answers [
 	}
 	for i, m := range msgs {
 		a := &answers[i]
-		if a.ack, a.err = p.await(short, sent[i]); passes(a.err) && stop == nil {
+		if a.ack, a.err = p.await(short, sent[i]); Passes(a.err) && stop == nil {
 			a.ack, a.err = p.publish(ctx, m)
 		}
 		if api := (*jetstream.APIError)(nil); a.err != nil && !errors.As(a.err, &api) {

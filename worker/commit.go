@@ -145,7 +145,7 @@ func (l *lease) resolve(ctx context.Context) error {
 	if err != nil || !lost {
 		return err
 	}
-	s, err := l.queue.Read(ctx, l.job.User, l.job.ID)
+	s, err := l.queue.ReadLeader(ctx, l.job.User, l.job.ID)
 	if err != nil {
 		return err
 	}

@@ -74,10 +74,11 @@ func (l *lease) acquire(ctx context.Context, worker string) error {
 	for {
 		if read {
 			var err error
-			if s, err = l.queue.Read(ctx, d.order.User, d.order.ID); errors.Is(err, jobs.ErrNotFound) {
-				return orDone(d.ack()) // too old: the stream has forgotten it
-			} else if err != nil {
+			if s, err = l.read(ctx); err != nil {
 				return err
+			}
+			if s == nil {
+				return orDone(d.ack())
 			}
 		}
 		job, err := l.next(ctx, s)
@@ -93,6 +94,38 @@ func (l *lease) acquire(ctx context.Context, worker string) error {
 		l.job.Revision = l.seq
 		return err
 	}
+}
+
+// staleReads bounds how often a job is read that the server which answers does not have yet as it was delivered.
+const staleReads = 20
+
+// read returns the job of the delivery as the stream has it, nil if the stream has forgotten it. A server of a cluster may
+// have less than was delivered: then it is asked again.
+func (l *lease) read(ctx context.Context) (*jobs.Snapshot, error) {
+	d := l.delivery
+	for range staleReads {
+		s, err := l.queue.ReadLeader(ctx, d.order.User, d.order.ID)
+		if err == nil && s.OrderSeq >= d.seq {
+			return s, nil
+		}
+		if err != nil && !errors.Is(err, jobs.ErrNotFound) {
+			return nil, err
+		}
+		first, last, err := l.queue.Bounds(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if d.seq < first { // the state may have outlived it
+			return nil, nil
+		}
+		l.log.Debug("read again: the server has less than was delivered", "delivered", d.seq, "last", last)
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(tick / 10):
+		}
+	}
+	return nil, errors.New("worker: the servers do not have yet what was delivered")
 }
 
 // orDone is errDone, unless answering the delivery failed.

@@ -100,16 +100,19 @@ func in(state jobs.State) func(jobs.Job) bool {
 
 func (b *bench) notes() (all []jobs.Notification) {
 	b.Helper()
-	page, _, err := b.queue.NotesPage(b.Context(), "ana", 0, 1000)
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, n := range page {
-		var note jobs.Notification
-		if err := json.Unmarshal(n.Data, &note); err != nil {
+	for after, more := uint64(0), true; more; {
+		var page []jobs.Note
+		var err error
+		if page, more, err = b.queue.NotesPage(b.Context(), "ana", after, 1000); err != nil {
 			b.Fatal(err)
 		}
-		all = append(all, note)
+		for _, n := range page {
+			var note jobs.Notification
+			if err := json.Unmarshal(n.Data, &note); err != nil {
+				b.Fatal(err)
+			}
+			all, after = append(all, note), n.Seq
+		}
 	}
 	return all
 }

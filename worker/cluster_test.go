@@ -1,0 +1,59 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/worker"
+)
+
+// On three servers each retry runs, although the replica that a worker asks may not have it yet when it is delivered, and
+// each end is told once, although the server may be busy with the write before.
+func TestRetriesOnCluster(t *testing.T) {
+	t.Parallel()
+	q, err := jobs.Open(t.Context(), natstest.Cluster(t, 3).Connect(t), jobs.Config{Settings: jobs.Settings{Replicas: 3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{t, q}
+	var runs atomic.Int32
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("fail", func(context.Context, *worker.Job, none) (jobs.Result, error) {
+		runs.Add(1)
+		return jobs.Result{}, worker.Fail(errors.New("as it was wanted"))
+	}, worker.Slots(16), worker.PerUser(16))}})
+	const n, retries = 60, 3
+	var ids []string
+	for range n {
+		ids = append(ids, b.enqueue(jobs.Request{Kind: "fail"}).ID)
+	}
+	for run := 1; ; run++ {
+		for _, id := range ids {
+			b.await(id, func(j jobs.Job) bool { return j.Run == run && j.State == jobs.Failed })
+		}
+		if run > retries {
+			break
+		}
+		for _, id := range ids {
+			for {
+				_, err := q.Retry(t.Context(), "ana", id, nil)
+				if err == nil {
+					break
+				}
+				if !errors.Is(err, jobs.ErrNotEnded) { // a replica that lags
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	if got := runs.Load(); got != n*(retries+1) {
+		t.Errorf("%d runs, want %d", got, n*(retries+1))
+	}
+	b.await(ids[0], func(jobs.Job) bool { return len(b.notes()) >= n*(retries+1) })
+	if got := len(b.notes()); got != n*(retries+1) {
+		t.Errorf("%d notifications, want %d", got, n*(retries+1))
+	}
+}
