@@ -39,25 +39,49 @@ var errGap = errors.New("jobs: a part of the answer was lost")
 var errStop = errors.New("stop")
 
 // direct sends one direct-get request to hark's stream and calls each for every message of the answer. It
-// returns how many more messages match behind the last one.
+// returns how many more messages match behind the last one. It is for what is small and cannot wait; all else is
+// for [Queue.bulkFrom].
 func (q *Queue) direct(ctx context.Context, req directRequest, each func(*storedMsg) error) (pending uint64, err error) {
-	return q.directFrom(ctx, StreamName, req, each)
+	return directOn(ctx, q.nc, StreamName, req, each)
 }
 
-func (q *Queue) directFrom(ctx context.Context, stream string, req directRequest, each func(*storedMsg) error) (pending uint64, err error) {
+const (
+	// bulkReads is how many bulk reads of a queue are under way at a time. The others wait for their turn.
+	bulkReads = 8
+	// bulkBytes is what a bulk read brings at most, and one message more.
+	bulkBytes = 512 << 10
+)
+
+// bulkFrom reads as direct does, on the connection for that, when there is a place. No read brings more than bulkBytes
+// and one message, so that what is on its way to this process, and not decoded yet, is bounded, whatever the users ask
+// for; the server takes a connection for too slow, and cuts it off, when there are 64 MB for it.
+func (q *Queue) bulkFrom(ctx context.Context, stream string, req directRequest, each func(*storedMsg) error) (pending uint64, err error) {
+	select {
+	case q.places <- struct{}{}:
+		defer func() { <-q.places }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	if req.MaxBytes == 0 {
+		req.MaxBytes = bulkBytes
+	}
+	return directOn(ctx, q.bulk, stream, req, each)
+}
+
+func directOn(ctx context.Context, nc *nats.Conn, stream string, req directRequest, each func(*storedMsg) error) (pending uint64, err error) {
 	ctx, cancel := withTimeout(ctx)
 	defer cancel()
 	body, err := json.Marshal(req)
 	if err != nil {
 		return 0, err
 	}
-	inbox := q.nc.NewInbox()
-	sub, err := q.nc.SubscribeSync(inbox)
+	inbox := nc.NewInbox()
+	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
 		return 0, err
 	}
 	defer sub.Unsubscribe()
-	if err := q.nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, body); err != nil {
+	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, body); err != nil {
 		return 0, err
 	}
 	for last := uint64(0); ; {
@@ -94,10 +118,10 @@ func (q *Queue) directFrom(ctx context.Context, stream string, req directRequest
 }
 
 // scan calls each for the stored messages that match subject, from sequence from on, in order, until it
-// returns errStop or there are no more.
+// returns errStop or there are no more. It is a bulk read.
 func (q *Queue) scan(ctx context.Context, subject string, from uint64, each func(*storedMsg) error) error {
 	for {
-		pending, err := q.direct(ctx, directRequest{Batch: scanBatch, Seq: max(from, 1), NextBySubject: subject},
+		pending, err := q.bulkFrom(ctx, StreamName, directRequest{Batch: scanBatch, Seq: max(from, 1), NextBySubject: subject},
 			func(m *storedMsg) error {
 				from = m.Seq + 1
 				return each(m)
