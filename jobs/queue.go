@@ -66,7 +66,7 @@ func (q *Queue) After(step Step, job *Job) error {
 type Queue struct {
 	nc     *nats.Conn
 	bulk   *nats.Conn
-	places chan struct{} // one for each bulk read under way
+	places [2]chan struct{} // one for each read under way on nc, and on bulk
 	writes *publisher
 	chunks *publisher // on bulk
 	js     jetstream.JetStream
@@ -95,7 +95,8 @@ func Open(ctx context.Context, nc *nats.Conn, config Config) (_ *Queue, err erro
 	if err != nil {
 		return nil, fmt.Errorf("jobs: %w", err)
 	}
-	q := &Queue{nc: nc, bulk: config.Bulk, places: make(chan struct{}, bulkReads), js: js, crash: config.Crash}
+	q := &Queue{nc: nc, bulk: config.Bulk, js: js, crash: config.Crash}
+	q.places = [2]chan struct{}{make(chan struct{}, smallReads), make(chan struct{}, bulkReads)}
 	create := config.Settings.or(defaultSettings)
 	if q.stream, err = bindStream(ctx, js, create); err != nil {
 		return nil, fmt.Errorf("jobs: stream %s: %w", StreamName, err)
@@ -225,7 +226,7 @@ func (q *Queue) sameOrder(ctx context.Context, o Order) (Job, bool, error) {
 
 // Get returns a user's job, or [ErrNotFound].
 func (q *Queue) Get(ctx context.Context, user, id string) (Job, error) {
-	s, err := q.Read(ctx, user, id)
+	s, err := q.look(ctx, user, id)
 	if err != nil {
 		return Job{}, err
 	}
