@@ -19,6 +19,12 @@ import (
 )
 
 func (n *Notifier) getFile(c *gin.Context) {
+	leave, err := n.gates.downloads.try(user(c))
+	if err != nil {
+		n.fail(c, err)
+		return
+	}
+	defer leave()
 	owner, err := n.owner(c)
 	var job jobs.Job
 	if err == nil {

@@ -17,7 +17,12 @@ import (
 )
 
 func (n *Notifier) getKinds(c *gin.Context) {
-	kinds, err := n.queue.Kinds(c.Request.Context())
+	var kinds []*jobs.Kind
+	leave, err := n.list(c, func(ctx context.Context) (err error) {
+		kinds, err = n.queue.Kinds(ctx)
+		return err
+	})
+	defer leave()
 	if err != nil {
 		n.fail(c, err)
 		return
@@ -153,7 +158,12 @@ func (n *Notifier) getJobs(c *gin.Context) {
 		}
 		owner = named
 	}
-	page, err := n.queue.List(c.Request.Context(), owner, opts)
+	var page jobs.Page
+	leave, err := n.list(c, func(ctx context.Context) (err error) {
+		page, err = n.queue.List(ctx, owner, opts)
+		return err
+	})
+	defer leave()
 	if err != nil {
 		n.fail(c, err)
 		return

@@ -48,6 +48,7 @@ type Notifier struct {
 	naming   *auth.Issuer
 	requests *limiter
 	enqueues *limiter
+	gates    gates
 	log      *slog.Logger
 	meter    meter
 	handler  http.Handler
@@ -75,7 +76,7 @@ func New(o Options) (*Notifier, error) {
 	n := &Notifier{
 		queue: o.Queue, inbox: o.Inbox, hub: o.Hub, verifier: o.Verifier, tickets: o.Tickets,
 		healthy: o.Healthy, origins: o.Origins, naming: o.Naming,
-		requests: newLimiter(o.RateLimit), enqueues: newLimiter(o.RateLimit / 5), log: o.Log.With("part", "notifier"), meter: newMeter(o.Hub.Open),
+		requests: newLimiter(o.RateLimit), enqueues: newLimiter(o.RateLimit / 5), gates: newGates(), log: o.Log.With("part", "notifier"), meter: newMeter(o.Hub.Open),
 	}
 	n.handler = n.routes()
 	return n, nil
