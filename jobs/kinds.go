@@ -21,6 +21,8 @@ type kindCache struct {
 	bucket jetstream.KeyValue
 	mu     sync.Mutex
 	kinds  map[string]cachedKind
+	all    []*Kind // as they were listed
+	listed time.Time
 }
 
 type cachedKind struct {
@@ -49,6 +51,7 @@ func (q *Queue) PublishKind(ctx context.Context, kind Kind) error {
 	}
 	q.kinds.mu.Lock()
 	delete(q.kinds.kinds, kind.Name)
+	q.kinds.all = nil
 	q.kinds.mu.Unlock()
 	return nil
 }
@@ -83,8 +86,16 @@ func (q *Queue) Kind(ctx context.Context, name string) (*Kind, error) {
 	return kind, nil
 }
 
-// Kinds returns all published kinds, by name.
+// Kinds returns all published kinds, by name, as they were within the last two seconds: the server makes a consumer to list
+// them, which is not for every call. The caller must not change them.
 func (q *Queue) Kinds(ctx context.Context) ([]*Kind, error) {
+	q.kinds.mu.Lock()
+	all, listed := slices.Clone(q.kinds.all), q.kinds.listed
+	q.kinds.mu.Unlock()
+	if all != nil && time.Since(listed) < kindFresh {
+		return all, nil
+	}
+	begun := time.Now()
 	ctx, cancel := withTimeout(ctx)
 	defer cancel()
 	names, err := q.kinds.bucket.Keys(ctx)
@@ -100,5 +111,8 @@ func (q *Queue) Kinds(ctx context.Context) ([]*Kind, error) {
 		}
 		kinds = append(kinds, kind)
 	}
+	q.kinds.mu.Lock()
+	defer q.kinds.mu.Unlock()
+	q.kinds.all, q.kinds.listed = slices.Clone(kinds), begun
 	return kinds, nil
 }

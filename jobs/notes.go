@@ -48,7 +48,7 @@ const pageBytes = 64 << 10
 // after, in order, and whether there are more behind them. There are fewer than limit, but one at least, if they
 // take more than 64 KiB.
 func (q *Queue) NotesPage(ctx context.Context, user string, after uint64, limit int) (page []Note, more bool, err error) {
-	pending, err := q.direct(ctx, directRequest{Batch: limit, MaxBytes: pageBytes, Seq: after + 1, NextBySubject: NoteSubject(user)},
+	pending, err := q.bulkFrom(ctx, StreamName, directRequest{Batch: limit, MaxBytes: pageBytes, Seq: after + 1, NextBySubject: NoteSubject(user)},
 		func(m *storedMsg) error {
 			page = append(page, Note{m.Seq, m.Data})
 			return nil
@@ -75,7 +75,7 @@ func (q *Queue) News(ctx context.Context, user string, after uint64, each func(t
 // that there is none.
 func (q *Queue) LastNotes(ctx context.Context, user string) (own, everyone uint64, err error) {
 	subject := NoteSubject(user)
-	_, err = q.direct(ctx, directRequest{MultiLast: []string{subject, NoteSubject(Everyone)}}, func(m *storedMsg) error {
+	err = q.lastOf(ctx, []string{subject, NoteSubject(Everyone)}, func(m *storedMsg) error {
 		if m.Subject == subject {
 			own = m.Seq
 		} else {

@@ -28,6 +28,9 @@ const DedupeWindow = 10 * time.Minute
 type Config struct {
 	// Settings are for what is missing and created by [Open]. What exists stays as it is.
 	Settings
+	// Bulk is a connection for what is large and can wait: lists, replays of the log, and files. What is live never
+	// waits behind those. Nil means the same one as for all else. The queue does not close it.
+	Bulk *nats.Conn
 	// Log gets one line about settings that differ from what exists. Defaults to slog.Default().
 	Log *slog.Logger
 
@@ -62,7 +65,10 @@ func (q *Queue) After(step Step, job *Job) error {
 // trips to the server, unless they say more, end with their context, and are safe for concurrent use.
 type Queue struct {
 	nc     *nats.Conn
+	bulk   *nats.Conn
+	places [2]chan struct{} // one for each read under way on nc, and on bulk
 	writes *publisher
+	chunks *publisher // on bulk
 	js     jetstream.JetStream
 	stream jetstream.Stream
 	crash  func(Step, *Job) bool
@@ -82,11 +88,15 @@ func Open(ctx context.Context, nc *nats.Conn, config Config) (_ *Queue, err erro
 	if config.Log == nil {
 		config.Log = slog.Default()
 	}
+	if config.Bulk == nil {
+		config.Bulk = nc
+	}
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("jobs: %w", err)
 	}
-	q := &Queue{nc: nc, js: js, crash: config.Crash}
+	q := &Queue{nc: nc, bulk: config.Bulk, js: js, crash: config.Crash}
+	q.places = [2]chan struct{}{make(chan struct{}, smallReads), make(chan struct{}, bulkReads)}
 	create := config.Settings.or(defaultSettings)
 	if q.stream, err = bindStream(ctx, js, create); err != nil {
 		return nil, fmt.Errorf("jobs: stream %s: %w", StreamName, err)
@@ -110,17 +120,32 @@ func Open(ctx context.Context, nc *nats.Conn, config Config) (_ *Queue, err erro
 	if q.writes, err = newPublisher(nc); err != nil {
 		return nil, fmt.Errorf("jobs: %w", err)
 	}
+	q.chunks = q.writes
+	if q.bulk != q.nc {
+		if q.chunks, err = newPublisher(q.bulk); err != nil {
+			return nil, errors.Join(fmt.Errorf("jobs: %w", err), q.writes.close())
+		}
+	}
 	return q, nil
 }
 
 // Close ends what the queue has subscribed to. Calls under way get no answer any more and end with their contexts.
-func (q *Queue) Close() error { return q.writes.close() }
+func (q *Queue) Close() error {
+	err := q.writes.close()
+	if q.chunks != q.writes {
+		err = errors.Join(err, q.chunks.close())
+	}
+	return err
+}
 
 // Settings returns the settings that were in effect when the queue was opened, whatever its config asked for.
 func (q *Queue) Settings() Settings { return q.settings }
 
 // Conn returns the connection that the queue works on.
 func (q *Queue) Conn() *nats.Conn { return q.nc }
+
+// Bulk returns the connection for what is large and can wait, which may be the same one.
+func (q *Queue) Bulk() *nats.Conn { return q.bulk }
 
 // JetStream returns the JetStream context that the queue works on.
 func (q *Queue) JetStream() jetstream.JetStream { return q.js }
@@ -205,7 +230,7 @@ func (q *Queue) sameOrder(ctx context.Context, o Order) (Job, bool, error) {
 
 // Get returns a user's job, or [ErrNotFound].
 func (q *Queue) Get(ctx context.Context, user, id string) (Job, error) {
-	s, err := q.Read(ctx, user, id)
+	s, err := q.look(ctx, user, id)
 	if err != nil {
 		return Job{}, err
 	}

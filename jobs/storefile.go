@@ -103,15 +103,17 @@ func (q *Queue) readFileAge(ctx context.Context) error {
 // storeChunks stores what r holds, and enters it into info. When it returns, nothing is on its way.
 func (q *Queue) storeChunks(ctx context.Context, info *jetstream.ObjectInfo, r io.Reader) error {
 	var sent []write // not answered yet, the oldest first
+	var index chunkIndex
 	answered := func(ctx context.Context, left int) error {
 		for len(sent) > left {
 			// No longer than this: with the connection an answer may have been lost.
 			short, cancel := context.WithTimeout(ctx, callTimeout)
-			_, err := q.writes.await(short, sent[0])
+			a, err := q.chunks.await(short, sent[0])
 			cancel()
 			if sent = sent[1:]; err != nil {
 				return err
 			}
+			index.add(a.seq)
 		}
 		return nil
 	}
@@ -130,7 +132,7 @@ func (q *Queue) storeChunks(ctx context.Context, info *jetstream.ObjectInfo, r i
 			hash.Write(chunk[:n])
 			info.Size += uint64(n)
 			info.Chunks++
-			sent = append(sent, q.writes.send(&nats.Msg{Subject: subject, Data: chunk[:n]}))
+			sent = append(sent, q.chunks.send(&nats.Msg{Subject: subject, Data: chunk[:n]}))
 			// Not tried again: a chunk must not come after the one behind it.
 			if err := answered(ctx, maxChunks-1); err != nil {
 				return err
@@ -138,7 +140,11 @@ func (q *Queue) storeChunks(ctx context.Context, info *jetstream.ObjectInfo, r i
 		}
 		if err == io.EOF {
 			info.Digest = "SHA-256=" + base64.URLEncoding.EncodeToString(hash.Sum(nil))
-			return answered(ctx, 0)
+			if err := answered(ctx, 0); err != nil {
+				return err
+			}
+			index.encode(info)
+			return nil
 		}
 		if err != nil {
 			return err

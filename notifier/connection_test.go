@@ -141,8 +141,8 @@ func TestUnreadAnswersEnd(t *testing.T) {
 	}
 }
 
-// large leaves a file that no socket takes at once.
-var large = worker.Handle("large", func(ctx context.Context, job *worker.Job, _ struct{}) (jobs.Result, error) {
+// hugeFile leaves a file that no socket takes at once.
+var hugeFile = worker.Handle("huge", func(ctx context.Context, job *worker.Job, _ struct{}) (jobs.Result, error) {
 	return jobs.Result{}, job.WriteFile(ctx, "large.txt", "text/plain", func(w io.Writer) error {
 		block := strings.Repeat("0123456789abcdef", 64<<10)
 		for range largeSize >> 20 {
@@ -159,8 +159,8 @@ const largeSize = 24 << 20
 // A download that nobody takes ends; one that is taken slowly goes on for as long as it takes.
 func TestDownloadEndsOnlyIfNothingIsTaken(t *testing.T) {
 	const short = 1500 * time.Millisecond
-	s := start(t, harktest.Patience(short), harktest.Handlers(large))
-	job := s.finish("ana", `{"kind":"large"}`)
+	s := start(t, harktest.Patience(short), harktest.Handlers(hugeFile))
+	job := s.finish("ana", `{"kind":"huge"}`)
 	open := func() net.Conn {
 		// A client's kernel that takes megabytes for it tells nobody how much of them it reads.
 		d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {

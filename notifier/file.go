@@ -9,12 +9,14 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/notifier/auth"
 )
 
 var errNoFile = newProblem(http.StatusNotFound, "file_missing", "The job has left no file, or not yet.")
@@ -38,6 +40,16 @@ func (n *Notifier) getFile(c *gin.Context) {
 		n.fail(c, err)
 		return
 	}
+	by := job.User // with a link
+	if id, signedIn := c.Get(identityKey); signedIn {
+		by = id.(auth.Identity).User
+	}
+	leave, err := n.gates.downloads.try(by)
+	if err != nil {
+		n.fail(c, err)
+		return
+	}
+	defer leave()
 	file, err := n.queue.OpenFile(c.Request.Context(), &job)
 	if err != nil {
 		n.fail(c, err)
@@ -51,18 +63,19 @@ func (n *Notifier) getFile(c *gin.Context) {
 	h.Set("ETag", `"`+job.ID+"-"+job.FinishedAt.Format("20060102150405.000")+`"`)
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	source, w := &source{ReadSeeker: file}, &fileWriter{ResponseWriter: c.Writer, patience: n.patience}
-	http.ServeContent(w, c.Request, "", job.FinishedAt, source)
+	http.ServeContent(w, boundRanges(c.Request, job.File.Size), "", job.FinishedAt, source)
 	if w.badRange {
 		h.Del("Content-Type")
 		h.Del("Content-Disposition")
+		h.Set("Content-Range", fmt.Sprintf("bytes */%d", job.File.Size))
 		h.Set("Cache-Control", "no-store") // ServeContent took ours away
 		n.fail(c, newProblem(http.StatusRequestedRangeNotSatisfiable, "range_invalid",
-			fmt.Sprintf("The file has %d bytes; ask for a range of those.", job.File.Size)))
+			fmt.Sprintf("The file has %d bytes; ask for a range of those, or for %d at most, none of which overlap.", job.File.Size, maxRanges)))
 		return
 	}
-	if source.err != nil && c.Request.Context().Err() == nil {
+	if err := source.err.Load(); err != nil && c.Request.Context().Err() == nil {
 		// The status is sent. What is missing of Content-Length tells the client.
-		n.log.Error("download broke off", "request_id", requestID(c), "job", job.ID, "err", source.err)
+		n.log.Error("download broke off", "request_id", requestID(c), "job", job.ID, "err", *err)
 	}
 }
 
@@ -81,16 +94,17 @@ func (n *Notifier) forgottenJob(c *gin.Context) error {
 	return jobs.ErrNotFound
 }
 
-// source remembers why it could not be read to its end, which [http.ServeContent] does not tell.
+// source remembers why it could not be read to its end, which [http.ServeContent] does not tell. Of several ranges it
+// reads in a goroutine that may outlast it by a moment.
 type source struct {
 	io.ReadSeeker
-	err error
+	err atomic.Pointer[error]
 }
 
 func (s *source) Read(p []byte) (n int, err error) {
 	n, err = s.ReadSeeker.Read(p)
 	if err != nil && err != io.EOF {
-		s.err = err
+		s.err.Store(&err)
 	}
 	return n, err
 }

@@ -17,7 +17,12 @@ import (
 )
 
 func (n *Notifier) getKinds(c *gin.Context) {
-	kinds, err := n.visibleKinds(c)
+	var kinds []jobs.Kind
+	leave, err := n.list(c, func(ctx context.Context) (err error) {
+		kinds, err = n.visibleKinds(ctx, c)
+		return err
+	})
+	defer leave()
 	if err != nil {
 		n.fail(c, err)
 		return
@@ -26,8 +31,8 @@ func (n *Notifier) getKinds(c *gin.Context) {
 }
 
 // visibleKinds returns the kinds that the caller may use, as they may see them.
-func (n *Notifier) visibleKinds(c *gin.Context) ([]jobs.Kind, error) {
-	kinds, err := n.queue.Kinds(c.Request.Context())
+func (n *Notifier) visibleKinds(ctx context.Context, c *gin.Context) ([]jobs.Kind, error) {
+	kinds, err := n.queue.Kinds(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +105,7 @@ func (n *Notifier) postJob(c *gin.Context) {
 
 // unknownKind says which kinds there are for the caller.
 func (n *Notifier) unknownKind(c *gin.Context, kind string) error {
-	kinds, err := n.visibleKinds(c)
+	kinds, err := n.visibleKinds(c.Request.Context(), c)
 	if err != nil {
 		return err
 	}
@@ -168,7 +173,12 @@ func (n *Notifier) getJobs(c *gin.Context) {
 		}
 		owner = named
 	}
-	page, err := n.queue.List(c.Request.Context(), owner, opts)
+	var page jobs.Page
+	leave, err := n.list(c, func(ctx context.Context) (err error) {
+		page, err = n.queue.List(ctx, owner, opts)
+		return err
+	})
+	defer leave()
 	if err != nil {
 		n.fail(c, err)
 		return

@@ -23,7 +23,12 @@ func (n *Notifier) getNotifications(c *gin.Context) {
 		_ = n.inbox.WaitFor(wait, asOf)
 		cancel()
 	}
-	page, err := n.inbox.List(c.Request.Context(), user(c), opts)
+	var page inbox.Page
+	leave, err := n.list(c, func(ctx context.Context) (err error) {
+		page, err = n.inbox.List(ctx, user(c), opts)
+		return err
+	})
+	defer leave()
 	if err != nil {
 		n.fail(c, inboxDown(err))
 		return

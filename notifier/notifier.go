@@ -60,6 +60,7 @@ type Notifier struct {
 	naming   *auth.Issuer
 	requests *limiter
 	enqueues *limiter
+	gates    gates
 	log      *slog.Logger
 	meter    meter
 	patience time.Duration
@@ -93,7 +94,7 @@ func New(o Options) (*Notifier, error) {
 		queue: o.Queue, inbox: o.Inbox, hub: o.Hub, verifier: o.Verifier, tickets: o.Tickets, revoked: o.Revocations,
 		links: o.Links, backlogs: jobs.NewBacklogs(o.Queue),
 		healthy: o.Healthy, origins: o.Origins, naming: o.Naming, patience: o.Patience, bodyTime: o.BodyTime,
-		requests: newLimiter(o.RateLimit), enqueues: newLimiter(o.RateLimit / 5), log: o.Log.With("part", "notifier"), meter: newMeter(o.Hub.Open),
+		requests: newLimiter(o.RateLimit), enqueues: newLimiter(o.RateLimit / 5), gates: newGates(), log: o.Log.With("part", "notifier"), meter: newMeter(o.Hub.Open),
 	}
 	n.handler = n.routes()
 	return n, nil

@@ -109,7 +109,8 @@ func (a *App) connect(name string) (nc *natsconn.Conn, err error) {
 	return nc, nil
 }
 
-// openQueue binds to the stream, and waits until it can. On the server of this process it brings the settings to those
+// openQueue binds to the stream, and waits until it can. What is large goes over a connection of its own: lists, replays
+// and files must not stand before what is live, nor have the server cut off the connection that all the rest needs. On the server of this process it brings the settings to those
 // of the config first: nobody else does.
 func (a *App) openQueue(ctx context.Context) error {
 	if a.natsd != nil {
@@ -123,8 +124,12 @@ func (a *App) openQueue(ctx context.Context) error {
 			return err
 		}
 	}
-	err := a.wait(ctx, "hark's stream in NATS", func(ctx context.Context) (err error) {
-		a.queue, err = jobs.Open(ctx, a.nc.Conn, jobs.Config{Settings: a.config.Settings, Log: a.log})
+	bulk, err := a.connect("hark bulk")
+	if err != nil {
+		return err
+	}
+	err = a.wait(ctx, "hark's stream in NATS", func(ctx context.Context) (err error) {
+		a.queue, err = jobs.Open(ctx, a.nc.Conn, jobs.Config{Settings: a.config.Settings, Bulk: bulk.Conn, Log: a.log})
 		return err
 	})
 	if err != nil {

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"path/filepath"
+	"runtime"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"sync"
@@ -316,4 +319,29 @@ func TestFillAfterARestore(t *testing.T) {
 			wantTitles(t, store, "ana", 0, 99)
 		})
 	})
+}
+
+// Notifications as large as they may be, more than the server keeps for a connection, are brought a few at a time.
+func TestFillLargeNotifications(t *testing.T) {
+	store := open(t, filepath.Join(t.TempDir(), "inbox.db"))
+	s := newStream(t)
+	const n, most = 300, 250 << 20
+	for i := range n {
+		body := fmt.Sprintf(`{"key":"k%d","type":"t","title":"x","body":"%s"}`, i, strings.Repeat("x", 900_000))
+		s.publish(jobs.NoteSubject("ana"), []byte(body))
+	}
+	runtime.GC()
+	live := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(live)
+	before, peak := live[0].Value.Uint64(), uint64(0)
+	s.fill(store)
+	eventually(t, "all of them", func() bool {
+		metrics.Read(live)
+		peak = max(peak, live[0].Value.Uint64())
+		unread, err := store.Unread(t.Context(), "ana")
+		return err == nil && unread == n
+	})
+	if peak = peak - min(before, peak); peak > most {
+		t.Errorf("filling %d MB took %d MB of heap", n*900_000>>20, peak>>20)
+	}
 }

@@ -96,7 +96,10 @@ SELECT (SELECT n FROM own) + (SELECT n FROM broadcasts) - (SELECT n FROM marked)
 	COALESCE((SELECT epoch FROM hark_positions ORDER BY epoch DESC LIMIT 1), 0),
 	COALESCE((SELECT seq FROM hark_positions ORDER BY epoch DESC LIMIT 1), 0)`, "/* limit */", strconv.Itoa(CountLimit))
 
-// List returns a page of user's inbox. All of it is of one moment. Going on with Next, nothing comes
+// pageBytes is what the notifications of a page may have, without the last.
+const pageBytes = 1 << 20
+
+// List returns a page of user's inbox, with fewer than the limit if they have more than 1 MiB. All of it is of one moment. Going on with Next, nothing comes
 // twice and nothing that was there at the first page is missed, whatever is appended meanwhile.
 func (s *Store) List(ctx context.Context, user string, o ListOptions) (Page, error) {
 	query := listSQL
@@ -122,19 +125,15 @@ func (s *Store) List(ctx context.Context, user string, o ListOptions) (Page, err
 	// One more than asked for tells whether there is a next page. It is no parameter, since SQLite then
 	// makes its plan again at every call.
 	query = strings.ReplaceAll(query, "/* limit */", strconv.Itoa(o.Limit+1))
-	page, err := s.page(ctx, query, user, epoch, seq)
+	page, err := s.page(ctx, query, user, epoch, seq, o.Limit)
 	if err != nil {
 		return Page{}, fmt.Errorf("inbox: list: %w", err)
-	}
-	if len(page.Notifications) > o.Limit {
-		page.Notifications = page.Notifications[:o.Limit]
-		page.Next = page.Notifications[o.Limit-1].ID
 	}
 	return page, nil
 }
 
 // page counts and lists in one transaction.
-func (s *Store) page(ctx context.Context, query, user string, epoch, seq int64) (page Page, err error) {
+func (s *Store) page(ctx context.Context, query, user string, epoch, seq int64, limit int) (page Page, err error) {
 	count, err := s.prepare(ctx, s.read, unreadSQL)
 	if err != nil {
 		return page, err
@@ -156,11 +155,17 @@ func (s *Store) page(ctx context.Context, query, user string, epoch, seq int64) 
 			return err
 		}
 		defer rows.Close()
+		size := 0
 		for rows.Next() {
-			n, err := scan(rows)
+			if n := len(page.Notifications); n == limit || size > pageBytes {
+				page.Next = page.Notifications[n-1].ID
+				return nil
+			}
+			n, bytes, err := scan(rows)
 			if err != nil {
 				return err
 			}
+			size += bytes
 			page.Notifications = append(page.Notifications, n)
 		}
 		return rows.Err()
@@ -168,15 +173,15 @@ func (s *Store) page(ctx context.Context, query, user string, epoch, seq int64) 
 	return page, err
 }
 
-func scan(rows *sql.Rows) (n jobs.Notification, err error) {
+func scan(rows *sql.Rows) (n jobs.Notification, size int, err error) {
 	var id jobs.EventID
 	var readAt int64
 	var body sql.RawBytes
 	if err := rows.Scan(&id.Epoch, &id.Seq, &readAt, &body); err != nil {
-		return n, err
+		return n, 0, err
 	}
 	if err := json.Unmarshal(body, &n); err != nil {
-		return n, fmt.Errorf("notification %s: %w", id, err)
+		return n, 0, fmt.Errorf("notification %s: %w", id, err)
 	}
 	if !jobs.SafeLink(n.Link) { // older than the rule, or foreign
 		n.Link = ""
@@ -185,7 +190,7 @@ func scan(rows *sql.Rows) (n jobs.Notification, err error) {
 	if readAt != 0 {
 		n.Status, n.ReadAt = jobs.Read, time.UnixMilli(readAt).UTC()
 	}
-	return n, nil
+	return n, len(body), nil
 }
 
 // Unread counts what user has not read, up to [CountLimit].

@@ -15,6 +15,15 @@ const noteSubjects = "hark.*.note"
 // readBatch is how many messages go into one transaction at most.
 const readBatch = 1000
 
+// Messages may be of any size up to 1 MiB, and a thousand of those are more than the server keeps for a connection before
+// it cuts it off. So a reader begins with firstBatch, doubles that while a batch has less than smallBatch bytes, and
+// goes down to a quarter when it has more than largeBatch. One that was cut off begins anew, and gets on.
+const (
+	firstBatch = 16
+	smallBatch = 1 << 20
+	largeBatch = 4 << 20
+)
+
 // gather is how long the reader rests when a message came, unless a whole batch is there: a transaction costs
 // by itself, whatever is in it, and messages that are fetched together cost the server and this process less
 // than one by one. What is live has another way, and who waits for the log ends the rest.
@@ -41,6 +50,7 @@ type reader struct {
 	consumer  jetstream.Consumer
 	gather    time.Duration
 	wanted    <-chan struct{} // ends a rest
+	batch     uint64          // how many messages are read next at most
 	behind    uint64          // how many messages stood behind the last one when it was sent
 	delivered uint64          // the consumer's sequence of the last message
 	promised  uint64          // what the server said it had delivered when it was last asked
@@ -59,7 +69,7 @@ func openReader(ctx context.Context, stream jetstream.Stream, after uint64) (*re
 	if err != nil {
 		return nil, fmt.Errorf("make a consumer: %w", err)
 	}
-	return &reader{stream: stream, consumer: consumer}, nil
+	return &reader{stream: stream, consumer: consumer, batch: firstBatch}, nil
 }
 
 // close removes the consumer.
@@ -72,8 +82,23 @@ func (r *reader) close(ctx context.Context) {
 
 // next blocks until there are messages and returns them, readBatch at most. It returns none after wait.
 func (r *reader) next(ctx context.Context, wait time.Duration) ([]message, error) {
+	msgs, err := r.read(ctx, wait)
+	size := 0
+	for _, m := range msgs {
+		size += len(m.data)
+	}
+	switch {
+	case size > largeBatch:
+		r.batch = max(r.batch/4, firstBatch)
+	case size < smallBatch:
+		r.batch = min(2*r.batch, readBatch)
+	}
+	return msgs, err
+}
+
+func (r *reader) read(ctx context.Context, wait time.Duration) ([]message, error) {
 	var msgs []message
-	if r.behind < readBatch {
+	if r.behind < r.batch {
 		first, err := r.first(ctx, wait)
 		if err != nil {
 			return nil, err
@@ -81,13 +106,13 @@ func (r *reader) next(ctx context.Context, wait time.Duration) ([]message, error
 		if len(first) == 0 {
 			return nil, r.check(ctx)
 		}
-		msgs = append(make([]message, 0, min(r.behind+1, readBatch)), first...)
+		msgs = append(make([]message, 0, min(r.behind+1, r.batch)), first...)
 	}
-	if r.behind < readBatch-1 {
+	if r.behind < r.batch-1 {
 		r.rest(ctx)
 	}
 	r.behind = 0 // until a message says otherwise
-	there, err := r.consumer.FetchNoWait(readBatch - len(msgs))
+	there, err := r.consumer.FetchNoWait(int(r.batch) - len(msgs))
 	if err != nil {
 		return nil, fmt.Errorf("read: %w", err)
 	}

@@ -3,6 +3,7 @@ package inbox_test
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -152,5 +153,22 @@ func TestPosition(t *testing.T) {
 		other.ID.Epoch, other.Notification.Key = epoch+1, "other"
 		add(t, s, other)
 		want(other.ID)
+	})
+}
+
+// A page has a MiB of notifications and one more at most, and going on with its next finds all of them.
+func TestPageOfLargeNotifications(t *testing.T) {
+	stores(t, func(t *testing.T, s *inbox.Store) {
+		for seq := range uint64(12) {
+			e := entry("ana", seq+1)
+			e.Notification.Data = json.RawMessage(`"` + strings.Repeat("x", 400_000) + `"`)
+			add(t, s, e)
+		}
+		if n := len(list(t, s, "ana", inbox.ListOptions{Limit: 100}).Notifications); n != 3 {
+			t.Errorf("a page has %d notifications of 400 KB", n)
+		}
+		if got := seqs(t, s, "ana", ""); len(got) != 12 {
+			t.Errorf("all pages have %v", got)
+		}
 	})
 }
