@@ -27,32 +27,8 @@ keep() {
 # hash FILE...: the hash of what the files hold.
 hash() { cat -- "$@" | sha256sum | cut -c1-16; }
 
-go_mod=("$root/go.mod" "$root/go.sum")
-base_hash=$(hash base.sh)
-go_hash=$({ hash base.sh build.sh golang.Dockerfile "${go_mod[@]}"; go version; } | sha256sum | cut -c1-16)
-nats_hash=$({ hash base.sh build.sh nats*; (cd "$root" && go list -m github.com/nats-io/nats-server/v2); } | sha256sum | cut -c1-16)
-postgres_hash=$(hash base.sh build.sh postgres*)
-caddy_hash=$(hash base.sh build.sh caddy*)
-
-todo=()
-keep golang:1.26-bookworm "$go_hash" || todo+=("golang:1.26-bookworm $go_hash")
-keep nats:2.15-alpine "$nats_hash" || todo+=("nats:2.15-alpine $nats_hash")
-keep postgres:15 "$postgres_hash" || todo+=("postgres:15 $postgres_hash")
-keep caddy:2 "$caddy_hash" || todo+=("caddy:2 $caddy_hash")
-[ ${#todo[@]} -gt 0 ] || exit 0
-
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
-
 # run COMMAND...: quiet unless it fails.
 run() { "$@" >"$tmp/log" 2>&1 </dev/null || { cat "$tmp/log" >&2; say "failed: $*"; exit 1; }; }
-
-if ! keep "$base" "$base_hash"; then
-  say "$base …"
-  run ./base.sh "$tmp/base.tar"
-  run docker import --change "LABEL $label=$base_hash" "$tmp/base.tar" "$base"
-  rm "$tmp/base.tar"
-fi
 
 # golang_context: the toolchain, the modules of go.mod, and what hark imports, compiled with the flags of our Dockerfile.
 # That is done out here, and in one layer, because layers of many files are slow.
@@ -81,6 +57,31 @@ nats_context() {
   run docker start --attach "$container"
   run docker cp "$container:/nats-server" "$tmp/nats-server"
 }
+
+# What an image is built from: of go.mod only what go.sum has of it, because that is what is in the image.
+go_mod=("$root/go.mod" "$root/go.sum")
+base_hash=$(hash base.sh)
+go_hash=$({ hash base.sh golang.Dockerfile "$root/go.sum"; declare -f golang_context; go version; } | hash -)
+nats_hash=$({ hash base.sh nats*; declare -f nats_context; (cd "$root" && go list -m github.com/nats-io/nats-server/v2); } | hash -)
+postgres_hash=$(hash base.sh postgres*)
+caddy_hash=$(hash base.sh caddy*)
+
+todo=()
+keep golang:1.26-bookworm "$go_hash" || todo+=("golang:1.26-bookworm $go_hash")
+keep nats:2.15-alpine "$nats_hash" || todo+=("nats:2.15-alpine $nats_hash")
+keep postgres:15 "$postgres_hash" || todo+=("postgres:15 $postgres_hash")
+keep caddy:2 "$caddy_hash" || todo+=("caddy:2 $caddy_hash")
+[ ${#todo[@]} -gt 0 ] || exit 0
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+if ! keep "$base" "$base_hash"; then
+  say "$base …"
+  run ./base.sh "$tmp/base.tar"
+  run docker import --change "LABEL $label=$base_hash" "$tmp/base.tar" "$base"
+  rm "$tmp/base.tar"
+fi
 
 container=''
 cleanup() {
