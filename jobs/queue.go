@@ -165,6 +165,19 @@ func (q *Queue) CurrentEpoch(ctx context.Context) (Epoch, error) {
 	return Epoch(info.Created.UnixMilli()), nil
 }
 
+// Writable returns an error if the stream cannot be reached, or has no leader to store anything: on a cluster that has lost
+// its majority the stream is still described.
+func (q *Queue) Writable(ctx context.Context) error {
+	info, err := q.stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("jobs: stream info: %w", err)
+	}
+	if info.Cluster != nil && info.Cluster.Leader == "" {
+		return errors.New("jobs: the stream has no leader; most of the NATS servers that keep it are not there")
+	}
+	return nil
+}
+
 // Enqueue accepts a job durably and returns it. With an idempotency key that the user has used before it
 // returns that first job, and created is false.
 //

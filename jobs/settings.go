@@ -50,8 +50,8 @@ func (s *Settings) Check() error {
 		return fmt.Errorf("jobs: a file age of %v is too short; one second is the least", s.FileAge)
 	case s.Lease > 0 && s.Lease < MinLease:
 		return fmt.Errorf("jobs: a lease of %v is too short; %v is the least", s.Lease, MinLease)
-	case s.Replicas > 5:
-		return fmt.Errorf("jobs: %d replicas are too many; JetStream keeps 5 at most", s.Replicas)
+	case s.Replicas > 5 || s.Replicas != 0 && s.Replicas%2 == 0:
+		return fmt.Errorf("jobs: %d replicas cannot be kept; it takes 1, 3 or 5", s.Replicas)
 	}
 	return nil
 }
@@ -118,7 +118,7 @@ func fileAgeOf(files *jetstream.StreamConfig) time.Duration {
 // differences lists the settings that s asks for and that are otherwise in what exists, as names and values for the log.
 func (s Settings) differences(exists Settings) (args []any) {
 	add := func(name string, asked, is any) {
-		args = append(args, name, fmt.Sprintf("%v, not %v", is, asked))
+		args = append(args, name, fmt.Sprintf("%v (asked: %v)", is, asked))
 	}
 	if s.MaxAge != 0 && s.MaxAge != exists.MaxAge {
 		add("max_age", s.MaxAge, exists.MaxAge)
@@ -146,11 +146,22 @@ func bind[T any](ctx context.Context, find, create func(context.Context) (T, err
 		return found, err
 	}
 	created, err := create(ctx)
-	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		return find(ctx)
+	// A cluster that is busy may say for a moment that what was just created, here or elsewhere, is not there.
+	for errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
+		if created, err = find(ctx); err == nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return created, err
+		case <-time.After(bindPause):
+		}
 	}
 	return created, err
 }
+
+// bindPause is the time between two looks for what was just created.
+const bindPause = 50 * time.Millisecond
 
 // BindBucket returns the key-value bucket that config names, and creates it if it is missing. It never changes one that
 // exists. It blocks for one or two round trips.
@@ -205,6 +216,6 @@ func checkStream(c *jetstream.StreamConfig) error {
 // logDifferences says in one line how the settings that were asked for differ from those that are in effect.
 func logDifferences(log *slog.Logger, asked, exists Settings) {
 	if args := asked.differences(exists); len(args) > 0 {
-		log.Warn("settings of this process are not those of the stream, which stay as they are; hark setup changes them", args...)
+		log.Warn("this process asks for other settings than the stream has; the stream keeps its own, and hark setup changes them", args...)
 	}
 }

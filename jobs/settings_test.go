@@ -99,7 +99,7 @@ func TestOpenBinds(t *testing.T) {
 	equal(t, "bound without settings", kept(t, nc), want...)
 
 	other, log := open(t, nc, jobs.Settings{MaxAge: time.Hour, FileAge: time.Hour, Lease: time.Minute, Replicas: 1})
-	if strings.Count(log, "\n") != 1 || !strings.Contains(log, "720h0m0s, not 1h0m0s") || !strings.Contains(log, "3, not 1") || !strings.Contains(log, "7s, not 1m0s") {
+	if strings.Count(log, "\n") != 1 || !strings.Contains(log, "720h0m0s (asked: 1h0m0s)") || !strings.Contains(log, "3 (asked: 1)") || !strings.Contains(log, "7s (asked: 1m0s)") {
 		t.Errorf("it logged %s", log)
 	}
 	if _, lease, err := other.OpenWorkerConsumer(t.Context(), "sleep"); err != nil || lease != 7*time.Second {
@@ -263,7 +263,7 @@ func TestOpenLeavesNothing(t *testing.T) {
 func TestSettingsCheck(t *testing.T) {
 	nc := natstest.Connect(t)
 	for _, s := range []jobs.Settings{
-		{MaxAge: -1}, {FileAge: time.Millisecond}, {Lease: 999 * time.Millisecond}, {Replicas: 6}, {Replicas: -1}, {MaxAge: time.Millisecond},
+		{MaxAge: -1}, {FileAge: time.Millisecond}, {Lease: 999 * time.Millisecond}, {Replicas: 6}, {Replicas: 2}, {Replicas: -1}, {MaxAge: time.Millisecond},
 	} {
 		if _, err := jobs.Open(t.Context(), nc, jobs.Config{Settings: s}); err == nil {
 			t.Errorf("opened with %+v", s)

@@ -35,6 +35,8 @@ type puller struct {
 	running *sync.WaitGroup
 	trouble *trouble.Trouble
 	length  atomic.Int64 // of the lease, a time.Duration
+	// announced is the lease that was logged last as a change: several jobs may notice one at once.
+	announced atomic.Int64
 
 	// For the goroutine of run alone. They outlive one pull: so do the jobs that it has started.
 	shares *shares
@@ -112,6 +114,19 @@ func (p *puller) refresh(ctx context.Context, log *slog.Logger) {
 		case <-tick.C:
 		}
 		p.refreshLease(ctx, log)
+		p.refreshKind(ctx, log)
+	}
+}
+
+// refreshKind makes the kind known again if its bucket was deleted or restored without it.
+func (p *puller) refreshKind(ctx context.Context, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, leaseRefresh)
+	defer cancel()
+	if _, err := p.worker.queue.Kind(ctx, p.handler.kind.Name); !errors.Is(err, jobs.ErrKindUnknown) {
+		return
+	}
+	if err := p.worker.queue.PublishKind(ctx, p.handler.kind); err != nil {
+		log.Warn("the kind is not known, and cannot be published; trying again", "err", err)
 	}
 }
 
@@ -119,8 +134,11 @@ func (p *puller) refreshLease(ctx context.Context, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, leaseRefresh)
 	defer cancel()
 	before := p.lease()
-	if _, err := p.openConsumer(ctx); err == nil && p.lease() != before {
-		log.Info("the lease was changed", "from", before, "to", p.lease())
+	if _, err := p.openConsumer(ctx); err != nil {
+		return // pull finds out why, and tries again
+	}
+	if after := p.lease(); after != before && p.announced.Swap(int64(after)) != int64(after) {
+		log.Info("the lease was changed", "from", before, "to", after)
 	}
 }
 
@@ -175,14 +193,17 @@ func (p *puller) pull(ctx context.Context, subject string, log *slog.Logger, ser
 		case user := <-p.freed:
 			p.free++
 			p.shares.end(user)
-		case <-silence.C: // the request is lost; ask again
-			p.trouble.Begin(errSilent)
+		case <-silence.C:
+			if asked == 0 {
+				continue // nothing was asked: all slots are busy
+			}
+			p.trouble.Begin(errSilent) // the request is lost; ask again
 			asked = 0
 		case m := <-msgs:
 			p.trouble.Over()
+			silence.Reset(2*pullHeartbeat + time.Second)
 			switch status := m.Header.Get("Status"); {
 			case m.Reply == "" || status != "":
-				silence.Reset(2*pullHeartbeat + time.Second)
 				if status == "100" {
 					continue
 				}

@@ -557,3 +557,36 @@ func TestSlotsOutliveThePull(t *testing.T) {
 		t.Errorf("%d jobs ran at once on 3 slots", most)
 	}
 }
+
+// A worker whose slots are all busy is ready, for as long as that takes: it has asked for nothing.
+func TestReadyWhileBusy(t *testing.T) {
+	b := newBench(t)
+	release := make(chan struct{})
+	w, err := worker.New(worker.Options{Queue: b.queue, Handlers: []worker.Handler{worker.Handle("busy",
+		func(context.Context, *worker.Job, none) (jobs.Result, error) { <-release; return jobs.Result{}, nil }, worker.Slots(1))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Ready(); err == nil {
+		t.Error("it is ready before it runs")
+	}
+	if err := w.Kinds(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	id := b.enqueue(jobs.Request{Kind: "busy"}).ID
+	b.await(id, in(jobs.Running))
+	for end := time.Now().Add(6500 * time.Millisecond); time.Now().Before(end); time.Sleep(50 * time.Millisecond) { // longer than a pull may be silent
+		if err := w.Ready(); err != nil {
+			t.Fatalf("while it is busy: %v", err)
+		}
+	}
+	close(release)
+	b.await(id, in(jobs.Succeeded))
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,15 +17,20 @@ import (
 // stopped.
 type backupSource struct {
 	natsFlags
-	Data string `help:"Data folder of a hark serve that is stopped, in place of --nats." type:"path" placeholder:"DIR"`
+	Data string `help:"Data folder of a hark serve that is stopped, in place of --nats." env:"-" type:"path" placeholder:"DIR"`
 }
 
-// open returns a connection to the data, and what ends it.
-func (f *backupSource) open(ctx context.Context, s Streams, name string) (nc *nats.Conn, end func(), err error) {
+// open returns a connection to the data, and what ends it. With create the data folder need not be there.
+func (f *backupSource) open(ctx context.Context, s Streams, name string, create bool) (nc *nats.Conn, end func(), err error) {
 	log := newLog(s, &processFlags{})
 	if f.Data != "" {
 		if f.NATS != "" {
 			return nil, nil, badUsage("--nats and --data are two places; give one")
+		}
+		if !create {
+			if _, err := os.Stat(filepath.Join(f.Data, "nats")); err != nil {
+				return nil, nil, fmt.Errorf("--data %s is no data folder of hark serve: it holds no folder nats", f.Data)
+			}
 		}
 		return backup.Local(f.Data, log)
 	}
@@ -53,7 +60,7 @@ type BackupCmd struct {
 
 // Run saves what NATS holds of hark.
 func (c *BackupCmd) Run(ctx context.Context, s Streams) error {
-	nc, end, err := c.open(ctx, s, "hark backup")
+	nc, end, err := c.open(ctx, s, "hark backup", false)
 	if err != nil {
 		return err
 	}
@@ -86,7 +93,7 @@ func (c *RestoreCmd) Run(ctx context.Context, s Streams) error {
 		}
 		return err
 	}
-	nc, end, err := c.open(ctx, s, "hark restore")
+	nc, end, err := c.open(ctx, s, "hark restore", true)
 	if err != nil {
 		return err
 	}

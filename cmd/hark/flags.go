@@ -58,10 +58,10 @@ type embeddedFlags struct {
 // settingFlags say how what is stored is kept.
 type settingFlags struct {
 	Replicas  int           `help:"How many servers of a NATS cluster keep each message: 1, 3 or 5. 1 for a new stream." placeholder:"N"`
-	MaxAge    time.Duration `help:"How long jobs and notifications stay in the stream. 168h for a new one." placeholder:"DURATION"`
+	MaxAge    time.Duration `help:"How long jobs and notifications stay in the stream. 168h for a new one. A smaller one deletes at once what is older." placeholder:"DURATION"`
 	FileAge   time.Duration `help:"How long a file can be downloaded after its job ended. 168h for new ones." placeholder:"DURATION"`
 	FileSpace byteSize      `help:"How much all files may take together, as 50GB. No limit for new ones." placeholder:"SIZE"`
-	Lease     time.Duration `help:"How long a job stays with a worker that has stopped sending heartbeats. 30s for a new stream." placeholder:"DURATION"`
+	Lease     time.Duration `help:"How long a job stays with a worker that has stopped sending heartbeats. 30s for a new stream. When it is made shorter than 30s, jobs that run may start again, once." placeholder:"DURATION"`
 }
 
 func (f *settingFlags) settings() jobs.Settings {

@@ -22,7 +22,7 @@ func (c *HealthCmd) Run(ctx context.Context, s Streams) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL, nil)
-	if err != nil {
+	if err != nil || req.URL.Scheme != "http" && req.URL.Scheme != "https" {
 		return badUsage("%s is not a URL like http://localhost:4280/readyz", c.URL)
 	}
 	transport := &http.Transport{DisableKeepAlives: true}

@@ -31,7 +31,7 @@ func hideSecrets(args []string) []string {
 			}
 			value = args[i]
 		}
-		if kind != "url" || strings.Contains(value, "@") {
+		if kind != "url" || strings.Contains(value, "@") || strings.Contains(value, "password") {
 			overwrite(value)
 		}
 	}

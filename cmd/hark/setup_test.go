@@ -164,7 +164,7 @@ func TestHideSecrets(t *testing.T) {
 		os.Exit(0)
 	}
 	args := []string{"-test.run=^TestHideSecrets$", "--", "serve", "--jwt-secret=s3cret-1", "--nats-password", "s3cret-2", "--data", "dir",
-		"--nats", "nats://hark:s3cret-3@a:4222", "--database=postgres://hark:s3cret-4@b/hark", "--token"}
+		"--nats", "nats://hark:s3cret-3@a:4222", "--database=postgres://hark:s3cret-4@b/hark", "--database", "postgres://b/hark?user=hark&password=s3cret-5", "--token"}
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), "HARK_TEST_HIDE=1")
 	out, err := cmd.Output()
@@ -172,7 +172,7 @@ func TestHideSecrets(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	kept, shown, _ := strings.Cut(string(out), "\n")
-	for _, secret := range []string{"s3cret-1", "s3cret-2", "s3cret-3", "s3cret-4"} {
+	for _, secret := range []string{"s3cret-1", "s3cret-2", "s3cret-3", "s3cret-4", "s3cret-5"} {
 		if !strings.Contains(kept, secret) {
 			t.Errorf("the program itself lost %s: %s", secret, kept)
 		}

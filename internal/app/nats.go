@@ -141,7 +141,7 @@ func (a *App) openQueue(ctx context.Context) error {
 		}
 	})
 	a.health.Add(health.Check{Part: "queue", Check: func(ctx context.Context) error {
-		if _, err := a.queue.CurrentEpoch(ctx); err != nil {
+		if err := a.queue.Writable(ctx); err != nil {
 			return err
 		}
 		return a.healthy()
@@ -159,7 +159,7 @@ func (a *App) healthy() error {
 
 // How long one try of wait may take, and the pauses between two.
 const (
-	waitTry      = 10 * time.Second
+	waitTry      = 3 * time.Second
 	waitShortest = 100 * time.Millisecond
 	waitLongest  = 5 * time.Second
 )

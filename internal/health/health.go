@@ -4,7 +4,7 @@
 //	/readyz   200 when it does its work, 503 when it does not: while it starts, when a part fails, while it stops
 //	/metrics  for Prometheus
 //
-// A balancer should ask /readyz?exclude=nats&exclude=queue: what all processes share fails for all of them at once, and
+// A balancer should ask /readyz?exclude=nats&exclude=queue&exclude=worker: what all processes share fails for all of them at once, and
 // to send requests to none of them would make that worse. They still answer what they can.
 package health
 

@@ -42,15 +42,19 @@ func (o *Options) Check() error {
 
 // login returns what the options say beyond the URL.
 func (o *Options) login() (opts []nats.Option, err error) {
+	inURL, err := checkURLs(o.URL)
+	if err != nil {
+		return nil, err
+	}
 	logins := 0
-	for _, given := range []bool{o.User != "", o.Token.IsSet(), o.NKeyFile != "", o.CredsFile != ""} {
+	for _, given := range []bool{inURL, o.User != "", o.Token.IsSet(), o.NKeyFile != "", o.CredsFile != ""} {
 		if given {
 			logins++
 		}
 	}
 	switch {
 	case logins > 1:
-		return nil, errors.New("more than one login is given; NATS takes a user with a password, a token, an nkey or a credentials file")
+		return nil, errors.New("more than one login is given; NATS takes one in the URL, a user with a password, a token, an nkey or a credentials file")
 	case o.Password.IsSet() && o.User == "":
 		return nil, errors.New("a NATS password is given without a user")
 	case (o.CertFile == "") != (o.KeyFile == ""):
@@ -108,6 +112,9 @@ const (
 	pingInterval = 5 * time.Second
 	pingsOut     = 2
 )
+
+// dialTimeout is how long one server may take to accept a connection. The first one is waited for by [Connect].
+const dialTimeout = time.Second
 
 // Conn is a connection that comes back by itself for as long as it is not closed.
 type Conn struct {
@@ -178,7 +185,7 @@ func connect(urls, name string, log *slog.Logger, others nats.ErrHandler, more [
 	c := &Conn{trouble: trouble.New(log, "NATS cannot be reached; trying again until it can", "connection to NATS is there", nil)}
 	nc, err := nats.Connect(urls, append([]nats.Option{
 		nats.Name(name), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(),
-		nats.CustomReconnectDelay(pause),
+		nats.CustomReconnectDelay(pause), nats.Timeout(dialTimeout),
 		nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(pingsOut),
 		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
 			if Refused(err) {
@@ -208,14 +215,41 @@ func InProcess(server nats.InProcessConnProvider, name string, log *slog.Logger,
 	return connect("", name, log, others, append(login, nats.InProcessServer(server)))
 }
 
+// parse reads one of the URLs as nats.go does. Its error does not hold the URL, which may hold a password.
+func parse(one string) (*url.URL, error) {
+	if one = strings.TrimSpace(one); !strings.Contains(one, "://") {
+		one = "nats://" + one
+	}
+	u, err := url.Parse(one)
+	if err != nil || u.Host == "" {
+		return nil, errors.New("the URL of NATS cannot be read; write special characters of a password in it as %XX, or give the password in a file")
+	}
+	return u, nil
+}
+
+// checkURLs reports whether a login stands in one of the URLs.
+func checkURLs(urls string) (login bool, err error) {
+	if urls == "" {
+		return false, nil
+	}
+	for one := range strings.SplitSeq(urls, ",") {
+		u, err := parse(one)
+		if err != nil {
+			return false, err
+		}
+		login = login || u.User != nil
+	}
+	return login, nil
+}
+
 // Redacted returns URLs without their logins.
 func Redacted(urls string) string {
+	if urls == "" {
+		return "in this process"
+	}
 	list := strings.Split(urls, ",")
 	for i, one := range list {
-		if one = strings.TrimSpace(one); !strings.Contains(one, "://") {
-			one = "nats://" + one // as nats.go reads it
-		}
-		u, err := url.Parse(one)
+		u, err := parse(one)
 		if err != nil {
 			list[i] = "(not a URL)"
 			continue

@@ -236,15 +236,18 @@ func TestCheck(t *testing.T) {
 	files := tlstest.New(t)
 	seed, _ := userPair()
 	for want, o := range map[string]natsconn.Options{
-		"more than one login":           {User: "hark", Token: secret.Secret{Value: "t"}},
-		"without a user":                {Password: secret.Secret{Value: "s3cret"}},
-		"both a value and a file":       {User: "hark", Password: secret.Secret{Value: "s3cret", File: "f"}},
-		"needs both":                    {CertFile: files.Cert},
-		"the nkey in":                   {NKeyFile: file(t, "nothing of that kind")},
-		"credentials cannot be read":    {CredsFile: "/nowhere/hark.creds"},
-		"no PEM certificate":            {CAFile: file(t, seed)},
-		"certificate cannot be used":    {CertFile: files.Cert, KeyFile: files.CA},
-		"secret: open /nowhere/pw: no ": {User: "hark", Password: secret.Secret{File: "/nowhere/pw"}},
+		"more than one login is given; NATS takes one in the URL": {URL: "nats://hark:s3cret@a", User: "hark", Password: secret.Secret{Value: "s3cret"}},
+		"the URL of NATS cannot be read":                          {URL: "nats://hark:s3cret%zz@a"},
+		"write special characters":                                {URL: "nats://a,nats://hark:s3cret#1@a b"},
+		"more than one login":                                     {User: "hark", Token: secret.Secret{Value: "t"}},
+		"without a user":                                          {Password: secret.Secret{Value: "s3cret"}},
+		"both a value and a file":                                 {User: "hark", Password: secret.Secret{Value: "s3cret", File: "f"}},
+		"needs both":                                              {CertFile: files.Cert},
+		"the nkey in":                                             {NKeyFile: file(t, "nothing of that kind")},
+		"credentials cannot be read":                              {CredsFile: "/nowhere/hark.creds"},
+		"no PEM certificate":                                      {CAFile: file(t, seed)},
+		"certificate cannot be used":                              {CertFile: files.Cert, KeyFile: files.CA},
+		"secret: open /nowhere/pw: no ":                           {User: "hark", Password: secret.Secret{File: "/nowhere/pw"}},
 	} {
 		err := o.Check()
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
@@ -259,6 +262,7 @@ func TestRedacted(t *testing.T) {
 		"a:4222":             "nats://a:4222",
 		"hark:s3cret@a:4222": "nats://a:4222",
 		"nats://a b:4222":    "(not a URL)",
+		"":                   "in this process",
 	} {
 		if got := natsconn.Redacted(given); got != want {
 			t.Errorf("%s became %s", given, got)

@@ -3,6 +3,7 @@ package trouble
 
 import (
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -42,7 +43,7 @@ func (t *Trouble) Begin(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.err = err
-	reason := err.Error()
+	reason := strings.ToLower(err.Error())
 	last, known := t.logged[reason]
 	if known && time.Since(last) < Period {
 		return

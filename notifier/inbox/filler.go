@@ -242,7 +242,7 @@ func (f *Filler) report(err error) {
 	case standingBy:
 		f.o.Logger.Info("inbox: another process fills the log; standing by")
 	default:
-		f.o.Logger.Warn("inbox: notifications are not getting into the log; trying on: "+string(now), "err", err)
+		f.o.Logger.Warn("inbox: notifications are not stored in the inbox; trying again: "+string(now), "err", err)
 	}
 }
 
