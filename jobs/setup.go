@@ -207,15 +207,20 @@ func (s *setup) consumers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Listed before the first is changed: a list that is read meanwhile may name one twice.
+	// By their names: right after replicas were added, servers may describe one twice and another one not at all.
 	var leases []jetstream.ConsumerConfig
-	list := stream.ListConsumers(ctx)
-	for info := range list.Info() {
-		if strings.HasPrefix(info.Name, workerPrefix) {
-			leases = append(leases, info.Config)
+	names := stream.ConsumerNames(ctx)
+	for name := range names.Name() {
+		if !strings.HasPrefix(name, workerPrefix) {
+			continue
 		}
+		consumer, err := stream.Consumer(ctx, name)
+		if err != nil {
+			return err
+		}
+		leases = append(leases, consumer.CachedInfo().Config)
 	}
-	if err := list.Err(); err != nil {
+	if err := names.Err(); err != nil {
 		return err
 	}
 	for _, config := range leases {
