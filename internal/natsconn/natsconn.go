@@ -162,7 +162,7 @@ const (
 	longestPause  = 2 * time.Second
 )
 
-// pause returns how long to wait after so many rounds. It grows, so that servers that refuse a login need not say so ten
+// pause returns how long to wait after this number of rounds. It grows, so that servers that refuse a login need not say so ten
 // times a second, and starts short, so that a server that restarts is found soon.
 func pause(rounds int) time.Duration {
 	p := min(shortestPause<<min(rounds, 10), longestPause)

@@ -11,7 +11,7 @@ import (
 // Period is how often trouble that lasts is logged, for each of its reasons.
 const Period = time.Minute
 
-// maxReasons is how many reasons are told apart. Reasons may hold numbers that are never the same twice.
+// maxReasons is how many different reasons are remembered. A reason may hold a number that is never the same twice.
 const maxReasons = 8
 
 // Trouble is something that is wrong now and then. Its methods do not block and are safe for concurrent use.
