@@ -54,7 +54,7 @@ func commandFaults(t testing.TB, args, env []string) (faults []string) {
 	return faults
 }
 
-// helpOf asks for the help of a command line, which hark refuses if it could never work.
+// helpOf runs a command line with --help, which hark refuses if the command line is invalid.
 func helpOf(t testing.TB, args []string) (string, error) {
 	t.Helper()
 	cmd := exec.Command(harkproc.Binary(t), append(slices.Clone(args), "--help")...)
@@ -68,6 +68,7 @@ func helpOf(t testing.TB, args []string) (string, error) {
 }
 
 func TestCheckCommand(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		line, env, fault string
 	}{

@@ -14,16 +14,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/internal/browsertest"
-	"github.com/hark-jobs/hark/internal/client"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/xuri/excelize/v2"
 )
 
-// docker-compose.yml, run for real: everything becomes healthy, an export goes through the proxy, containers are killed,
-// and nothing that was accepted is lost, also when the whole is taken down and comes up again. With HARK_COMPOSE=long, as
-// `make compose-test` does, every service is killed and restarted, with two tabs of a browser open.
+// The test runs docker-compose.yml: everything becomes healthy, an export goes through the proxy, containers are killed, and nothing accepted is lost,
+// also when the project is taken down and started again. With HARK_COMPOSE=long, as in `make compose-test`, every service is killed and restarted, with
+// two tabs of a browser open.
 func TestCompose(t *testing.T) {
+	t.Parallel() // it waits for containers most of the time
 	compose, ok := engine(t)
 	if !ok {
 		t.Log("NO DOCKER ENGINE ANSWERS: docker-compose.yml was not run; TestComposeFile has read it")
@@ -75,7 +76,7 @@ func TestCompose(t *testing.T) {
 	}
 }
 
-// checkDoors checks what the proxy lets nobody see, and what it says to everybody.
+// checkDoors checks which paths the proxy refuses, and which it serves.
 func (p *project) checkDoors() {
 	for path, want := range map[string]int{
 		"/metrics": http.StatusNotFound, "/debug/pprof/": http.StatusNotFound, "/readyz": http.StatusOK, "/": http.StatusOK,
@@ -85,7 +86,7 @@ func (p *project) checkDoors() {
 			p.t.Errorf("%s is answered with %d, want %d", path, got, want)
 		}
 	}
-	// Secrets are in files, which no other service and no list of processes shows.
+	// Secrets are in files that no other service can read, and not in the list of processes.
 	secret := strings.TrimSpace(p.exec("postgres", "cat", "/secrets/password"))
 	if len(secret) < 32 {
 		p.t.Errorf("the password of PostgreSQL has %d characters", len(secret))
@@ -100,7 +101,7 @@ func (p *project) checkDoors() {
 	}
 }
 
-// checkRoutes opens six streams of one user who is signed in by cookie, and looks where they are.
+// checkRoutes opens six streams of a user who is signed in by cookie, and checks which notifier has them.
 func (p *project) checkRoutes() {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -149,8 +150,7 @@ func (p *project) checkRoutes() {
 	}
 }
 
-// export asks for a dataset of the sample shop, waits on the event stream for the notification of its end, and opens the
-// file.
+// export exports a dataset of the sample shop, waits on the event stream for the notification of its end, and opens the file.
 func (p *project) export(c *client.Client) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), 2*time.Minute)
@@ -191,17 +191,16 @@ func (p *project) export(c *client.Client) {
 	checkWorkbook(p.t, &file)
 }
 
-// ended waits for the end of a job: on the event stream, and in the inbox as well. A notification is never lost, but the
-// live copy of one is if a NATS server dies that has stored it and not sent it on: the stream hears of it with the next
-// one.
+// ended waits for the end of a job on the event stream, and also in the inbox. A notification is never lost, but its live copy is if a NATS server
+// dies after storing and before sending it: the stream gets it with the next one.
 func (p *project) ended(ctx context.Context, c *client.Client, id string, notified <-chan string) {
 	p.t.Helper()
 	look := time.NewTicker(5 * time.Second)
 	defer look.Stop()
 	for {
 		select {
-		case told, open := <-notified:
-			if job, kind, _ := strings.Cut(told, " "); job == id {
+		case text, open := <-notified:
+			if job, kind, _ := strings.Cut(text, " "); job == id {
 				if kind != "job.succeeded" {
 					p.t.Fatalf("the export ended with %s", kind)
 				}
@@ -213,13 +212,13 @@ func (p *project) ended(ctx context.Context, c *client.Client, id string, notifi
 		case <-look.C:
 			for n, err := range c.Notifications(ctx, client.NotificationsQuery{Limit: 100}) {
 				if err == nil && n.JobID == id && n.Type == "job.succeeded" {
-					p.t.Log("the end of the export is in the inbox, and was not heard live")
+					p.t.Log("the end of the export is in the inbox, and did not arrive live")
 					return
 				}
 			}
 		case <-ctx.Done():
 			now, err := c.Job(p.t.Context(), id)
-			p.t.Fatalf("the end of the export was not told: the job is %+v (%v)", now, err)
+			p.t.Fatalf("the end of the export was not notified: the job is %+v (%v)", now, err)
 		}
 	}
 }
@@ -272,14 +271,14 @@ func (p *project) long(l *ledger) {
 	p.step("an export in a browser's two tabs", func() { p.useTabs(tabs) })
 }
 
-// goesOn waits until three more entries have been accepted.
+// goesOn waits until three more entries were accepted.
 func (p *project) goesOn(l *ledger) {
 	p.t.Helper()
 	want := l.accepted() + 3
 	p.until("hark goes on", 2*time.Minute, func() bool { return l.accepted() >= want }, func() string { return "nothing is accepted" })
 }
 
-// crash kills a container's main process from outside, as the kernel would, and waits until Docker has restarted it.
+// crash kills a container's main process from outside, and waits until Docker has restarted it.
 func (p *project) crash(service string) {
 	p.t.Helper()
 	id := p.id(service)
@@ -325,9 +324,9 @@ func (p *project) useTabs(tabs []*browsertest.Tab) {
 	one.Click(browsertest.ID("export"))
 	for _, tab := range tabs {
 		tab.Until("the export succeeds", `!!document.querySelector('[data-job-id][data-state="`+string(jobs.Succeeded)+`"]')`)
-		tab.Shows(browsertest.ID("toast"), "Products")
 		tab.Shows(browsertest.ID("unread"), "1")
 	}
+	tabs[len(tabs)-1].Shows(browsertest.ID("toast"), "Products") // the tab that the user looks at
 	dir := p.t.TempDir()
 	one.Downloads(dir)
 	one.Click("[data-job-id] " + browsertest.ID("download"))

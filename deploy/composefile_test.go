@@ -11,7 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// composeFile is what the tests read of docker-compose.yml.
+// composeFile is the part of docker-compose.yml that the tests read.
 type composeFile struct {
 	Services map[string]composeService `yaml:"services"`
 	Volumes  map[string]any            `yaml:"volumes"`
@@ -49,7 +49,7 @@ func readComposeFile(t *testing.T) (file composeFile, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A key beside a merge that has it as well counts as a duplicate here; the one beside goes first.
+	// A key that the merged mapping has, too, counts as a duplicate here; the key itself takes precedence.
 	if err := yaml.UnmarshalWithOptions(data, &file, yaml.AllowDuplicateMapKey()); err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func readComposeFile(t *testing.T) (file composeFile, text string) {
 // oneShots are the services that end.
 var oneShots = []string{"secrets", "setup"}
 
-// What docker-compose.yml says is right by itself, and names only what there is.
+// docker-compose.yml is consistent, and refers only to existing things.
 func TestComposeFile(t *testing.T) {
 	file, text := readComposeFile(t)
 	want := []string{"nats-1", "nats-2", "nats-3", "notifier-1", "notifier-2", "postgres", "proxy", "secrets", "setup", "worker-1", "worker-2"}
@@ -115,7 +115,7 @@ func TestComposeFile(t *testing.T) {
 	}
 }
 
-// checkComposeVolume checks that a volume is declared, or a file is there, and that secrets go to their readers alone.
+// checkComposeVolume checks that a volume is declared, or a file exists, and that only their readers get secrets.
 func checkComposeVolume(t *testing.T, file composeFile, service, volume string) {
 	t.Helper()
 	source, _, _ := strings.Cut(volume, ":")
@@ -148,8 +148,9 @@ func hasStandIn(t *testing.T, image string) bool {
 	return strings.Contains(string(script), "todo+=(\""+image+" ")
 }
 
-// Every command, flag and variable that docker-compose.yml gives to hark is one of the real program's.
+// The real program has every command, flag and variable of docker-compose.yml.
 func TestComposeFileCommands(t *testing.T) {
+	t.Parallel()
 	file, text := readComposeFile(t)
 	checked := 0
 	for name, s := range file.Services {

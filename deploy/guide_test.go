@@ -9,8 +9,9 @@ import (
 	"testing"
 )
 
-// TestGuide checks what docs/deploy.md says: each hark command in it, each variable, and each file that it leads to.
+// TestGuide checks docs/deploy.md: each hark command, each variable, and each linked file.
 func TestGuide(t *testing.T) {
+	t.Parallel()
 	file, err := os.ReadFile("../docs/deploy.md")
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +31,7 @@ func TestGuide(t *testing.T) {
 		t.Errorf("only %d commands were found", commands)
 	}
 
-	// What a block writes into a file of settings or into a drop-in is a variable of the command that reads it.
+	// A line of a settings file or a drop-in sets a variable of the command that reads it.
 	written := regexp.MustCompile(`(?s)cat >(\S+) <<'END'\n(.*?)END\n`)
 	commandOf := map[string]string{"hark.env": "serve", "setup.env": "setup", "notifier.env": "notifier", "worker.env": "worker",
 		"hark.service.d": "serve", "hark-worker@.service.d": "worker"}

@@ -21,7 +21,7 @@ import (
 // object is a YAML or JSON object, as encoding/json decodes it.
 type object = map[string]any
 
-// at follows keys into an object, and numbers into lists; nil if there is nothing.
+// at returns the value at a path of keys and indexes; nil if there is none.
 func at(v any, keys ...any) any {
 	for _, key := range keys {
 		switch k := key.(type) {
@@ -74,7 +74,7 @@ func readYAML(t *testing.T, file string) (documents []object) {
 	}
 }
 
-// manifests are the objects that kubectl apply -k makes, by kind and name.
+// manifests returns the objects that kubectl apply -k creates, by kind and name.
 func manifests(t *testing.T) map[string]object {
 	t.Helper()
 	kustomization := readYAML(t, "kubernetes/kustomization.yaml")[0]
@@ -104,7 +104,7 @@ func manifests(t *testing.T) map[string]object {
 	return objects
 }
 
-// pods are the objects that make pods.
+// pods returns the objects that create pods.
 func pods(t *testing.T) map[string]object {
 	all := manifests(t)
 	maps.DeleteFunc(all, func(_ string, o object) bool { return at(o, "spec", "template") == nil })
@@ -114,7 +114,7 @@ func pods(t *testing.T) map[string]object {
 	return all
 }
 
-// environment is what a container gets, and from which files of the Secret.
+// environment returns the environment of a container, and its files of the Secret.
 func environment(t *testing.T, container any) (env []string) {
 	t.Helper()
 	all := manifests(t)
@@ -146,8 +146,8 @@ func value(env []string, name string) string {
 	return ""
 }
 
-// TestManifestCommands checks each container's command line and variables against the program, and that the files
-// which the variables name are mounted, and made as docs/deploy.md says.
+// TestManifestCommands checks each container's command line and variables against the program, and that the files of the variables are mounted, and
+// created by docs/deploy.md.
 func TestManifestCommands(t *testing.T) {
 	guide, err := os.ReadFile("../docs/deploy.md")
 	if err != nil {
@@ -199,7 +199,7 @@ func TestManifestCommands(t *testing.T) {
 	}
 }
 
-// TestManifestPods holds what each pod must have: probes on ports that there are, time to stop, bounds, and no rights.
+// TestManifestPods checks that each pod has probes on existing ports, time to stop, limits, and no privileges.
 func TestManifestPods(t *testing.T) {
 	for name, o := range pods(t) {
 		pod := at(o, "spec", "template", "spec")
@@ -270,7 +270,7 @@ func bytesOf(t *testing.T, size string) int {
 	return count * units[unit]
 }
 
-// TestManifestSelectors holds that every selector finds pods, and that services and the Ingress lead to a port of theirs.
+// TestManifestSelectors checks that every selector finds pods, and that services and the Ingress lead to one of their ports.
 func TestManifestSelectors(t *testing.T) {
 	all, pods := manifests(t), pods(t)
 	// selected returns the pods that have all the labels.
@@ -333,7 +333,7 @@ func TestManifestSelectors(t *testing.T) {
 	}
 }
 
-// TestIngressPaths holds that what hark offers to the public is public, and nothing else.
+// TestIngressPaths checks that exactly the public paths of hark are public.
 func TestIngressPaths(t *testing.T) {
 	var rules []any
 	for _, o := range manifests(t) {

@@ -11,10 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hark-jobs/hark/internal/client"
+	"github.com/hark-jobs/hark/client"
+	"github.com/hark-jobs/hark/jobs"
 )
 
-// ledger notes what hark has accepted for a user: notifications by their keys, jobs by theirs.
+// ledger records what hark has accepted for a user: notifications and jobs by their keys.
 type ledger struct {
 	t    *testing.T
 	user string
@@ -31,7 +32,7 @@ func newLedger(t *testing.T, user string, c *client.Client) *ledger {
 	return &ledger{t: t, user: user, c: c, notifications: make(map[string]bool), jobs: make(map[string]string)}
 }
 
-// post asks for one notification and one short job, again and again under their keys until they are accepted.
+// post posts a notification and enqueues a short job, and retries with their keys until they are accepted.
 func (l *ledger) post() {
 	l.mu.Lock()
 	l.next++
@@ -39,7 +40,7 @@ func (l *ledger) post() {
 	l.mu.Unlock()
 	title := fmt.Sprintf("entry %d", n)
 	ok := l.again(title, func(ctx context.Context) error {
-		_, err := l.c.Notify(ctx, client.Notice{User: l.user, Type: "ledger", Title: title, Key: title})
+		_, err := l.c.Notify(ctx, l.user, jobs.Notification{Type: "ledger", Title: title, Key: title})
 		return err
 	})
 	if ok {
@@ -61,7 +62,7 @@ func (l *ledger) post() {
 	}
 }
 
-// again calls until that works, and fails the test when it does not within two minutes or cannot ever.
+// again retries a call until it succeeds. It fails the test after two minutes, or after a permanent error.
 func (l *ledger) again(what string, call func(context.Context) error) bool {
 	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(l.t.Context(), 10*time.Second)
@@ -84,7 +85,7 @@ func (l *ledger) again(what string, call func(context.Context) error) bool {
 	}
 }
 
-// keep posts, a few entries a second, until it is stopped.
+// keep posts a few entries per second until it is stopped.
 func (l *ledger) keep() (stop func()) {
 	end, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -101,15 +102,14 @@ func (l *ledger) keep() (stop func()) {
 	return sync.OnceFunc(func() { close(end); <-ended })
 }
 
-// accepted returns how many entries have been accepted.
+// accepted returns the number of accepted entries.
 func (l *ledger) accepted() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.jobs)
 }
 
-// complete waits until all that was accepted is in the user's inbox, once each: the notifications, and that each job has
-// succeeded.
+// complete waits until everything accepted is in the user's inbox, once each: the notifications, and the success of each job.
 func (l *ledger) complete(p *project) {
 	p.t.Helper()
 	wrong := []string{"not looked at"}

@@ -1,5 +1,4 @@
-// Package deploy_test holds what is deployed against the real program: every command, flag and variable that the files
-// here name, and docker-compose.yml by running it.
+// Package deploy_test checks the files of this folder against the real program: every command, flag and variable, and docker-compose.yml by running it.
 package deploy_test
 
 import (

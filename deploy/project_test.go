@@ -18,25 +18,25 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hark-jobs/hark/internal/client"
+	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/internal/harkproc"
 )
 
-// testImage is what the tests build: the image that a machine may use under its usual name stays as it is.
+// testImage is the image of the tests, so that an image with the usual name on the machine does not change.
 const testImage = "hark:compose-test"
 
-// project is a run of docker-compose.yml under a name of its own.
+// project is a run of docker-compose.yml with a name of its own.
 type project struct {
 	t       *testing.T
 	compose []string // docker compose, or docker-compose
 	name    string
 	url     string
 	http    *http.Client
-	http2   atomic.Int64 // requests that HTTP/2 carried
+	http2   atomic.Int64 // requests over HTTP/2
 	other   atomic.Int64
 }
 
-// engine reports whether a Docker engine answers, and how Compose is called. Without Compose the test fails.
+// engine reports whether a Docker engine responds, and returns the command of Compose. Without Compose the test fails.
 func engine(t *testing.T) ([]string, bool) {
 	t.Helper()
 	if err := exec.Command("docker", "version").Run(); err != nil {
@@ -71,7 +71,7 @@ func newProject(t *testing.T, compose []string) *project {
 	return p
 }
 
-// build builds the image, and removes what earlier builds have left but for the last one's layers.
+// build builds the image, and removes the images of earlier builds except the last one's layers.
 func (p *project) build() {
 	p.t.Helper()
 	old := imageID(testImage)
@@ -101,7 +101,7 @@ func (p *project) do(args ...string) string {
 	return p.run(p.env(), append(p.command(), args...)...)
 }
 
-// try runs a command of Compose and returns what it prints, whatever comes of it.
+// try runs a command of Compose and returns its output, also after an error.
 func (p *project) try(args ...string) string {
 	args = append(p.command(), args...)
 	cmd := exec.Command(args[0], args[1:]...)
@@ -119,7 +119,7 @@ func (p *project) env() []string {
 		"HARK_SITE=https://localhost", "COMPOSE_HTTP_TIMEOUT=300")
 }
 
-// run runs a command and returns what it prints to stdout.
+// run runs a command and returns its stdout.
 func (p *project) run(env []string, args ...string) string {
 	p.t.Helper()
 	cmd := exec.Command(args[0], args[1:]...)
@@ -132,7 +132,7 @@ func (p *project) run(env []string, args ...string) string {
 	return out.String()
 }
 
-// up starts what does not run, waits until all is healthy, and trusts the proxy's certificates.
+// up starts the stopped services, waits until all are healthy, and trusts the proxy's certificates.
 func (p *project) up() {
 	p.t.Helper()
 	p.do("up", "--detach", "--no-build")
@@ -163,7 +163,7 @@ func (p *project) counting(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// container is one of the project's, as the engine describes it.
+// container is a container of the project.
 type container struct{ id, service, state, health string }
 
 // containers lists the project's containers, those that have ended included.
@@ -188,7 +188,7 @@ func (p *project) containers() (all []container) {
 	}
 	for _, c := range inspected {
 		for _, m := range c.Mounts {
-			if m.Type == "volume" && !strings.HasPrefix(m.Name, p.name) { // which `down` would leave behind
+			if m.Type == "volume" && !strings.HasPrefix(m.Name, p.name) { // `down` would not remove it
 				p.t.Errorf("%s has a volume without a name at %s", c.Config.Labels["com.docker.compose.service"], m.Destination)
 			}
 		}
@@ -210,7 +210,7 @@ func (p *project) id(service string) string {
 	return ""
 }
 
-// healthy waits until all services are healthy, and those that end have ended well.
+// healthy waits until all services are healthy, and the one-shot services have succeeded.
 func (p *project) healthy() {
 	p.t.Helper()
 	var missing []string
@@ -248,7 +248,7 @@ func (p *project) exec(service string, args ...string) string {
 	return p.run(nil, append([]string{"docker", "exec", p.id(service)}, args...)...)
 }
 
-// token returns a token that the project's own hark made.
+// token returns a token from the project's own hark.
 func (p *project) token(user, scope string) string {
 	p.t.Helper()
 	return strings.TrimSpace(p.exec("notifier-1", "/hark", "token", "--user", user, "--scope", scope))
@@ -281,7 +281,7 @@ func (p *project) get(path string) int {
 	return res.StatusCode
 }
 
-// metric returns a metric of a notifier or worker, as the proxy reads it inside the network.
+// metric returns a metric of a notifier or worker, read by the proxy inside the network.
 func (p *project) metric(address, name string) string {
 	p.t.Helper()
 	for line := range strings.Lines(p.exec("proxy", "wget", "-q", "-O", "-", "http://"+address+"/metrics")) {
@@ -293,7 +293,7 @@ func (p *project) metric(address, name string) string {
 	return ""
 }
 
-// step logs how long a step took.
+// step logs the duration of a step.
 func (p *project) step(what string, f func()) {
 	p.t.Helper()
 	begin := time.Now()

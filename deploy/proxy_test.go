@@ -32,17 +32,17 @@ import (
 
 const host = "hark.example.com" // in both configurations
 
-// patience is what anything here may take on a busy machine.
+// patience is the timeout of all steps, for a busy machine.
 const patience = 20 * time.Second
 
 // upstream stands for a notifier behind a proxy.
 type upstream struct {
 	name   string
 	server *httptest.Server
-	events chan string // what its streams write
+	events chan string // the text that its streams write
 	posts  atomic.Int64
 	asked  atomic.Int64 // for /metrics
-	breaks atomic.Bool  // it breaks the connection of what is asked
+	breaks atomic.Bool  // it breaks the connection of each request
 	sent   atomic.Int64 // bytes of the flood
 }
 
@@ -91,7 +91,7 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		u.asked.Add(1)
 	case "/v1/stream":
 		h.Set("Content-Type", "text/event-stream")
-		// hark begins every stream with hello, at once. Over HTTP/2 nginx keeps the head until there is something.
+		// hark begins every stream with hello. Over HTTP/2 nginx holds the head back until the first bytes.
 		io.WriteString(w, "event: hello\n\n")
 		http.NewResponseController(w).Flush()
 		for {
@@ -156,7 +156,7 @@ func (p *proxied) get(path string, headers ...string) answer {
 	return a
 }
 
-// newProxied waits until the proxy at addr answers for the upstreams.
+// newProxied waits until the proxy at addr serves the upstreams.
 func newProxied(t *testing.T, addr string, cert certificate, a, b *upstream) *proxied {
 	t.Helper()
 	transport := &http.Transport{
@@ -181,11 +181,11 @@ func newProxied(t *testing.T, addr string, cert certificate, a, b *upstream) *pr
 		}
 		last = err
 	}
-	t.Fatalf("the proxy does not answer: %v", last)
+	t.Fatalf("the proxy does not respond: %v", last)
 	return nil
 }
 
-// checkProxy is what every proxy before notifiers must do.
+// checkProxy checks what every proxy before notifiers must do.
 func checkProxy(t *testing.T, p *proxied) {
 	t.Run("stream", p.stream)
 	t.Run("download", p.download)
@@ -194,11 +194,11 @@ func checkProxy(t *testing.T, p *proxied) {
 	t.Run("headers", p.headers)
 	t.Run("metrics", p.metrics)
 	t.Run("users", p.users)
-	t.Run("retries", p.retries) // the last two leave upstreams counted out
+	t.Run("retries", p.retries) // the last two leave upstreams marked as down
 	t.Run("stopped", p.stopped)
 }
 
-// stream holds that each event comes before the next is written, as it is.
+// stream checks that each event arrives unchanged before the next one is written.
 func (p *proxied) stream(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -248,7 +248,7 @@ func (p *proxied) download(t *testing.T) {
 	}
 }
 
-// slow holds that the notifier notices a slow reader: what the proxy and the connections take is bounded.
+// slow checks that the notifier notices a slow reader: the buffers of the proxy and the connections are bounded.
 func (p *proxied) slow(t *testing.T, path string) {
 	const bound = 64 << 20
 	ctx, cancel := context.WithCancel(t.Context())
@@ -266,7 +266,8 @@ func (p *proxied) slow(t *testing.T, path string) {
 	defer resp.Body.Close()
 	last, still := sent(), 0
 	for begin := time.Now(); still < 30 && time.Since(begin) < patience; time.Sleep(50 * time.Millisecond) {
-		if still++; sent() != last {
+		still++
+		if sent() != last {
 			last, still = sent(), 0
 		}
 		if last-before > bound {
@@ -278,7 +279,7 @@ func (p *proxied) slow(t *testing.T, path string) {
 	}
 }
 
-// headers holds that the notifier learns what it needs from the proxy, and nothing that a client made up.
+// headers checks that the notifier gets the headers of the proxy, and no forged ones of a client.
 func (p *proxied) headers(t *testing.T) {
 	a := p.get("/", "X-Forwarded-For", "192.0.2.1", "X-Forwarded-Proto", "http", "X-Hark-Route", "mine",
 		"Cookie", "hark_token=T; hark_route=R", "Authorization", "Bearer B")
@@ -310,7 +311,7 @@ func (p *proxied) metrics(t *testing.T) {
 	}
 }
 
-// users holds that a user always gets the same notifier, and that not all get the same.
+// users checks that a user always gets the same notifier, and that users are distributed.
 func (p *proxied) users(t *testing.T) {
 	for _, kind := range []string{"Cookie", "Authorization"} {
 		got := make(map[string]int)
@@ -333,7 +334,7 @@ func (p *proxied) users(t *testing.T) {
 			t.Errorf("%s: 40 users got %v", kind, got)
 		}
 	}
-	// A cookie goes before a token, which differs from login to login.
+	// A cookie takes precedence over a token, which differs for each login.
 	want := p.get("/", "Cookie", "hark_route=ana").Header.Get("Upstream")
 	for i := range 20 {
 		if got := p.get("/", "Cookie", "hark_route=ana", "Authorization", fmt.Sprint("Bearer ", i)).Header.Get("Upstream"); got != want {
@@ -342,7 +343,7 @@ func (p *proxied) users(t *testing.T) {
 	}
 }
 
-// retries holds that what may have been done already is not done again, and what may be asked again is.
+// retries checks that requests which may have had an effect are not retried, and idempotent ones are.
 func (p *proxied) retries(t *testing.T) {
 	p.a.breaks.Store(true)
 	defer p.a.breaks.Store(false)
@@ -365,7 +366,7 @@ func (p *proxied) retries(t *testing.T) {
 	}
 }
 
-// stopped holds that the other notifier answers when one has stopped.
+// stopped checks that the other notifier serves the requests when one has stopped.
 func (p *proxied) stopped(t *testing.T) {
 	until(t, "the first notifier is taken in again", func() bool {
 		return p.get("/", "Cookie", p.userOf(p.a)).Header.Get("Upstream") == p.a.name
@@ -383,7 +384,7 @@ func (p *proxied) stopped(t *testing.T) {
 	}
 }
 
-// userOf finds a user of that notifier; any, if none is there at the moment.
+// userOf returns a user of a notifier; any user, if it has none at the moment.
 func (p *proxied) userOf(u *upstream) (cookie string) {
 	for i := range 40 {
 		cookie = fmt.Sprint("hark_route=user-", i)
@@ -404,7 +405,7 @@ func until(t *testing.T, what string, done func() bool) {
 	t.Fatalf("not yet: %s", what)
 }
 
-// certificate is one for host that it signed itself.
+// certificate creates a self-signed certificate for host.
 type certificate struct {
 	certFile, keyFile string
 	pool              *x509.CertPool
@@ -460,7 +461,7 @@ func rewritten(t *testing.T, path string, pairs ...string) string {
 	return strings.NewReplacer(pairs...).Replace(string(text))
 }
 
-// program finds a program that Debian may keep where only root looks.
+// program finds a program that may be in a folder of root's PATH.
 func program(t *testing.T, name string) string {
 	t.Helper()
 	if path, err := exec.LookPath(name); err == nil {
@@ -473,7 +474,7 @@ func program(t *testing.T, name string) string {
 	return path
 }
 
-// start runs a server until the test ends, and shows what it said if the test failed.
+// start runs a server until the test ends, and logs its output if the test fails.
 func start(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	var said lockedBuffer
@@ -518,6 +519,7 @@ func (b *lockedBuffer) String() string {
 }
 
 func TestNginx(t *testing.T) {
+	t.Parallel()
 	cert, a, b := newCertificate(t), newUpstream(t, "a"), newUpstream(t, "b")
 	dir, plain, addr := t.TempDir(), harkproc.FreeAddr(t), harkproc.FreeAddr(t)
 	conf := filepath.Join(dir, "hark.conf")
@@ -531,7 +533,7 @@ func TestNginx(t *testing.T) {
 		fmt.Fprintf(&temp, "%s_temp_path %s/%s;\n", kind, dir, kind)
 	}
 	main := filepath.Join(dir, "nginx.conf")
-	// What Debian's own says of compression stands here as well: streams must not be compressed all the same.
+	// This has the compression settings of Debian's configuration, with which streams must not be compressed either.
 	writeFile(t, main, fmt.Sprintf(`user root;
 daemon off;
 worker_processes 2;
@@ -568,6 +570,7 @@ gzip_types *;
 }
 
 func TestCaddy(t *testing.T) {
+	t.Parallel()
 	caddy, home := program(t, "caddy"), t.TempDir()
 	command := func(args ...string) *exec.Cmd {
 		cmd := exec.Command(caddy, args...)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// restored backs the project up as docs/backup.md says, takes it down, and restores the backup into a fresh project, with
-// volumes and secrets of its own. It returns that one, with everything healthy.
+// restored makes a backup of the project by docs/backup.md, takes the project down, and restores the backup to a fresh project with its own volumes and
+// secrets. It returns the new project when everything is healthy.
 func (p *project) restored() *project {
 	p.t.Helper()
 	dir := p.t.TempDir()
@@ -44,7 +44,7 @@ func (p *project) restored() *project {
 	return fresh
 }
 
-// pipe runs a command of Compose with files as its input and output, where they are named.
+// pipe runs a command of Compose with files as its input and output, unless their names are empty.
 func (p *project) pipe(in, out string, args ...string) {
 	p.t.Helper()
 	args = append(p.command(), args...)

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// kubernetes is the oldest version that takes the manifests, and the one whose schema they are checked with.
+// kubernetes is the oldest version that accepts the manifests. They are checked with its schema.
 const kubernetes = "1.30"
 
 // schemas are the OpenAPI documents that Kubernetes publishes for a version.
@@ -74,8 +74,8 @@ func (s *schemas) faults(t *testing.T, o object) []string {
 	return []string{fmt.Sprintf("Kubernetes %s has no kind %s in %s", kubernetes, text(o, "kind"), text(o, "apiVersion"))}
 }
 
-// validate checks a value against a schema, as far as Kubernetes' documents use JSON Schema. Unlike there, a field that
-// is not described is a fault: it would be dropped, or refused.
+// validate checks a value against a schema, with the parts of JSON Schema that Kubernetes uses. Unlike there, an undescribed field is a fault: it would be
+// dropped or refused.
 func validate(document object, schema, v any, path string) (faults []string) {
 	if ref := text(schema, "$ref"); ref != "" {
 		target, ok := document[strings.TrimPrefix(ref, "#/components/schemas/")]
@@ -149,7 +149,7 @@ func TestManifestSchema(t *testing.T) {
 	}
 }
 
-// TestSchemaFaults holds that the check finds what is wrong.
+// TestSchemaFaults checks that the check finds faults.
 func TestSchemaFaults(t *testing.T) {
 	s := openSchemas(t)
 	for fault, change := range map[string]func(deployment object){

@@ -14,7 +14,7 @@ import (
 	"github.com/hark-jobs/hark/internal/harkproc"
 )
 
-// unit is a unit's keys and their values in order; sections do not matter to what is checked here.
+// unit has the keys of a unit and their values in order. The checks ignore sections.
 type unit map[string][]string
 
 func (u unit) last(key string) string {
@@ -60,15 +60,15 @@ func TestUnitCommands(t *testing.T) {
 	}
 }
 
-// TestUnitSecrets holds that secrets are files: what a unit names as a credential is loaded, and nothing is loaded
-// that no variable names.
+// TestUnitSecrets checks that secrets are files: each credential of a variable is loaded, and no others.
 func TestUnitSecrets(t *testing.T) {
 	named := regexp.MustCompile(`%d/(\S+)`)
 	for name, u := range readUnits(t) {
 		var loaded, used []string
 		for _, credential := range u["LoadCredential"] {
 			id, path, _ := strings.Cut(credential, ":")
-			if loaded = append(loaded, id); !strings.HasPrefix(path, "/etc/hark/") {
+			loaded = append(loaded, id)
+			if !strings.HasPrefix(path, "/etc/hark/") {
 				t.Errorf("%s: the credential %s is of %s", name, id, path)
 			}
 		}
@@ -88,7 +88,7 @@ func TestUnitSecrets(t *testing.T) {
 	}
 }
 
-// TestUnitStop holds that systemd waits for as long as a stop may take: three times --drain.
+// TestUnitStop checks that systemd waits for the longest stop: three times --drain.
 func TestUnitStop(t *testing.T) {
 	for name, u := range readUnits(t) {
 		if u.last("Type") == "oneshot" {
@@ -104,10 +104,10 @@ func TestUnitStop(t *testing.T) {
 	}
 }
 
-// exposure is the most that `systemd-analyze security` may find, of 10. The units have 1.1; most of that is the network.
+// exposure is the largest allowed result of `systemd-analyze security`, of 10. The units have 1.1, mostly for the network.
 const exposure = 1.2
 
-// TestUnitsVerify has systemd read the units, with the program where this machine has it.
+// TestUnitsVerify verifies the units with systemd, with the path of the program on this machine.
 func TestUnitsVerify(t *testing.T) {
 	dir := t.TempDir()
 	overall := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
@@ -139,7 +139,7 @@ func TestUnitsVerify(t *testing.T) {
 	}
 }
 
-// TestUnitUser has systemd read the file that makes the units' user.
+// TestUnitUser verifies the file that creates the units' user with systemd.
 func TestUnitUser(t *testing.T) {
 	root := t.TempDir()
 	file, err := filepath.Abs("systemd/hark.sysusers")

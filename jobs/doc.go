@@ -1,5 +1,5 @@
-// Package jobs is the language that every part of hark speaks: what a [Job] and a [Notification] are,
-// how they are named in NATS subjects, and the [Queue] that reads and writes them in JetStream.
+// Package jobs defines jobs, kinds, notifications and their rules: what may be enqueued, by whom, and with which params. It
+// imports the standard library alone; package queue sends jobs over NATS, package client over HTTP, and package worker runs them.
 //
 // # The life of a job
 //
@@ -12,16 +12,4 @@
 //	                             │  ▼                     ▼
 //	                             ├─ cancelled           failed
 //	                             └────────────────────────┘
-//
-// One stream holds everything. A job is one message on its own subject, and where it stands is the last
-// message on another; a job without a state message is queued. Every write of a state is a
-// compare-and-swap on the revision (the stream sequence) last read: that is the fence against a worker
-// that lost its lease, and the way a cancel arrives.
-//
-// # The commit rule
-//
-// A job ends in four steps: its file is stored whole, its state goes to a terminal value by
-// compare-and-swap, its notification is published under a key of its own, and its message is acked. A
-// crash between any two is repaired by redelivery: whoever finds a terminal state repeats the last two
-// steps, and never runs the handler again.
 package jobs

@@ -2,48 +2,36 @@ package jobs
 
 import (
 	"errors"
-	"strings"
-
-	"github.com/nats-io/nats.go/jetstream"
+	"fmt"
 )
 
 var (
-	// ErrNotFound is returned for a job that is not there, or is another user's.
+	// ErrNotFound is returned for a job that does not exist, or belongs to another user.
 	ErrNotFound = errors.New("jobs: no such job")
-	// ErrKindUnknown is returned by [Queue.Enqueue] for a kind that no worker has published.
+	// ErrKindUnknown is returned when a job of an unpublished kind is enqueued.
 	ErrKindUnknown = errors.New("jobs: no worker knows this kind")
-	// ErrKeyReused is returned by [Queue.Enqueue] and [Queue.Notify] when the key was used before for
-	// something else.
+	// ErrKeyReused is returned when a job or a notification has a key that was used before for something else.
 	ErrKeyReused = errors.New("jobs: the key was used before with other content")
-	// ErrStoreFull is returned by [Queue.StoreFile] when there is no room for the file: the files take as much as they may,
-	// or JetStream has no more storage.
+	// ErrStoreFull is returned when a file does not fit: all files together have reached their limit, or JetStream has no
+	// more storage.
 	ErrStoreFull = errors.New("jobs: there is no room for the file")
-	// ErrEnded is returned by [Queue.Cancel] for a job in a terminal state.
+	// ErrUserFull matches a [*UserFullError] in errors.Is.
+	ErrUserFull = errors.New("jobs: there is no room for the file among those of its user")
+	// ErrEnded is returned when a job in a terminal state is cancelled.
 	ErrEnded = errors.New("jobs: the job has ended")
-	// ErrNotEnded is returned by [Queue.Retry] for a job that neither failed nor was cancelled.
+	// ErrNotEnded is returned when a job is retried that neither failed nor was cancelled.
 	ErrNotEnded = errors.New("jobs: the job has neither failed nor been cancelled")
-	// ErrConflict is returned by [Queue.Put] when the state was written by somebody else since it was
-	// read: the lease is lost, or a cancel has arrived.
-	ErrConflict = errors.New("jobs: the state was written by somebody else")
+	// ErrFileGone is returned for a file that was never stored, has expired or was discarded.
+	ErrFileGone = errors.New("jobs: the file is gone")
 )
 
-// What JetStream says when nothing more can be stored: its JSStreamStoreFailedF, JSInsufficientResourcesErr and
-// JSStorageResourcesExceededErr.
-const (
-	errCodeStoreFailed      = 10077
-	errCodeNoResources      = 10023
-	errCodeStorageExhausted = 10047
-)
-
-// isFull reports whether JetStream refused a write for want of room.
-func isFull(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.ErrorCode == errCodeNoResources || api.ErrorCode == errCodeStorageExhausted ||
-		api.ErrorCode == errCodeStoreFailed && strings.Contains(api.Description, "maximum bytes"))
+// UserFullError is returned when a file does not fit among the files of its user.
+type UserFullError struct {
+	Limit int64 // bytes that all files of the user may take together
 }
 
-// isConflict reports whether JetStream refused a write because the expected sequence was not the last.
-func isConflict(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
+func (e *UserFullError) Error() string {
+	return fmt.Sprintf("%v, which may take %d bytes together", ErrUserFull, e.Limit)
 }
+
+func (e *UserFullError) Unwrap() error { return ErrUserFull }

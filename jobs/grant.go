@@ -7,21 +7,21 @@ import (
 	"strings"
 )
 
-// Grant is what the requester of a job has shown of who they are: the scopes and claims of a verified token.
+// Grant is what the verified token of a requester grants: scopes and claims.
 type Grant struct {
 	Scopes []string
 	Claims map[string]any // as encoding/json decodes them with UseNumber
 }
 
-// Rule is one way to be allowed to enqueue a job: all that is set in it must hold.
+// Rule is one way to be allowed to enqueue a job. Everything that is set in it must hold.
 type Rule struct {
-	// Scope is a scope that the requester has.
+	// Scope is a scope that the requester must have.
 	Scope string `json:"scope,omitempty"`
-	// Claims are claims that the requester has. Each must be one of these values, or a list with one of them in it.
+	// Claims are claims that the requester must have. Each must be one of the values, or a list that contains one of them.
 	Claims map[string][]string `json:"claims,omitempty"`
 }
 
-// Check returns an error if the rule says nothing, or nothing that can hold.
+// Check returns an error if the rule is empty or can never hold.
 func (r *Rule) Check() error {
 	if r.Scope == "" && len(r.Claims) == 0 {
 		return fmt.Errorf("jobs: a rule without a scope or a claim allows nothing")
@@ -50,7 +50,7 @@ func (r *Rule) holds(g *Grant) bool {
 	return true
 }
 
-// claimTexts returns a claim's value as texts: one of a plain value, several of a list. Anything else has none.
+// claimTexts returns a claim's value as texts: one for a plain value, several for a list, none for anything else.
 func claimTexts(claim any) (texts []string) {
 	values, isList := claim.([]any)
 	if !isList {
@@ -74,10 +74,10 @@ func allowed(rules []Rule, g *Grant) bool {
 	return len(rules) == 0 || slices.ContainsFunc(rules, func(r Rule) bool { return r.holds(g) })
 }
 
-// ForbiddenError is a job that its requester may not enqueue, or whose file they may not download.
+// ForbiddenError is returned for a job that its requester may not enqueue, or whose file they may not download.
 type ForbiddenError struct {
 	Code string // kind_forbidden or claim_missing
-	What string // the kind, and the option that makes it forbidden
+	What string // the kind, and the forbidden option
 	// Claim is the claim that the requester lacks, if that is the reason.
 	Claim string
 }
@@ -89,9 +89,9 @@ func (e *ForbiddenError) Error() string {
 	return fmt.Sprintf("jobs: the requester is not allowed to use %s", e.What)
 }
 
-// Permit returns nil if a requester with this grant may enqueue a job of the kind with these params, which need not be
-// valid, and a [*ForbiddenError] otherwise. A claim that the job needs and the requester lacks is such an error, too: a
-// query that takes it for NULL might show everything.
+// Permit returns nil if a requester with this grant may enqueue a job of the kind with these params, and a [*ForbiddenError]
+// otherwise. The params need not be valid. A missing claim that the job needs is forbidden too: a query that gets NULL for it
+// might return all rows.
 func (k *Kind) Permit(g Grant, params json.RawMessage) error {
 	given, err := decodeParams(params)
 	if err != nil {
@@ -113,8 +113,8 @@ func (k *Kind) Permit(g Grant, params json.RawMessage) error {
 	return nil
 }
 
-// For returns the kind as a requester with this grant may see it: without options that they may not choose, and without
-// the rules. It reports false if they may not use the kind at all.
+// For returns the kind as a requester with this grant may see it: without the rules, and without forbidden options. It
+// reports false if the kind itself is forbidden.
 func (k *Kind) For(g Grant) (Kind, bool) {
 	if !allowed(k.Allow, &g) || !hasClaims(k.Claims, &g) {
 		return Kind{}, false
@@ -157,7 +157,7 @@ func hasClaims(names []string, g *Grant) bool {
 	return !slices.ContainsFunc(names, func(name string) bool { return g.Claims[name] == nil })
 }
 
-// chosen returns the options that were chosen, with those that they bring.
+// chosen returns the chosen options, including those of the params that chosen options add.
 func (k *Kind) chosen(given map[string]any) (options []Option) {
 	var walk func([]Param)
 	walk = func(params []Param) {
@@ -179,7 +179,7 @@ func (k *Kind) chosen(given map[string]any) (options []Option) {
 	return options
 }
 
-// claims names the claims that a job with these params takes with it.
+// claims returns the names of the claims that are stored with a job with these params.
 func (k *Kind) claims(given map[string]any) []string {
 	names := slices.Clone(k.Claims)
 	for _, o := range k.chosen(given) {
@@ -189,8 +189,8 @@ func (k *Kind) claims(given map[string]any) []string {
 	return slices.Compact(names)
 }
 
-// take returns those of the claims that a job with these params takes with it.
-func (k *Kind) take(claims map[string]any, params json.RawMessage) (map[string]any, error) {
+// TakeClaims returns the claims that are stored with a job with these params.
+func (k *Kind) TakeClaims(claims map[string]any, params json.RawMessage) (map[string]any, error) {
 	given, err := decodeParams(params)
 	if err != nil {
 		return nil, err

@@ -8,8 +8,8 @@ import (
 	"github.com/hark-jobs/hark/harktest"
 )
 
-// With a listener for operators the metrics are there alone. The health checks are on both: balancers ask at the one,
-// operators at the other.
+// With a listener for operators only that listener serves the metrics. Both serve the health checks: load balancers use
+// the public one, operators the other.
 func TestAdminListenerHasTheMetrics(t *testing.T) {
 	s := start(t, harktest.Admin("127.0.0.1:0"))
 	s.call("GET", "/metrics", "").problem(404, "not_found")
@@ -24,7 +24,7 @@ func TestAdminListenerHasTheMetrics(t *testing.T) {
 		if err != nil || res.StatusCode != 200 || !strings.Contains(string(body), says) {
 			t.Errorf("%s: %s %v", path, res.Status, err)
 		}
-		// On a loopback address it answers no web page whose name leads there; health checks by any name.
+		// On a loopback address the listener refuses requests with another Host than localhost, except health checks.
 		status, code, _ := admin.raw("GET " + path + " HTTP/1.1\r\nHost: evil.example\r\n\r\n")
 		if health := path == "/livez" || path == "/readyz"; health != (status == 200) || !health && code != "host_not_local" {
 			t.Errorf("%s as evil.example: %d %s", path, status, code)

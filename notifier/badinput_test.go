@@ -9,7 +9,7 @@ import (
 	"github.com/hark-jobs/hark/harktest"
 )
 
-// What bad input gets: one clear problem, and nothing half done.
+// Bad input gets one clear problem and changes nothing.
 func TestBadInput(t *testing.T) {
 	s := start(t, harktest.Export(""))
 	ana := s.as("ana", "notify")
@@ -34,7 +34,11 @@ func TestBadInput(t *testing.T) {
 		"param no date":       {"POST /v1/jobs", `{"kind":"export","params":{"dataset":"orders","from":"2026-02-30"}}`, 400, "param_invalid", "params.from", "2026-01-31"},
 		"param no number":     {"POST /v1/jobs", `{"kind":"sleep","params":{"seconds":"1"}}`, 400, "param_invalid", "params.seconds", "a number"},
 		"param too large":     {"POST /v1/jobs", `{"kind":"sleep","params":{"seconds":1e999}}`, 400, "param_invalid", "params.seconds", "a number"},
+		"param negative":      {"POST /v1/jobs", `{"kind":"sleep","params":{"seconds":-1}}`, 400, "param_invalid", "params.seconds", "from 0 to 86400"},
+		"param too great":     {"POST /v1/jobs", `{"kind":"sleep","params":{"seconds":1e9}}`, 400, "param_invalid", "params.seconds", "from 0 to 86400"},
+		"from after to":       {"POST /v1/jobs", `{"kind":"export","params":{"dataset":"orders","from":"2026-02-01","to":"2026-01-31"}}`, 400, "param_invalid", "params.to", "2026-02-01"},
 		"param no boolean":    {"POST /v1/jobs", `{"kind":"sleep","params":{"seconds":1,"fail":"yes"}}`, 400, "param_invalid", "params.fail", "true or false"},
+		"param with a NUL":    {"POST /v1/jobs", `{"kind":"export","params":{"dataset":"orders\u0000"}}`, 400, "param_invalid", "params.dataset", "U+0000"},
 		"params an array":     {"POST /v1/jobs", `{"kind":"sleep","params":[1]}`, 400, "invalid_request", "params", "object"},
 		"params too many":     {"POST /v1/jobs", `{"kind":"sleep","params":{"x":"` + strings.Repeat("x", 300<<10) + `"}}`, 400, "invalid_request", "params", "256 KiB"},
 		"title of two lines":  {"POST /v1/jobs", `{"kind":"sleep","title":"a\nb"}`, 400, "invalid_request", "title", "one line"},
@@ -56,6 +60,14 @@ func TestBadInput(t *testing.T) {
 		"body large of space": {"POST /v1/jobs", `{"kind":"sleep"}` + strings.Repeat(" ", 1<<20), 413, "body_too_large", "", ""},
 		"field unknown":       {"POST /v1/jobs", `{"kind":"sleep","priority":1}`, 400, "field_unknown", "priority", "priority"},
 		"field long":          {"POST /v1/jobs", `{"` + strings.Repeat("x", 5000) + `":1}`, 400, "field_unknown", strings.Repeat("x", 60), ""},
+
+		"field in capitals":  {"POST /v1/jobs", `{"kind":"sleep","Title":"x"}`, 400, "field_unknown", "Title", `"title"`},
+		"field twice":        {"POST /v1/jobs", `{"kind":"export","kind":"sleep","params":{"seconds":0}}`, 400, "field_duplicate", "kind", "kind"},
+		"field twice hidden": {"POST /v1/jobs", `{"kind":"export","k\u0069nd":"sleep","params":{"seconds":0}}`, 400, "field_duplicate", "kind", ""},
+		"user in capitals":   {"POST /v1/jobs", `{"kind":"sleep","USER":"bob","params":{"seconds":0}}`, 400, "field_unknown", "USER", `"user"`},
+		"param in capitals":  {"POST /v1/jobs", `{"kind":"sleep","params":{"seconds":0,"Seconds":900}}`, 400, "param_unknown", "params.Seconds", "seconds"},
+		"param twice":        {"POST /v1/jobs", `{"kind":"sleep","params":{"seconds":0,"seconds":900}}`, 400, "field_duplicate", "params.seconds", "seconds"},
+		"param twice within": {"POST /v1/jobs", `{"kind":"sleep","params":{"x":{"a":[{"b":1,"b":1}]}}}`, 400, "field_duplicate", "params.x.a[0].b", ""},
 
 		"limit zero":        {"GET /v1/jobs?limit=0", "", 400, "limit_invalid", "limit", "1 to 100"},
 		"limit too large":   {"GET /v1/jobs?limit=101", "", 400, "limit_invalid", "limit", ""},
@@ -95,6 +107,17 @@ func TestBadInput(t *testing.T) {
 		"notify a bare key":   {"POST /v1/notifications", `{"user":"bob","type":"x","title":"x","key":"a\nb"}`, 400, "invalid_request", "key", ""},
 		"notify a spaced key": {"POST /v1/notifications", `{"user":"bob","type":"x","title":"x","key":"a "}`, 400, "invalid_request", "key", ""},
 
+		"notify USER":        {"POST /v1/notifications", `{"user":"bob","USER":"eve","type":"x","title":"x"}`, 400, "field_unknown", "USER", `"user"`},
+		"notify long s":      {"POST /v1/notifications", `{"uſer":"eve","type":"x","title":"x"}`, 400, "field_unknown", "uſer", `"user"`}, // which folds to s
+		"notify user twice":  {"POST /v1/notifications", `{"user":"bob","user":"eve","type":"x","title":"x"}`, 400, "field_duplicate", "user", ""},
+		"notify data twice":  {"POST /v1/notifications", `{"user":"bob","type":"x","title":"x","data":{"n":1,"n":2}}`, 400, "field_duplicate", "data.n", ""},
+		"several User":       {"POST /v1/notifications", `{"notifications":[{"User":"bob","type":"x","title":"x"}]}`, 400, "field_unknown", "notifications[0].User", `"user"`},
+		"several twice":      {"POST /v1/notifications", `{"notifications":[{"user":"bob","user":"eve","type":"x","title":"x"}]}`, 400, "field_duplicate", "notifications[0].user", ""},
+		"several lists":      {"POST /v1/notifications", `{"notifications":[],"notifications":[{"user":"bob","type":"x","title":"x"}]}`, 400, "field_duplicate", "notifications", ""},
+		"read up_to twice":   {"POST /v1/notifications/read", `{"up_to":"a-1","up_to":""}`, 400, "field_duplicate", "up_to", ""},
+		"read UP_TO":         {"POST /v1/notifications/read", `{"UP_TO":"a-1"}`, 400, "field_unknown", "UP_TO", ""},
+		"session twice":      {"POST /v1/session", `{"user":"ana","user":"bob"}`, 400, "field_duplicate", "user", ""},
+		"session User":       {"POST /v1/session", `{"User":"bob"}`, 400, "field_unknown", "User", ""},
 		"notify user number": {"POST /v1/notifications", `{"user":7,"type":"x","title":"x"}`, 400, "field_invalid", "user", "a string"},
 		"several none":       {"POST /v1/notifications", `{"notifications":[]}`, 400, "field_invalid", "notifications", "1 to 1000"},
 		"several too many":   {"POST /v1/notifications", `{"notifications":[{}` + strings.Repeat(",{}", 1000) + `]}`, 400, "field_invalid", "notifications", "1 to 1000"},
@@ -104,7 +127,7 @@ func TestBadInput(t *testing.T) {
 		"several of unknown": {"POST /v1/notifications", `{"notifications":[{"usr":"bob"}]}`, 400, "field_unknown", "notifications[0].usr", ""},
 		"several null":       {"POST /v1/notifications", `{"notifications":null}`, 400, "field_invalid", "notifications", "a list"},
 		"several and more":   {"POST /v1/notifications", `{"notifications":[{"user":"bob","type":"x","title":"x"}]}]`, 400, "body_not_json", "", ""},
-		"several and one":    {"POST /v1/notifications", `{"user":"bob","notifications":[{"user":"bob","type":"x","title":"x"}]}`, 400, "field_invalid", "notifications", "alone"},
+		"several and one":    {"POST /v1/notifications", `{"user":"bob","notifications":[{"user":"bob","type":"x","title":"x"}]}`, 400, "field_invalid", "notifications", "excludes"},
 		"several in several": {"POST /v1/notifications", `{"notifications":[{"notifications":[]}]}`, 400, "field_unknown", "notifications[0].notifications", ""},
 		"several to nobody":  {"POST /v1/notifications", `{"notifications":[{"user":"bob","type":"x","title":"x"},{"type":"x","title":"x"}]}`, 400, "audience_invalid", "notifications[1].user", "notifications[1]: "},
 		"several to _all":    {"POST /v1/notifications", `{"notifications":[{"user":"_all","type":"x","title":"x"}]}`, 400, "invalid_request", "notifications[0].user", "everyone"},
@@ -129,7 +152,7 @@ func TestBadInput(t *testing.T) {
 			method, path, _ := strings.Cut(c.call, " ")
 			headers := ana
 			if strings.HasPrefix(path, "/v1/session") {
-				headers = nil // who is signed in is not asked for a name
+				headers = nil // only callers without a session send a name
 			}
 			a := s.call(method, path, c.body, headers...)
 			p := a.problem(c.status, c.code)
@@ -156,6 +179,6 @@ func TestBadInput(t *testing.T) {
 	}
 	var inbox struct{ Notifications []any }
 	if s.call("GET", "/v1/notifications", "", s.as("bob")...).into(&inbox); len(inbox.Notifications) != 0 {
-		t.Errorf("somebody was told after all: %v", inbox.Notifications)
+		t.Errorf("somebody was notified: %v", inbox.Notifications)
 	}
 }

@@ -11,56 +11,46 @@ import (
 	"reflect"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/hark-jobs/hark/internal/exact"
 )
 
-// maxBody is how many bytes a request's body may have.
+// maxBody is the largest size of a request's body, in bytes.
 const maxBody = 1 << 20
 
-// bodyTime is how long a body may take to arrive, unless the request has another time under bodyTimeKey.
+// bodyTimeout is the time for a body to arrive, unless the request has another one under bodyTimeoutKey.
 const (
-	bodyTime    = 30 * time.Second
-	bodyTimeKey = "hark.bodyTime"
+	bodyTimeout    = 30 * time.Second
+	bodyTimeoutKey = "hark.bodyTimeout"
 )
 
-// decode reads a request's JSON body into v, or says in a problem what is wrong with it. An empty body is
-// taken for {}.
+// decode reads a request's JSON body into v. Its errors are problems. An empty body counts as {}.
 func decode(c *gin.Context, v any) error {
-	within := bodyTime
-	if own := c.GetDuration(bodyTimeKey); own > 0 {
-		within = own
+	timeout := bodyTimeout
+	if own := c.GetDuration(bodyTimeoutKey); own > 0 {
+		timeout = own
 	}
-	body, err := readBody(c, within)
+	body, err := readBody(c, timeout)
 	if err != nil || len(body) == 0 {
 		return bodyProblem(err)
 	}
-	// encoding/json takes null for any struct, and puts U+FFFD for what is no UTF-8: two users must not
-	// become one that way.
-	if body[0] != '{' || !utf8.Valid(body) {
+	if body[0] != '{' { // encoding/json takes null for any struct
 		return errNotJSON
 	}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return bodyProblem(err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errNotJSON
-	}
-	return nil
+	return bodyProblem(exact.Decode(body, v))
 }
 
 // readBody returns the request's body without white space around it.
-func readBody(c *gin.Context, within time.Duration) ([]byte, error) {
-	// A connection that cannot have deadlines is a test's.
+func readBody(c *gin.Context, timeout time.Duration) ([]byte, error) {
+	// Only the connections of tests do not support deadlines.
 	control := http.NewResponseController(c.Writer)
-	_ = control.SetReadDeadline(time.Now().Add(within))
+	_ = control.SetReadDeadline(time.Now().Add(timeout))
 	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
 	if err == nil {
-		// From here on net/http reads on to notice that the client has gone. It would take the deadline for
-		// that, and cancel a request that waits for its job.
+		// From here on net/http reads to notice that the client has gone. A deadline would look like that, and
+		// cancel a request that waits for its job.
 		_ = control.SetReadDeadline(time.Time{})
 	}
 	return bytes.TrimSpace(body), err
@@ -68,10 +58,12 @@ func readBody(c *gin.Context, within time.Duration) ([]byte, error) {
 
 var errNotJSON = newProblem(http.StatusBadRequest, "body_not_json", "The body must be one JSON object, in UTF-8.")
 
+// bodyProblem returns the problem for an error of reading or decoding a body.
 func bodyProblem(err error) error {
 	var own *problem
 	var tooLarge *http.MaxBytesError
 	var wrongType *json.UnmarshalTypeError
+	var name *exact.NameError
 	switch {
 	case err == nil:
 		return nil
@@ -83,19 +75,29 @@ func bodyProblem(err error) error {
 		return newProblem(http.StatusRequestTimeout, "body_too_slow", "The body did not arrive in time; send it again.")
 	case errors.As(err, &wrongType):
 		return typeProblem(wrongType)
-	}
-	// encoding/json has no type for this one.
-	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		name = fmt.Sprintf("%.60s", strings.Trim(name, `"`))
-		return newProblem(http.StatusBadRequest, "field_unknown", fmt.Sprintf("There is no field %q here; see /openapi.json.", name)).in(name)
+	case errors.As(err, &name):
+		return nameProblem(name)
 	}
 	return errNotJSON
 }
 
-// typeProblem says of a field, or of all there is if it has none, that it is of another type.
+// nameProblem returns the problem of a field name that is unknown or occurs twice.
+func nameProblem(err *exact.NameError) error {
+	name, path := fmt.Sprintf("%.60s", err.Name), fmt.Sprintf("%.60s", err.Path)
+	switch err.Fault {
+	case exact.Twice:
+		return newProblem(http.StatusBadRequest, "field_duplicate", fmt.Sprintf("The field %q occurs twice in one object; give it once.", name)).in(path)
+	case exact.Case:
+		return newProblem(http.StatusBadRequest, "field_unknown",
+			fmt.Sprintf("The field %q is unknown; write %q, since names are case-sensitive.", name, err.Field)).in(path)
+	}
+	return newProblem(http.StatusBadRequest, "field_unknown", fmt.Sprintf("The field %q is unknown; see openapi.json.", name)).in(path)
+}
+
+// typeProblem returns the problem of a field, or of the whole body, that has the wrong JSON type.
 func typeProblem(err *json.UnmarshalTypeError) error {
-	// What has the field from another struct says so, and how requests are made up here is nobody's business.
-	field := strings.TrimPrefix(err.Field, reflect.TypeFor[noticeRequest]().Name()+".")
+	// encoding/json names an embedded struct, too. Clients do not know about those.
+	field := strings.TrimPrefix(err.Field, reflect.TypeFor[notificationRequest]().Name()+".")
 	what := field
 	if what == "" {
 		what = "It"
@@ -103,7 +105,7 @@ func typeProblem(err *json.UnmarshalTypeError) error {
 	return newProblem(http.StatusBadRequest, "field_invalid", fmt.Sprintf("%s must be %s.", what, jsonType(err.Type))).in(field)
 }
 
-// jsonType says what JSON a field of this type takes.
+// jsonType names the JSON type of a field, for an error sentence.
 func jsonType(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Int:

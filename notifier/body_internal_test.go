@@ -11,14 +11,14 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// posted is a request with this body.
+// posted returns a request with this body.
 func posted(body []byte) *gin.Context {
 	c, _ := gin.CreateTestContext(httptest.NewRecorder())
 	c.Request = httptest.NewRequest("POST", "/", bytes.NewReader(body))
 	return c
 }
 
-// Whatever a body holds, it is read, or refused as a problem of the one who sent it that a person can read.
+// Any body is either decoded, or refused with a problem that a person can read and that blames the sender.
 func FuzzJobBody(f *testing.F) {
 	for _, body := range []string{
 		``, `{}`, `null`, `[]`, `{"kind":"sleep","params":{"seconds":1}}`, `{"kind":7}`, `{"kind":"a","kind":"b"}`,
@@ -46,7 +46,7 @@ func FuzzNotifyBody(f *testing.F) {
 	for _, body := range []string{
 		`{"user":"ana","type":"t","title":"x"}`, `{"user":7}`, `{"notifications":[{"user":"ana","type":"t","title":"x"},{"everyone":true}]}`,
 		`{"notifications":null}`, `{"notifications":[null]}`, `{"notifications":[{"notifications":[]}]}`, `{"notifications":[1,"x",[]]}`,
-		`{"notifications":[{}` + strings.Repeat(`,{}`, maxNotices) + `]}`, `{"notifications":[],"notifications":[{}]}`, `{"title":"x","notifications":[{}]}`,
+		`{"notifications":[{}` + strings.Repeat(`,{}`, maxNotifications) + `]}`, `{"notifications":[],"notifications":[{}]}`, `{"title":"x","notifications":[{}]}`,
 	} {
 		f.Add([]byte(body))
 	}
@@ -54,12 +54,12 @@ func FuzzNotifyBody(f *testing.F) {
 		var got notifyRequest
 		err := decode(posted(body), &got)
 		if err == nil && got.Notifications != nil {
-			_, err = got.notices()
+			_, err = got.batch()
 		}
 		var p *problem
 		switch {
 		case err == nil:
-			if len(got.Notifications) > maxNotices {
+			if len(got.Notifications) > maxNotifications {
 				t.Fatalf("%q was read as %d notifications", body, len(got.Notifications))
 			}
 		case !errors.As(err, &p) && problemOf(err).Status != 400, p != nil && (p.Status < 400 || p.Status >= 500 || p.Code == "" || len(p.Detail) > 500):

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dial opens a connection from an address of this machine; empty means any.
+// dial opens a connection from a loopback address; empty means any.
 func (s *site) dial(from string) net.Conn {
 	s.t.Helper()
 	var d net.Dialer
@@ -35,7 +35,7 @@ func (s *site) dial(from string) net.Conn {
 	return conn
 }
 
-// ends reads a connection to its end, and returns what came.
+// ends reads a connection to its end, and returns what it read.
 func ends(t *testing.T, conn net.Conn) string {
 	t.Helper()
 	_ = conn.SetReadDeadline(time.Now().Add(patience))
@@ -46,7 +46,7 @@ func ends(t *testing.T, conn net.Conn) string {
 	return string(got)
 }
 
-// Whatever a client does not do, its connection ends.
+// The connection of a client that sends too slowly, or nothing, is closed.
 func TestNothingKeepsAConnection(t *testing.T) {
 	s := start(t, harktest.Patience(200*time.Millisecond), harktest.Handlers(leave))
 	job := s.finish("ana", `{"kind":"leave","params":{"name":"x","text":"y"}}`)
@@ -54,38 +54,38 @@ func TestNothingKeepsAConnection(t *testing.T) {
 	const host, half = "Host: localhost\r\n", "Content-Length: 10\r\n\r\n12345"
 	const chunked = "Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"
 	for name, c := range map[string]struct{ sends, then, status string }{
-		"nothing":                {"", "", ""},
-		"half a line":            {"GET / HT", "", ""},
-		"half a head":            {"GET / HTTP/1.1\r\n" + host, "", ""},
-		"a head without an end":  {"GET / HTTP/1.1\r\n" + host + "X: ", "x", ""},
-		"an idle connection":     {"GET /livez HTTP/1.1\r\n" + host + "\r\n", "", "200"},
-		"a byte of the next":     {"GET /livez HTTP/1.1\r\n" + host + "\r\nG", "", "200"},
-		"page, half a body":      {"GET / HTTP/1.1\r\n" + host + half, "", "200"},
-		"page, chunks":           {"GET / HTTP/1.1\r\n" + host + chunked, "", "200"},
-		"page, posted to":        {"POST / HTTP/1.1\r\n" + host + half, "", "405"},
-		"script, half a body":    {"GET /hark.js HTTP/1.1\r\n" + host + half, "", "200"},
-		"livez, half a body":     {"GET /livez HTTP/1.1\r\n" + host + half, "", "200"},
-		"livez, a slow body":     {"GET /livez HTTP/1.1\r\n" + host + "Content-Length: 100000\r\n\r\n", "x", "200"},
-		"readyz, half a body":    {"GET /readyz HTTP/1.1\r\n" + host + half, "", "200"},
-		"metrics, half a body":   {"GET /metrics HTTP/1.1\r\n" + host + half, "", "200"},
-		"nowhere, half a body":   {"GET /nope HTTP/1.1\r\n" + host + half, "", "404"},
-		"nowhere, posted to":     {"POST /nope HTTP/1.1\r\n" + host + half, "", "404"},
-		"nowhere, put slowly":    {"PUT /nope HTTP/1.1\r\n" + host + "Content-Length: 100000\r\n\r\n", "x", "404"},
-		"foreign, half a body":   {"POST /v1/jobs HTTP/1.1\r\nHost: evil.example\r\n" + half, "", "421"},
-		"preflight, half a body": {"OPTIONS /v1/jobs HTTP/1.1\r\n" + host + half, "", "405"},
-		"list, half a body":      {"GET /v1/jobs HTTP/1.1\r\n" + token + half, "", "200"},
-		"file, half a body":      {"GET " + job.File.URL + " HTTP/1.1\r\n" + token + half, "", "200"},
-		"file, a slow body":      {"GET " + job.File.URL + " HTTP/1.1\r\n" + token + "Transfer-Encoding: chunked\r\n\r\nfffff\r\n", "x", "200"},
-		"stream, half a body":    {"GET /v1/stream HTTP/1.1\r\n" + token + half, "", "400"},
-		"stream, a slow body":    {"GET /v1/stream HTTP/1.1\r\n" + token + "Transfer-Encoding: chunked\r\n\r\nfffff\r\n", "x", "400"},
-		"job, half a body":       {"POST /v1/jobs HTTP/1.1\r\n" + token + half, "", ""},
-		"job, a slow body":       {"POST /v1/jobs HTTP/1.1\r\n" + token + "Content-Length: 100000\r\n\r\n{", " ", ""},
-		"job of nobody":          {"POST /v1/jobs HTTP/1.1\r\n" + host + half, "", "401"},
-		"job to be continued":    {"POST /v1/jobs HTTP/1.1\r\n" + token + "Expect: 100-continue\r\nContent-Length: 10\r\n\r\n", "", "100"},
-		"session, a slow body":   {"POST /v1/session HTTP/1.1\r\n" + host + "Content-Length: 100000\r\n\r\n{", " ", ""},
-		"cancel, half a body":    {"POST /v1/jobs/" + job.ID + "/cancel HTTP/1.1\r\n" + token + half, "", "409"},
-		"delete, half a body":    {"DELETE /v1/session HTTP/1.1\r\n" + host + half, "", "204"},
-		"a head too large":       {"GET / HTTP/1.1\r\n" + host + "X: " + strings.Repeat("x", 100<<10), "", "431"},
+		"nothing":               {"", "", ""},
+		"half a line":           {"GET / HT", "", ""},
+		"half a head":           {"GET / HTTP/1.1\r\n" + host, "", ""},
+		"a head without an end": {"GET / HTTP/1.1\r\n" + host + "X: ", "x", ""},
+		"an idle connection":    {"GET /livez HTTP/1.1\r\n" + host + "\r\n", "", "200"},
+		"a byte of the next":    {"GET /livez HTTP/1.1\r\n" + host + "\r\nG", "", "200"},
+		"page, half a body":     {"GET / HTTP/1.1\r\n" + host + half, "", "200"},
+		"page, chunks":          {"GET / HTTP/1.1\r\n" + host + chunked, "", "200"},
+		"page, posted to":       {"POST / HTTP/1.1\r\n" + host + half, "", "405"},
+		"script, half a body":   {"GET /hark.js HTTP/1.1\r\n" + host + half, "", "200"},
+		"livez, half a body":    {"GET /livez HTTP/1.1\r\n" + host + half, "", "200"},
+		"livez, a slow body":    {"GET /livez HTTP/1.1\r\n" + host + "Content-Length: 100000\r\n\r\n", "x", "200"},
+		"readyz, half a body":   {"GET /readyz HTTP/1.1\r\n" + host + half, "", "200"},
+		"metrics, half a body":  {"GET /metrics HTTP/1.1\r\n" + host + half, "", "200"},
+		"nowhere, half a body":  {"GET /nope HTTP/1.1\r\n" + host + half, "", "404"},
+		"nowhere, posted to":    {"POST /nope HTTP/1.1\r\n" + host + half, "", "404"},
+		"nowhere, put slowly":   {"PUT /nope HTTP/1.1\r\n" + host + "Content-Length: 100000\r\n\r\n", "x", "404"},
+		"foreign, half a body":  {"POST /v1/jobs HTTP/1.1\r\nHost: evil.example\r\n" + half, "", "421"},
+		"options, half a body":  {"OPTIONS /v1/jobs HTTP/1.1\r\n" + host + half, "", "204"},
+		"list, half a body":     {"GET /v1/jobs HTTP/1.1\r\n" + token + half, "", "200"},
+		"file, half a body":     {"GET " + filePath(job) + " HTTP/1.1\r\n" + token + half, "", "200"},
+		"file, a slow body":     {"GET " + filePath(job) + " HTTP/1.1\r\n" + token + "Transfer-Encoding: chunked\r\n\r\nfffff\r\n", "x", "200"},
+		"stream, half a body":   {"GET /v1/stream HTTP/1.1\r\n" + token + half, "", "400"},
+		"stream, a slow body":   {"GET /v1/stream HTTP/1.1\r\n" + token + "Transfer-Encoding: chunked\r\n\r\nfffff\r\n", "x", "400"},
+		"job, half a body":      {"POST /v1/jobs HTTP/1.1\r\n" + token + half, "", ""},
+		"job, a slow body":      {"POST /v1/jobs HTTP/1.1\r\n" + token + "Content-Length: 100000\r\n\r\n{", " ", ""},
+		"job of nobody":         {"POST /v1/jobs HTTP/1.1\r\n" + host + half, "", "401"},
+		"job to be continued":   {"POST /v1/jobs HTTP/1.1\r\n" + token + "Expect: 100-continue\r\nContent-Length: 10\r\n\r\n", "", "100"},
+		"session, a slow body":  {"POST /v1/session HTTP/1.1\r\n" + host + "Content-Length: 100000\r\n\r\n{", " ", ""},
+		"cancel, half a body":   {"POST /v1/jobs/" + job.ID + "/cancel HTTP/1.1\r\n" + token + half, "", "409"},
+		"delete, half a body":   {"DELETE /v1/session HTTP/1.1\r\n" + host + half, "", "204"},
+		"a head too large":      {"GET / HTTP/1.1\r\n" + host + "X: " + strings.Repeat("x", 100<<10), "", "431"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -124,7 +124,7 @@ func TestNothingKeepsAConnection(t *testing.T) {
 	}
 }
 
-// A client that asks and asks and reads nothing does not keep its connection either.
+// The connection of a client that sends requests and reads no responses is closed.
 func TestUnreadAnswersEnd(t *testing.T) {
 	s := start(t, harktest.Patience(200*time.Millisecond))
 	for _, path := range []string{"/", "/livez", "/nope", "/openapi.json", "/metrics"} {
@@ -141,8 +141,8 @@ func TestUnreadAnswersEnd(t *testing.T) {
 	}
 }
 
-// hugeFile leaves a file that no socket takes at once.
-var hugeFile = worker.Handle("huge", func(ctx context.Context, job *worker.Job, _ struct{}) (jobs.Result, error) {
+// hugeFile writes a file that does not fit into the buffers of a socket.
+var hugeFile = worker.Handle(jobs.Define[struct{}](jobs.Kind{Name: "huge"}), func(ctx context.Context, job *worker.Job, _ struct{}) (jobs.Result, error) {
 	return jobs.Result{}, job.WriteFile(ctx, "large.txt", "text/plain", func(w io.Writer) error {
 		block := strings.Repeat("0123456789abcdef", 64<<10)
 		for range largeSize >> 20 {
@@ -156,13 +156,13 @@ var hugeFile = worker.Handle("huge", func(ctx context.Context, job *worker.Job, 
 
 const largeSize = 24 << 20
 
-// A download that nobody takes ends; one that is taken slowly goes on for as long as it takes.
+// A download whose client reads nothing is cut. One with a slow client continues to its end.
 func TestDownloadEndsOnlyIfNothingIsTaken(t *testing.T) {
 	const short = 1500 * time.Millisecond
 	s := start(t, harktest.Patience(short), harktest.Handlers(hugeFile))
 	job := s.finish("ana", `{"kind":"huge"}`)
 	open := func() net.Conn {
-		// A client's kernel that takes megabytes for it tells nobody how much of them it reads.
+		// If the client's kernel buffers megabytes, the server cannot see how fast the client reads.
 		d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
 			return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 256<<10) })
 		}}
@@ -171,7 +171,7 @@ func TestDownloadEndsOnlyIfNothingIsTaken(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { conn.Close() })
-		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", job.File.URL, s.Token("ana"))
+		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", filePath(job), s.Token("ana"))
 		return conn
 	}
 	deaf, slow := open(), open()
@@ -191,7 +191,7 @@ func TestDownloadEndsOnlyIfNothingIsTaken(t *testing.T) {
 			t.Fatalf("after %d bytes and %v: %v", got, time.Since(began), err)
 		}
 		if time.Since(began) < 3*short {
-			time.Sleep(short / 25) // it is slow: that is what the test is about
+			time.Sleep(short / 25) // the client must be slow
 		}
 	}
 	if got != largeSize || time.Since(began) < 2*short {
@@ -202,7 +202,7 @@ func TestDownloadEndsOnlyIfNothingIsTaken(t *testing.T) {
 	}
 }
 
-// A reader of a stream has nothing to say. What it says is not read, and does not stay in the kernel's memory.
+// A client must not send anything on a stream. What it sends is not read, and does not stay in the kernel's buffers.
 func TestStreamThatTalksEnds(t *testing.T) {
 	s := start(t)
 	head := "GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + s.Token("ana") + "\r\n\r\n"
@@ -225,16 +225,16 @@ func TestStreamThatTalksEnds(t *testing.T) {
 	if got := ends(t, pipelined); strings.Count(got, "HTTP/1.1 ") > 1 {
 		t.Errorf("%q", got)
 	}
-	s.tell(`{"user":"ana","type":"t","title":"still here"}`)
+	s.notify(`{"user":"ana","type":"t","title":"still here"}`)
 	if e := quiet.until("notification"); !strings.Contains(e.data, "still here") {
 		t.Errorf("%+v", e)
 	}
 	until(t, "one stream is left", func() bool { return strings.Contains(string(s.call("GET", "/metrics", "").body), "hark_streams 1\n") })
 }
 
-// One connection too many is answered with what to do, and the streams of others go on.
+// A connection above the limit gets a problem that says what to do, and the streams of others continue.
 func TestConnectionsAreLimited(t *testing.T) {
-	const most, ours = 40, 9 // the test's own client keeps 8 at most
+	const most, ours = 40, 9 // the test's own client keeps up to 8
 	s := start(t, harktest.Connections(most, 0))
 	var streams []*stream
 	for range most - ours {
@@ -261,12 +261,12 @@ func TestConnectionsAreLimited(t *testing.T) {
 	if status != 503 || code != "too_many_connections" || header.Get("Retry-After") == "" || header.Get("Connection") != "close" {
 		t.Errorf("%d %s %v", status, code, header)
 	}
-	for path, want := range map[string]int{"/livez": 200, "/readyz": 200, "/v1/stream": 503} { // a full process is not to be killed
+	for path, want := range map[string]int{"/livez": 200, "/readyz": 200, "/v1/stream": 503} { // a process at its limit must not be killed
 		if status, _, _ := s.raw("GET " + path + " HTTP/1.1\r\nHost: localhost\r\n\r\n"); status != want {
 			t.Errorf("%s: %d", path, status)
 		}
 	}
-	// Far more than that are closed without a word, and hold nothing up.
+	// Far above the limit connections are closed silently, and delay nothing.
 	closed := make(chan bool)
 	var flood []net.Conn
 	for range 3 * most {
@@ -274,7 +274,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 	}
 	for _, conn := range flood {
 		go func() {
-			_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second)) // less than what a head may take
+			_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second)) // less than the timeout of a request's head
 			_, err := conn.Read(make([]byte, 1))
 			closed <- !errors.Is(err, os.ErrDeadlineExceeded)
 		}()
@@ -288,7 +288,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 	if n < most {
 		t.Errorf("only %d of %d were closed", n, len(flood))
 	}
-	if _, _, err := s.Queue.Notify(t.Context(), jobs.Everyone, jobs.Notification{Type: "t", Title: "still here"}); err != nil {
+	if _, _, err := s.Queue.Store().Notify(t.Context(), jobs.Everyone, jobs.Notification{Type: "t", Title: "still here"}); err != nil {
 		t.Fatal(err)
 	}
 	for _, st := range streams {
@@ -310,7 +310,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 	})
 }
 
-// One address cannot have all connections, its streams included. What it closes is counted no more.
+// One address cannot use all connections. Its streams count, and closed connections do not.
 func TestConnectionsOfAnAddressAreLimited(t *testing.T) {
 	const each = 5
 	s := start(t, harktest.Connections(0, each))
@@ -331,7 +331,8 @@ func TestConnectionsOfAnAddressAreLimited(t *testing.T) {
 			held = held[:0]
 			for i := range each {
 				conn, got := status("127.0.0.2", []string{"/v1/stream", "/v1/session"}[i%2])
-				if held = append(held, conn); got != "200" {
+				held = append(held, conn)
+				if got != "200" {
 					return false
 				}
 			}

@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,72 +20,88 @@ import (
 	"github.com/hark-jobs/hark/notifier/auth"
 )
 
-var errNoFile = newProblem(http.StatusNotFound, "file_missing", "The job has left no file, or not yet.")
+var errNoFile = newProblem(http.StatusNotFound, "file_missing", "The job has no file, or does not have it yet.")
 
-// authenticateFile is authenticate, but for requests with a link.
+// authenticateFile is authenticate, except for requests with a link.
 func (n *Notifier) authenticateFile(c *gin.Context) {
 	if c.Query("link") == "" {
 		n.authenticate(c)
 	}
 }
 
-func (n *Notifier) getFile(c *gin.Context) {
-	job, err := n.readable(c)
-	if errors.Is(err, jobs.ErrNotFound) {
-		err = n.forgottenJob(c)
-	}
-	if err == nil && job.File == nil {
-		err = errNoFile
-	}
+func (n *Notifier) getFile(c *gin.Context) (answer, error) {
+	job, err := n.fileJob(c)
 	if err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
-	by := job.User // with a link
+	downloader := job.User // with a link
 	if id, signedIn := c.Get(identityKey); signedIn {
-		by = id.(auth.Identity).User
+		downloader = id.(auth.Identity).User
 	}
-	leave, err := n.gates.downloads.try(by)
+	release, err := n.gates.downloads.tryAcquire(downloader)
 	if err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
-	defer leave()
-	file, err := n.queue.OpenFile(c.Request.Context(), &job)
+	defer release()
+	file, err := n.store.OpenFile(c.Request.Context(), &job)
 	if err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
 	defer file.Close()
 	h := c.Writer.Header()
 	h.Set("Content-Type", job.File.ContentType)
 	h.Set("Content-Disposition", attachment(job.File.Name))
-	h.Set("Cache-Control", "private, no-cache")
+	// no-transform (RFC 9111, section 5.2.2.6): if a proxy compresses the file, it has no length and no ranges.
+	h.Set("Cache-Control", "private, no-cache, no-transform")
 	h.Set("ETag", `"`+job.ID+"-"+job.FinishedAt.Format("20060102150405.000")+`"`)
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
-	source, w := &source{ReadSeeker: file}, &fileWriter{ResponseWriter: c.Writer, patience: n.patience}
+	source, w := &source{ReadSeeker: file}, &fileWriter{ResponseWriter: c.Writer, timeout: n.writeTimeout}
 	http.ServeContent(w, boundRanges(c.Request, job.File.Size), "", job.FinishedAt, source)
 	if w.badRange {
 		h.Del("Content-Type")
 		h.Del("Content-Disposition")
 		h.Set("Content-Range", fmt.Sprintf("bytes */%d", job.File.Size))
-		h.Set("Cache-Control", "no-store") // ServeContent took ours away
-		n.fail(c, newProblem(http.StatusRequestedRangeNotSatisfiable, "range_invalid",
-			fmt.Sprintf("The file has %d bytes; ask for a range of those, or for %d at most, none of which overlap.", job.File.Size, maxRanges)))
-		return
+		h.Set("Cache-Control", "no-store") // ServeContent removed the header
+		return answer{}, newProblem(http.StatusRequestedRangeNotSatisfiable, "range_invalid",
+			fmt.Sprintf("The file has %d bytes; ask for a range within it, or for up to %d ranges that do not overlap.", job.File.Size, maxRanges))
 	}
 	if err := source.err.Load(); err != nil && c.Request.Context().Err() == nil {
-		// The status is sent. What is missing of Content-Length tells the client.
-		n.log.Error("download broke off", "request_id", requestID(c), "job", job.ID, "err", *err)
+		// The status is sent. The client notices that bytes of Content-Length are missing.
+		n.log.Log(c.Request.Context(), levelOf(problemOf(*err).Status), "download failed", "request_id", requestID(c), "job", job.ID, "err", *err)
 	}
+	return answer{}, nil
 }
 
-// forgottenJob answers for a job that the stream has forgotten: gone, if the user was told of it.
-func (n *Notifier) forgottenJob(c *gin.Context) error {
+// deleteFile deletes the file of a job, which frees space of the job's user.
+func (n *Notifier) deleteFile(c *gin.Context) (answer, error) {
+	return n.changeJob(c, func(ctx context.Context, user, id string) (jobs.Job, error) {
+		job, err := n.store.DiscardFile(ctx, user, id)
+		if err == nil && job.File == nil {
+			err = errNoFile
+		}
+		return job, err
+	})
+}
+
+// fileJob returns the job whose file the path names, if it has one and the caller may download it now.
+func (n *Notifier) fileJob(c *gin.Context) (jobs.Job, error) {
+	job, err := n.permittedFileJob(c)
+	if errors.Is(err, jobs.ErrNotFound) {
+		err = n.expiredJob(c)
+	}
+	if err == nil && job.File == nil {
+		err = errNoFile
+	}
+	return job, err
+}
+
+// expiredJob returns the error for a job that the log does not have: [jobs.ErrFileGone] if the inbox of the user has a
+// notification about it, else [jobs.ErrNotFound].
+func (n *Notifier) expiredJob(c *gin.Context) error {
 	if _, signedIn := c.Get(identityKey); !signedIn {
 		return jobs.ErrFileGone
 	}
-	known, err := n.inbox.ByJob(c.Request.Context(), user(c), c.Param("id"))
+	known, err := n.inbox.ByJob(c.Request.Context(), user(c), param(c, "id"))
 	switch {
 	case err != nil:
 		return inboxDown(err)
@@ -94,8 +111,8 @@ func (n *Notifier) forgottenJob(c *gin.Context) error {
 	return jobs.ErrNotFound
 }
 
-// source remembers why it could not be read to its end, which [http.ServeContent] does not tell. Of several ranges it
-// reads in a goroutine that may outlast it by a moment.
+// source records the error of a read, which [http.ServeContent] does not return. For several ranges ServeContent reads
+// in a goroutine, which may end a moment after it.
 type source struct {
 	io.ReadSeeker
 	err atomic.Pointer[error]
@@ -109,16 +126,17 @@ func (s *source) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// fileWriter gives each write of a long download its own time, and keeps back what [http.ServeContent] says,
-// in plain text, of a range that cannot be.
+// fileWriter sets a deadline for each write of a download, and discards the plain text that [http.ServeContent] writes
+// about an unsatisfiable range.
 type fileWriter struct {
 	http.ResponseWriter
-	patience time.Duration // with each write
+	timeout  time.Duration // of each write
 	badRange bool
 }
 
 func (w *fileWriter) WriteHeader(status int) {
-	if w.badRange = status == http.StatusRequestedRangeNotSatisfiable; !w.badRange {
+	w.badRange = status == http.StatusRequestedRangeNotSatisfiable
+	if !w.badRange {
 		w.ResponseWriter.WriteHeader(status)
 	}
 }
@@ -127,12 +145,12 @@ func (w *fileWriter) Write(p []byte) (int, error) {
 	if w.badRange {
 		return len(p), nil
 	}
-	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.patience))
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.timeout))
 	return w.ResponseWriter.Write(p)
 }
 
-// attachment is the Content-Disposition of a file that is to be saved under name (RFC 6266): once for old
-// clients, in ASCII, and once as it is (RFC 8187).
+// attachment returns the Content-Disposition that saves a file under name (RFC 6266). It has the name twice: in ASCII
+// for old clients, and unchanged (RFC 8187).
 func attachment(name string) string {
 	name = safeFileName(name)
 	ascii := strings.Map(func(r rune) rune {
@@ -148,13 +166,13 @@ func attachment(name string) string {
 	return value
 }
 
-// maxFileName is how many bytes of a name are kept, with room for what a browser adds.
+// maxFileName is the largest size of a file name, in bytes. Browsers append to names, so it is below the usual 255.
 const maxFileName = 200
 
-// device matches what Windows takes for a device, whatever it ends with.
+// device matches the names that Windows reserves for devices, with any extension.
 var device = regexp.MustCompile(`(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)`)
 
-// safeFileName makes a name that means no other place and no device, on any system.
+// safeFileName returns a name that is neither a path nor a device on any system.
 func safeFileName(name string) string {
 	name = path.Base(strings.ReplaceAll(name, `\`, "/"))
 	name = strings.Map(func(r rune) rune {
@@ -177,7 +195,7 @@ func safeFileName(name string) string {
 	return name
 }
 
-// cut returns the first n bytes of s, or fewer, not to cut a character in two.
+// cut returns the first n bytes of s, or fewer, so that no character is split.
 func cut(s string, n int) string {
 	if len(s) <= n {
 		return s

@@ -18,28 +18,32 @@ type fileParams struct {
 	Text string `json:"text" maxlength:"262144"`
 }
 
-// leave is the handler of a kind that leaves a file.
-var leave = worker.Handle("leave", func(ctx context.Context, job *worker.Job, p fileParams) (jobs.Result, error) {
+// leave is the handler of a kind that writes a file.
+var leave = worker.Handle(jobs.Define[fileParams](jobs.Kind{Name: "leave"}), func(ctx context.Context, job *worker.Job, p fileParams) (jobs.Result, error) {
 	return jobs.Result{}, job.WriteFile(ctx, p.Name, "text/html; charset=utf-8", func(w io.Writer) error {
 		_, err := io.WriteString(w, p.Text)
 		return err
 	})
 })
 
+// filePath returns the path of a job's file.
+func filePath(job jobs.Job) string { return "/v1/jobs/" + job.ID + "/file" }
+
 func TestFile(t *testing.T) {
 	s := start(t, harktest.Handlers(leave))
 	job := s.finish("ana", `{"kind":"leave","params":{"name":"Bücher \"1\".html","text":"0123456789"}}`)
-	if job.File == nil || job.File.URL != "/v1/jobs/"+job.ID+"/file" || job.File.Size != 10 || job.File.ExpiresAt.IsZero() {
+	if job.File == nil || job.File.Size != 10 || job.File.ExpiresAt.IsZero() {
 		t.Fatalf("%+v", job)
 	}
 	get := func(method string, headers ...string) answer {
 		t.Helper()
-		return s.call(method, job.File.URL, "", append(s.as("ana"), headers...)...)
+		return s.call(method, filePath(job), "", append(s.as("ana"), headers...)...)
 	}
 	whole := get("GET").want(200)
 	etag := whole.Header.Get("ETag")
 	for name, want := range map[string]string{
 		"Content-Type": "text/html; charset=utf-8", "Content-Length": "10", "Accept-Ranges": "bytes",
+		"Cache-Control":           "private, no-cache, no-transform",
 		"Content-Disposition":     `attachment; filename="B_cher _1_.html"; filename*=UTF-8''B%C3%BCcher%20_1_.html`,
 		"Content-Security-Policy": "default-src 'none'; sandbox",
 	} {
@@ -76,54 +80,54 @@ func TestFile(t *testing.T) {
 	if head := get("HEAD").want(200); len(head.body) != 0 || head.Header.Get("Content-Length") != "10" || head.Header.Get("ETag") != etag {
 		t.Errorf("%v", head.Header)
 	}
-	s.call("GET", job.File.URL, "").problem(401, "token_missing")
-	s.call("GET", job.File.URL, "", s.as("bob")...).problem(404, "job_not_found")
-	if a := s.call("GET", job.File.URL, "", s.as("root", "admin")...).want(200); string(a.body) != "0123456789" {
+	s.call("GET", filePath(job), "").problem(401, "token_missing")
+	s.call("GET", filePath(job), "", s.as("bob")...).problem(404, "job_not_found")
+	if a := s.call("GET", filePath(job), "", s.as("root", "admin")...).want(200); string(a.body) != "0123456789" {
 		t.Errorf("%s", a.body)
 	}
 
 	running := s.enqueue("ana", `{"kind":"sleep","params":{"seconds":600}}`)
 	s.call("GET", "/v1/jobs/"+running.ID+"/file", "", s.as("ana")...).problem(404, "file_missing")
 
-	// The file goes before the job does, and the job before the word of it.
-	stored, err := s.Queue.Get(t.Context(), "ana", job.ID)
+	// The file expires before the job, and the job before its notification.
+	stored, err := s.Queue.Store().Get(t.Context(), "ana", job.ID)
 	if err == nil {
-		err = s.Queue.DeleteFile(t.Context(), &stored)
+		err = s.Queue.Store().DeleteFile(t.Context(), &stored)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	get("GET").problem(410, "file_expired")
+	get("GET").problem(410, "file_gone")
 	get("HEAD").want(410)
 	until(t, "the inbox has it", func() bool { return s.inbox("").Unread == 1 })
-	log, err := s.Queue.JetStream().Stream(t.Context(), jobs.StreamName)
+	log, err := s.Queue.Store().JetStream().Stream(t.Context(), defaultNS.LogStream())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, subject := range []string{"hark.ana.job.leave." + job.ID, "hark.ana.state." + job.ID} {
+	for _, subject := range []string{defaultNS.SpecSubject("ana", "leave", job.ID), defaultNS.StateSubject("ana", job.ID)} {
 		if err := log.Purge(t.Context(), jetstream.WithPurgeSubject(subject)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	get("GET").problem(410, "file_expired")
-	s.call("GET", job.File.URL, "", s.as("bob")...).problem(404, "job_not_found")
+	get("GET").problem(410, "file_gone")
+	s.call("GET", filePath(job), "", s.as("bob")...).problem(404, "job_not_found")
 	s.call("GET", "/v1/jobs/"+job.ID, "", s.as("ana")...).problem(404, "job_not_found")
 }
 
 func TestFileOfManyChunks(t *testing.T) {
-	s := start(t, harktest.Handlers(worker.Handle("large", func(ctx context.Context, job *worker.Job, _ struct{}) (jobs.Result, error) {
+	s := start(t, harktest.Handlers(worker.Handle(jobs.Define[struct{}](jobs.Kind{Name: "large"}), func(ctx context.Context, job *worker.Job, _ struct{}) (jobs.Result, error) {
 		return jobs.Result{}, job.WriteFile(ctx, "large.txt", "text/plain", func(w io.Writer) error {
 			_, err := io.WriteString(w, strings.Repeat("0123456789", 100_000))
 			return err
 		})
 	})))
 	job := s.finish("ana", `{"kind":"large"}`)
-	if a := s.call("GET", job.File.URL, "", append(s.as("ana"), "Range", "bytes=654321-654330")...).want(http.StatusPartialContent); string(a.body) != "1234567890" {
+	if a := s.call("GET", filePath(job), "", append(s.as("ana"), "Range", "bytes=654321-654330")...).want(http.StatusPartialContent); string(a.body) != "1234567890" {
 		t.Errorf("%s", a.body)
 	}
-	// A reader that leaves in the middle is not an error, and leaves nothing behind: goleak looks.
+	// A client that closes a download in the middle causes no error and no leak (goleak checks).
 	ctx, cancel := context.WithCancel(t.Context())
-	res := s.open(ctx, "GET", job.File.URL, "", s.as("ana")...)
+	res := s.open(ctx, "GET", filePath(job), "", s.as("ana")...)
 	if _, err := io.CopyN(io.Discard, res.Body, 1000); err != nil {
 		t.Error(err)
 	}
@@ -132,8 +136,7 @@ func TestFileOfManyChunks(t *testing.T) {
 	s.downloadsEnd()
 }
 
-// downloadsEnd waits until the one whole download that was begun has ended: nats.go may read on for five
-// seconds after its context has ended.
+// downloadsEnd waits until the running download has ended: nats.go may read for five seconds after its context has ended.
 func (s *site) downloadsEnd() {
 	s.t.Helper()
 	until(s.t, "the download has ended", func() bool {

@@ -8,14 +8,14 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// What a notifier does at a time of what may be large. A user who asks for more waits, or is refused, and the others
-// notice nothing.
+// Limits for concurrent requests with large responses. A user's request beyond them waits or is refused, and the
+// requests of others go on.
 const (
-	userLists     = 2   // lists of one user, until they are answered; an answer has hardly more than 2 MiB
-	serviceLists  = 16  // lists of one service, and of all of them that are being read
-	allLists      = 16  // lists of all users that are being read
+	userLists     = 2   // lists of one user until they are written; a response rarely has more than 2 MiB
+	serviceLists  = 16  // lists of one service until they are written, and of all services while they are read
+	allLists      = 16  // lists of all users while they are read
 	userDownloads = 8   // downloads of one user
-	allDownloads  = 128 // downloads; each holds up to 1 MiB
+	allDownloads  = 128 // downloads of all users; each uses up to 1 MiB of memory
 )
 
 type gates struct{ lists, serviceLists, downloads *gate }
@@ -24,106 +24,113 @@ func newGates() gates {
 	return gates{newGate(userLists, allLists), newGate(serviceLists, serviceLists), newGate(userDownloads, allDownloads)}
 }
 
-// gate bounds how many requests of each user, and of all, are served at a time. It is safe for concurrent use.
+// gate limits the concurrent requests of each user and of all users. It is safe for concurrent use.
 type gate struct {
-	most int // of one user
-	all  chan struct{}
+	perUser int
+	all     chan struct{} // a semaphore
 
 	mu    sync.Mutex
-	users map[string]*place // of those who have requests here
+	users map[string]*userGate // users with requests
 }
 
-type place struct {
-	taken chan struct{}
-	known int // requests that wait or are served
+type userGate struct {
+	semaphore chan struct{}
+	requests  int // waiting or being served; gate.mu guards it
 }
 
-func newGate(most, all int) *gate {
-	return &gate{most: most, all: make(chan struct{}, all), users: make(map[string]*place)}
+func newGate(perUser, all int) *gate {
+	return &gate{perUser: perUser, all: make(chan struct{}, all), users: make(map[string]*userGate)}
 }
 
-func (g *gate) of(user string) *place {
+// add counts a request of the user. The caller must call remove when it ends.
+func (g *gate) add(user string) *userGate {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	p := g.users[user]
-	if p == nil {
-		p = &place{taken: make(chan struct{}, g.most)}
-		g.users[user] = p
+	u := g.users[user]
+	if u == nil {
+		u = &userGate{semaphore: make(chan struct{}, g.perUser)}
+		g.users[user] = u
 	}
-	p.known++
-	return p
+	u.requests++
+	return u
 }
 
-func (g *gate) forget(user string, p *place) {
+func (g *gate) remove(user string, u *userGate) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if p.known--; p.known == 0 {
+	u.requests--
+	if u.requests == 0 {
 		delete(g.users, user)
 	}
 }
 
-// wait blocks until a request of user may be served, or ctx ends. leave must be called when that is over, the answer's
-// writing included. The places of all are for [gate.during] then.
-func (g *gate) wait(ctx context.Context, user string) (leave func(), err error) {
-	p := g.of(user)
-	if err := put(ctx, p.taken); err != nil {
-		g.forget(user, p)
+// acquire blocks until the user's limit allows another request, or ctx ends. The caller must call release after the
+// response is written. acquire does not count for the limit of all users: see [gate.run].
+func (g *gate) acquire(ctx context.Context, user string) (release func(), err error) {
+	u := g.add(user)
+	if err := acquire(ctx, u.semaphore); err != nil {
+		g.remove(user, u)
 		return nil, err
 	}
-	return func() { <-p.taken; g.forget(user, p) }, nil
+	return func() { <-u.semaphore; g.remove(user, u) }, nil
 }
 
-// during does what may not be done by too many at a time: never what waits for a client.
-func (g *gate) during(ctx context.Context, do func() error) error {
-	if err := put(ctx, g.all); err != nil {
+// run blocks until the limit of all users allows it, or ctx ends, and calls do. do must not wait for a client.
+func (g *gate) run(ctx context.Context, do func() error) error {
+	if err := acquire(ctx, g.all); err != nil {
 		return err
 	}
 	defer func() { <-g.all }()
 	return do()
 }
 
-func put(ctx context.Context, places chan struct{}) error {
+func acquire(ctx context.Context, semaphore chan struct{}) error {
 	select {
-	case places <- struct{}{}:
+	case semaphore <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// try takes a place of user and one of all, or returns the problem that says what there is too much of.
-func (g *gate) try(user string) (leave func(), err error) {
-	p := g.of(user)
+// tryAcquire counts a request for both limits. At a limit it does not block, and returns a problem.
+func (g *gate) tryAcquire(user string) (release func(), err error) {
+	u := g.add(user)
 	select {
-	case p.taken <- struct{}{}:
+	case u.semaphore <- struct{}{}:
 	default:
-		g.forget(user, p)
+		g.remove(user, u)
 		return nil, errUserDownloads
 	}
 	select {
 	case g.all <- struct{}{}:
 	default:
-		<-p.taken
-		g.forget(user, p)
+		<-u.semaphore
+		g.remove(user, u)
 		return nil, errAllDownloads
 	}
-	return func() { <-g.all; <-p.taken; g.forget(user, p) }, nil
+	return func() { <-g.all; <-u.semaphore; g.remove(user, u) }, nil
 }
 
 var (
-	errUserDownloads = newProblem(http.StatusTooManyRequests, "too_many_downloads", "You have too many downloads under way; wait for one to end.").retry(5)
-	errAllDownloads  = newProblem(http.StatusServiceUnavailable, "downloads_busy", "This server has too many downloads under way; try again in a few seconds.").retry(5)
+	errUserDownloads = newProblem(http.StatusTooManyRequests, "too_many_downloads", "You have too many running downloads; wait until one ends.").retry(5)
+	errAllDownloads  = newProblem(http.StatusServiceUnavailable, "downloads_busy", "This server has too many running downloads; try again in a few seconds.").retry(5)
 )
 
-// list reads something that is listed, when there is a place for it. leave must be called when it has been answered.
-func (n *Notifier) list(c *gin.Context, read func(context.Context) error) (leave func(), err error) {
+// releaseKey is the key of the function that [Notifier.handle] calls after the response is written.
+const releaseKey = "hark.release"
+
+// list calls read when the limits for lists allow it. The request counts for the user's limit until the response is
+// written.
+func (n *Notifier) list(c *gin.Context, read func(context.Context) error) error {
 	lists, ctx := n.gates.lists, c.Request.Context()
 	if identity(c).Service() {
-		lists = n.gates.serviceLists // they ask on behalf of many
+		lists = n.gates.serviceLists // a service lists for many users
 	}
-	leave, err = lists.wait(ctx, user(c))
+	release, err := lists.acquire(ctx, user(c))
 	if err != nil {
-		return func() {}, err
+		return err
 	}
-	return leave, lists.during(ctx, func() error { return read(ctx) })
+	c.Set(releaseKey, release)
+	return lists.run(ctx, func() error { return read(ctx) })
 }

@@ -17,21 +17,34 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/auth"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A path of the router as OpenAPI writes it.
+func init() { gin.SetMode(gin.TestMode) } // Gin itself takes a test for a program that is being debugged
+
+// param matches the parameter of a path of the router, which OpenAPI writes in braces.
 var wildcard = regexp.MustCompile(`[:*]([a-z]+)`)
 
-// bare returns a notifier that answers without anything behind it.
+// bare returns a notifier without a store.
 func bare(t *testing.T, log *slog.Logger) *Notifier {
 	t.Helper()
 	origins, err := auth.NewOrigins(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Notifier{meter: newMeter(func() int { return 0 }), origins: origins, log: log}
+	return &Notifier{meter: newMeter(func() int { return 0 }, func() uint64 { return 0 }), origins: origins, log: log,
+		verifier: &auth.Verifier{}, tickets: &auth.Tickets{}, revoked: &auth.Revocations{}}
+}
+
+// A notifier does not change Gin's mode, which belongs to the embedding program.
+func TestGinsModeIsLeftAlone(t *testing.T) {
+	before := gin.Mode()
+	bare(t, slog.Default()).newRouter()
+	if gin.Mode() != before {
+		t.Errorf("it was %s and is %s", before, gin.Mode())
+	}
 }
 
 func TestOpenAPIHasEveryRoute(t *testing.T) {
@@ -41,7 +54,7 @@ func TestOpenAPIHasEveryRoute(t *testing.T) {
 	if err := json.Unmarshal(openapiJSON, &spec); err != nil {
 		t.Fatal(err)
 	}
-	documented, routed := []string{}, []string{"GET /livez", "GET /readyz", "GET /metrics"} // those are the process's own
+	documented, routed := []string{}, []string{"GET /livez", "GET /readyz", "GET /metrics"} // the process serves these itself
 	for path, item := range spec.Paths {
 		for method := range item {
 			if method != "parameters" {
@@ -49,8 +62,8 @@ func TestOpenAPIHasEveryRoute(t *testing.T) {
 			}
 		}
 	}
-	for _, route := range bare(t, slog.Default()).routes().(*gin.Engine).Routes() {
-		if route.Method != http.MethodHead { // GET without a body
+	for _, route := range bare(t, slog.Default()).newRouter().(*gin.Engine).Routes() {
+		if route.Method != http.MethodHead && route.Method != http.MethodOptions { // HEAD is GET without a body, and every path accepts OPTIONS
 			routed = append(routed, route.Method+" "+wildcard.ReplaceAllString(route.Path, "{$1}"))
 		}
 	}
@@ -110,7 +123,7 @@ func resolves(root any, ref string) bool {
 	return true
 }
 
-// The codes that openapi.json promises are those that the source has, no more and no fewer.
+// openapi.json lists exactly the codes of the source.
 func TestOpenAPICodes(t *testing.T) {
 	var spec struct {
 		Components struct {
@@ -166,10 +179,11 @@ func codesInSource(t *testing.T) (codes []string) {
 func TestPanicDoesNotLeak(t *testing.T) {
 	var log bytes.Buffer
 	n := bare(t, slog.New(slog.NewTextHandler(&log, nil)))
-	engine := n.routes().(*gin.Engine)
-	engine.GET("/early", func(*gin.Context) { panic("the secret cause") })
-	engine.GET("/late", func(c *gin.Context) {
-		c.Header("Content-Length", "100")
+	engine := gin.New()
+	engine.Use(gin.RecoveryWithWriter(io.Discard)) // the embedding program recovers, too
+	_, routes := n.mount(engine)
+	routes.get("/early", func(*gin.Context) { panic("the secret cause") })
+	routes.get("/late", func(c *gin.Context) {
 		c.String(http.StatusOK, "half")
 		c.Writer.Flush()
 		panic("the secret cause")
@@ -203,10 +217,9 @@ func TestPanicDoesNotLeak(t *testing.T) {
 	}
 }
 
-// A body's deadline must not end the request that waits for its job long after the body was read.
+// The deadline of a body must not end a request that waits for its job after the body was read.
 func TestBodyDeadlineEndsWithTheBody(t *testing.T) {
 	gone := make(chan bool, 1)
-	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
 	engine.POST("/", func(c *gin.Context) {
 		if _, err := readBody(c, 50*time.Millisecond); err != nil {
@@ -232,7 +245,6 @@ func TestBodyDeadlineEndsWithTheBody(t *testing.T) {
 }
 
 func TestSlowBody(t *testing.T) {
-	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
 	n := bare(t, slog.New(slog.DiscardHandler))
 	engine.POST("/", func(c *gin.Context) {
@@ -253,10 +265,9 @@ func TestSlowBody(t *testing.T) {
 	}
 }
 
-// A call that ran out of time has somebody who waits for its answer; one whose client went away has not.
+// A request that times out gets a response. A request whose client has disconnected gets none.
 func TestOutOfTime(t *testing.T) {
 	n := bare(t, slog.New(slog.DiscardHandler))
-	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
 	engine.GET("/", timeLimit(time.Millisecond), func(c *gin.Context) {
 		<-c.Request.Context().Done()
@@ -334,4 +345,27 @@ func FuzzAttachment(f *testing.F) {
 			t.Errorf("%q: %q", name, got)
 		}
 	})
+}
+
+// openapi.json lists every type of a param.
+func TestOpenAPIKnowsTheTypesOfParams(t *testing.T) {
+	var spec struct {
+		Components struct {
+			Schemas struct {
+				Param struct {
+					Properties struct {
+						Type struct {
+							Enum []jobs.ParamType
+						}
+					}
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(openapiJSON, &spec); err != nil {
+		t.Fatal(err)
+	}
+	if known := spec.Components.Schemas.Param.Properties.Type.Enum; !slices.Equal(known, jobs.ParamTypes) {
+		t.Errorf("openapi.json knows %v; the types are %v", known, jobs.ParamTypes)
+	}
 }

@@ -16,23 +16,18 @@ import (
 	"github.com/hark-jobs/hark/notifier/auth"
 )
 
-func (n *Notifier) getKinds(c *gin.Context) {
+func (n *Notifier) getKinds(c *gin.Context) (answer, error) {
 	var kinds []jobs.Kind
-	leave, err := n.list(c, func(ctx context.Context) (err error) {
+	err := n.list(c, func(ctx context.Context) (err error) {
 		kinds, err = n.visibleKinds(ctx, c)
 		return err
 	})
-	defer leave()
-	if err != nil {
-		n.fail(c, err)
-		return
-	}
-	c.JSON(http.StatusOK, gin.H{"kinds": kinds})
+	return answer{http.StatusOK, gin.H{"kinds": kinds}}, err
 }
 
-// visibleKinds returns the kinds that the caller may use, as they may see them.
+// visibleKinds returns the kinds that the caller may use, with the options that the caller may choose.
 func (n *Notifier) visibleKinds(ctx context.Context, c *gin.Context) ([]jobs.Kind, error) {
-	kinds, err := n.queue.Kinds(ctx)
+	kinds, err := n.store.Kinds(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -47,33 +42,30 @@ func (n *Notifier) visibleKinds(ctx context.Context, c *gin.Context) ([]jobs.Kin
 
 // jobRequest is the body of POST /v1/jobs.
 type jobRequest struct {
-	User        string          `json:"user"` // another one than the caller, for services
-	Kind        string          `json:"kind"`
-	Title       string          `json:"title"`
-	Params      json.RawMessage `json:"params"`
-	MaxAttempts int             `json:"max_attempts"`
+	User        string            `json:"user"` // for services, another user than the caller
+	Kind        string            `json:"kind"`
+	Title       string            `json:"title"`
+	Params      json.RawMessage   `json:"params"`
+	Metadata    map[string]string `json:"metadata"`
+	MaxAttempts int               `json:"max_attempts"`
 }
 
-func (n *Notifier) postJob(c *gin.Context) {
-	if err := n.stores(); err != nil {
-		n.fail(c, err)
-		return
+func (n *Notifier) postJob(c *gin.Context) (answer, error) {
+	if err := n.checkAccepting(); err != nil {
+		return answer{}, err
 	}
 	if !identity(c).Service() {
 		if err := n.enqueues.take(user(c)); err != nil {
-			n.fail(c, err)
-			return
+			return answer{}, err
 		}
 	}
 	var body jobRequest
 	if err := decode(c, &body); err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
 	wait, err := preferredWait(c.Request.Header)
 	if err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
 	ctx, cancel := context.WithTimeout(c.Request.Context(), callTime)
 	defer cancel()
@@ -82,28 +74,28 @@ func (n *Notifier) postJob(c *gin.Context) {
 		err = n.unknownKind(c, body.Kind)
 	}
 	if err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
 	if wait > 0 {
 		c.Header("Preference-Applied", "wait="+strconv.Itoa(int(wait/time.Second)))
-		latest, err := n.queue.Wait(c.Request.Context(), job, wait)
+		latest, err := n.store.Wait(c.Request.Context(), job, wait)
 		if err == nil {
 			job = latest
 		} else if c.Request.Context().Err() == nil {
-			// The job is accepted all the same, and that is what has to be said.
-			n.log.Warn("end of a job not waited for", "request_id", requestID(c), "job", job.ID, "err", err)
+			// The job is accepted, so the response is still 202.
+			n.log.Warn("waiting for the end of a job failed", "request_id", requestID(c), "job", job.ID, "err", err)
 		}
 	}
 	status := http.StatusAccepted
 	if wait > 0 && job.State.Terminal() {
 		status = http.StatusOK
 	}
-	c.Header("Location", "/v1/jobs/"+job.ID)
-	c.JSON(status, job.Public())
+	// Relative to the request (RFC 9110, section 10.2.2): a proxy may serve hark below a path.
+	c.Header("Location", "jobs/"+job.ID)
+	return answer{status, job.Public()}, nil
 }
 
-// unknownKind says which kinds there are for the caller.
+// unknownKind returns a problem that lists the kinds of the caller.
 func (n *Notifier) unknownKind(c *gin.Context, kind string) error {
 	kinds, err := n.visibleKinds(c.Request.Context(), c)
 	if err != nil {
@@ -113,20 +105,20 @@ func (n *Notifier) unknownKind(c *gin.Context, kind string) error {
 	for i, k := range kinds {
 		names[i] = k.Name
 	}
-	known := "no worker has announced any yet"
+	known := "no worker has published a kind yet"
 	if len(names) > 0 {
-		known = "there are " + strings.Join(names, ", ")
+		known = "the kinds are " + strings.Join(names, ", ")
 	}
-	return newProblem(http.StatusBadRequest, "kind_unknown", fmt.Sprintf("No worker knows the kind %.60q; %s.", kind, known)).in("kind")
+	return newProblem(http.StatusBadRequest, "kind_unknown", fmt.Sprintf("The kind %.60q is unknown; %s.", kind, known)).in("kind")
 }
 
-// maxWait is the longest that a request may ask to wait for the end of its job.
+// maxWait is the longest time that a request may wait for the end of its job.
 const maxWait = 60 * time.Second
 
 // preferredWait reads Prefer: wait=N (RFC 7240, section 4.3), N in seconds.
 func preferredWait(h http.Header) (time.Duration, error) {
 	for _, preference := range strings.Split(strings.Join(h.Values("Prefer"), ","), ",") {
-		preference, _, _ = strings.Cut(preference, ";") // what follows are its parameters, of which wait has none
+		preference, _, _ = strings.Cut(preference, ";") // parameters follow; wait has none
 		name, value, _ := strings.Cut(preference, "=")
 		if !strings.EqualFold(strings.TrimSpace(name), "wait") {
 			continue
@@ -140,26 +132,23 @@ func preferredWait(h http.Header) (time.Duration, error) {
 	return 0, nil
 }
 
-func (n *Notifier) getJobs(c *gin.Context) {
+func (n *Notifier) getJobs(c *gin.Context) (answer, error) {
 	limit, err := limitOf(c)
 	if err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
 	opts := jobs.ListOptions{Limit: limit}
 	if after := c.Query("after"); after != "" {
 		if opts.After, err = strconv.ParseUint(after, 10, 64); err != nil || opts.After == 0 {
-			n.fail(c, newProblem(http.StatusBadRequest, "cursor_invalid", "after must be the next of an earlier answer.").in("after"))
-			return
+			return answer{}, newProblem(http.StatusBadRequest, "cursor_invalid", "after must be the next of an earlier response.").in("after")
 		}
 	}
 	if states := c.Query("state"); states != "" {
 		for name := range strings.SplitSeq(states, ",") {
 			state := jobs.State(name)
 			if !slices.Contains(jobs.States, state) {
-				n.fail(c, newProblem(http.StatusBadRequest, "state_unknown",
-					"state must be one of queued, running, retrying, succeeded, failed and cancelled, or several with commas between.").in("state"))
-				return
+				return answer{}, newProblem(http.StatusBadRequest, "state_unknown",
+					"state must be queued, running, retrying, succeeded, failed or cancelled, or several of these separated by commas.").in("state")
 			}
 			opts.States = append(opts.States, state)
 		}
@@ -168,35 +157,32 @@ func (n *Notifier) getJobs(c *gin.Context) {
 	opts.Everyone = c.Query("everyone") == "true"
 	if named := c.Query("user"); opts.Everyone || named != "" && named != owner {
 		if !identity(c).Has(auth.ScopeAdmin) {
-			n.fail(c, newProblem(http.StatusForbidden, "scope_missing", "Your token needs the scope admin to see the jobs of others.").in("user"))
-			return
+			return answer{}, newProblem(http.StatusForbidden, "scope_missing", "Your token needs the scope admin to see the jobs of others.").in("user")
 		}
 		owner = named
 	}
 	var page jobs.Page
-	leave, err := n.list(c, func(ctx context.Context) (err error) {
-		page, err = n.queue.List(ctx, owner, opts)
+	err = n.list(c, func(ctx context.Context) (err error) {
+		page, err = n.store.List(ctx, owner, opts)
 		return err
 	})
-	defer leave()
 	if err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
-	answer := struct {
+	list := struct {
 		Jobs []jobs.Job `json:"jobs"`
 		Next string     `json:"next,omitempty"`
 	}{Jobs: make([]jobs.Job, len(page.Jobs))}
 	for i, job := range page.Jobs {
-		answer.Jobs[i] = job.Public()
+		list.Jobs[i] = job.Public()
 	}
 	if page.Next > 0 {
-		answer.Next = strconv.FormatUint(page.Next, 10)
+		list.Next = strconv.FormatUint(page.Next, 10)
 	}
-	c.JSON(http.StatusOK, answer)
+	return answer{http.StatusOK, list}, nil
 }
 
-// limitOf reads ?limit=, 1 to 100, 50 if it is not given.
+// limitOf reads ?limit=, 1 to 100. Defaults to 50.
 func limitOf(c *gin.Context) (int, error) {
 	text := c.Query("limit")
 	if text == "" {
@@ -209,29 +195,36 @@ func limitOf(c *gin.Context) (int, error) {
 	return limit, nil
 }
 
-func (n *Notifier) getJob(c *gin.Context)    { n.onJob(c, n.queue.Get) }
-func (n *Notifier) cancelJob(c *gin.Context) { n.onJob(c, n.queue.Cancel) }
-func (n *Notifier) retryJob(c *gin.Context)  { n.onJob(c, n.retry(c)) }
+func (n *Notifier) getJob(c *gin.Context) (answer, error)    { return n.onJob(c, n.store.Get) }
+func (n *Notifier) cancelJob(c *gin.Context) (answer, error) { return n.changeJob(c, n.store.Cancel) }
+func (n *Notifier) retryJob(c *gin.Context) (answer, error)  { return n.changeJob(c, n.retry(c)) }
 
-// onJob does something with the job that the path names, and answers with how it stands then.
-func (n *Notifier) onJob(c *gin.Context, do func(ctx context.Context, user, id string) (jobs.Job, error)) {
+// onJob calls do for the job that the path names, and responds with the job that do returns.
+func (n *Notifier) onJob(c *gin.Context, do func(ctx context.Context, user, id string) (jobs.Job, error)) (answer, error) {
 	owner, err := n.owner(c)
 	var job jobs.Job
 	if err == nil {
-		job, err = do(c.Request.Context(), owner, c.Param("id"))
+		job, err = do(c.Request.Context(), owner, param(c, "id"))
 	}
 	if err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
-	c.JSON(http.StatusOK, job.Public())
+	return answer{http.StatusOK, job.Public()}, nil
 }
 
-// owner returns as whom to look for the job that the path names: its own user for an admin, and who is
-// asking for everybody else.
+// changeJob is onJob for a do that writes.
+func (n *Notifier) changeJob(c *gin.Context, do func(ctx context.Context, user, id string) (jobs.Job, error)) (answer, error) {
+	if err := n.checkWritable(); err != nil {
+		return answer{}, err
+	}
+	return n.onJob(c, do)
+}
+
+// owner returns the user of the job that the path names. For an admin it looks the user up. For others it is the
+// caller, since they reach their own jobs alone.
 func (n *Notifier) owner(c *gin.Context) (string, error) {
 	if !identity(c).Has(auth.ScopeAdmin) {
 		return user(c), nil
 	}
-	return n.queue.Owner(c.Request.Context(), c.Param("id"))
+	return n.store.Owner(c.Request.Context(), param(c, "id"))
 }

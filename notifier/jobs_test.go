@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/harktest"
-	"github.com/hark-jobs/hark/internal/client"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 )
@@ -21,7 +21,7 @@ func TestJob(t *testing.T) {
 	s := start(t)
 	a := s.call("POST", "/v1/jobs", nap, s.as("ana")...).want(202)
 	job := a.job()
-	if a.Header.Get("Location") != "/v1/jobs/"+job.ID || job.State != jobs.Queued || job.User != "ana" || job.Title != "Nap" ||
+	if a.Header.Get("Location") != "jobs/"+job.ID || job.State != jobs.Queued || job.User != "ana" || job.Title != "Nap" ||
 		job.Kind != "sleep" || job.Run != 1 || job.Revision == 0 || job.CreatedAt.Location() != time.UTC {
 		t.Errorf("%v %+v", a.Header, job)
 	}
@@ -29,7 +29,7 @@ func TestJob(t *testing.T) {
 	if end.Revision <= job.Revision || end.FinishedAt.IsZero() || end.StartedAt.IsZero() || end.Attempt != 1 || end.Worker != "" {
 		t.Errorf("%+v", end)
 	}
-	// An empty object and none, and a title of its own, are the same to those who ask for nothing special.
+	// Without a title and max_attempts a job has those of its kind.
 	if job := s.enqueue("ana", `{"kind":"sleep","params":{"seconds":0}}`); job.Title != "Sleep" || job.MaxAttempts != 3 {
 		t.Errorf("%+v", job)
 	}
@@ -64,7 +64,7 @@ func TestPreferWait(t *testing.T) {
 		{"return=minimal", nap, 202, ""},
 	} {
 		a := s.call("POST", "/v1/jobs", c.body, append(s.as("ana"), "Prefer", c.prefer)...).want(c.status)
-		if job := a.job(); a.Header.Get("Preference-Applied") != c.applied || a.Header.Get("Location") != "/v1/jobs/"+job.ID ||
+		if job := a.job(); a.Header.Get("Preference-Applied") != c.applied || a.Header.Get("Location") != "jobs/"+job.ID ||
 			(c.status == 200) != (job.State == jobs.Succeeded) {
 			t.Errorf("%s: %v %+v", c.prefer, a.Header, job)
 		}
@@ -100,14 +100,14 @@ func TestIdempotencyKey(t *testing.T) {
 // finish2 is finish with headers.
 func (s *site) finish2(user, body string, headers ...string) jobs.Job {
 	s.t.Helper()
-	return s.call("POST", "/v1/jobs", body, slices.Concat(s.as(user), headers, []string{"Prefer", "wait=30"})...).want(200).job()
+	return s.end(body, slices.Concat(s.as(user), headers)...)
 }
 
 func TestCancelAndRetry(t *testing.T) {
-	held := worker.Handle("held", func(ctx context.Context, _ *worker.Job, _ struct{}) (jobs.Result, error) {
+	held := worker.Handle(jobs.Define[struct{}](jobs.Kind{Name: "held"}), func(ctx context.Context, _ *worker.Job, _ struct{}) (jobs.Result, error) {
 		<-ctx.Done()
 		return jobs.Result{}, context.Cause(ctx)
-	}, worker.Slots(1))
+	}, worker.Concurrency(1))
 	s := start(t, harktest.Handlers(held))
 	do := func(id, verb string) answer {
 		t.Helper()
@@ -115,7 +115,7 @@ func TestCancelAndRetry(t *testing.T) {
 	}
 	running := s.enqueue("ana", `{"kind":"held"}`)
 	s.inState("ana", running.ID, jobs.Running)
-	waiting := s.enqueue("ana", `{"kind":"held"}`) // the one slot is taken
+	waiting := s.enqueue("ana", `{"kind":"held"}`) // the worker runs one job at a time
 	do(waiting.ID, "retry").problem(409, "job_not_ended")
 	if job := do(waiting.ID, "cancel").want(200).job(); job.State != jobs.Cancelled || job.Error == nil {
 		t.Errorf("%+v", job)
@@ -180,7 +180,7 @@ func TestJobList(t *testing.T) {
 	}
 }
 
-// To everybody else a job is not there, and that in the very same words.
+// Other users get the same response for the job as for one that does not exist.
 func TestOthersJobs(t *testing.T) {
 	s := start(t)
 	done := s.finish("ana", nap)
@@ -202,7 +202,7 @@ func TestOthersJobs(t *testing.T) {
 	if job := s.call("GET", "/v1/jobs/"+running.ID, "", s.as("ana")...).job(); job.State.Terminal() || job.CancelRequested {
 		t.Errorf("somebody else did something to %+v", job)
 	}
-	// An admin sees and acts.
+	// An admin can see and change it.
 	if job := s.call("GET", "/v1/jobs/"+done.ID, "", s.as("root", "admin")...).job(); job.User != "ana" {
 		t.Errorf("%+v", job)
 	}
@@ -220,7 +220,7 @@ func TestOthersJobs(t *testing.T) {
 	s.inState("ana", running.ID, jobs.Cancelled)
 }
 
-// A client that goes away while it waits gets its job all the same.
+// The job of a client that disconnects while it waits still runs.
 func TestClientGoesAway(t *testing.T) {
 	s := start(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -239,7 +239,7 @@ func TestClientGoesAway(t *testing.T) {
 		gone <- err
 	}()
 	until(t, "the job is there", func() bool {
-		page, err := s.Queue.List(t.Context(), "ana", jobs.ListOptions{Limit: 1})
+		page, err := s.Queue.Store().List(t.Context(), "ana", jobs.ListOptions{Limit: 1})
 		return err == nil && len(page.Jobs) == 1
 	})
 	cancel()

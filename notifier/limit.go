@@ -7,56 +7,56 @@ import (
 	"time"
 )
 
-// limiter bounds how often each user may do something, by the generic cell rate algorithm (ITU-T I.371): all it knows
-// of a user is when they will have their whole allowance again. It is safe for concurrent use.
+// limiter limits the rate of each user, by the generic cell rate algorithm (ITU-T I.371). For each user it stores one
+// number, the theoretical arrival time (TAT) of the next request. It is safe for concurrent use.
 type limiter struct {
-	every time.Duration // one is allowed; 0 allows everything
-	burst time.Duration // ahead of that a user may be
+	interval time.Duration // between requests at the limit; 0 means no limit
+	burst    time.Duration // how far the TAT may be ahead of the clock
 
-	mu     sync.Mutex
-	rested map[string]int64 // when a user will have been idle for long enough, Unix nanoseconds
-	most   int              // so many are remembered before those who are rested are forgotten
+	mu      sync.Mutex
+	tat     map[string]int64 // by user, Unix nanoseconds
+	sweepAt int              // the size of tat at which expired entries are deleted
 }
 
-// fewUsers are not worth a look through them.
-const fewUsers = 1000
+// minSweep is the smallest size of limiter.tat that is worth a sweep.
+const minSweep = 1000
 
-// newLimiter allows so many a second, and ten times as many at once after a rest; 0 allows everything.
+// newLimiter returns a limiter of a rate per second, with bursts of ten times the rate. 0 means no limit.
 func newLimiter(perSecond float64) *limiter {
-	l := &limiter{rested: make(map[string]int64), most: fewUsers}
+	l := &limiter{tat: make(map[string]int64), sweepAt: minSweep}
 	if perSecond > 0 {
-		l.every = max(time.Duration(float64(time.Second)/perSecond), 1)
-		l.burst = time.Duration(math.Ceil(10*perSecond)) * l.every
+		l.interval = max(time.Duration(float64(time.Second)/perSecond), 1)
+		l.burst = time.Duration(math.Ceil(10*perSecond)) * l.interval
 	}
 	return l
 }
 
-// take takes one from user's allowance, or returns the problem that says when there is one again.
+// take counts a request of the user. At the limit it returns a problem with the time until the next request is allowed.
 func (l *limiter) take(user string) error {
-	if l.every == 0 {
+	if l.interval == 0 {
 		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	if len(l.rested) >= l.most {
-		l.sweep(now)
+	if len(l.tat) >= l.sweepAt {
+		l.sweepLocked(now)
 	}
-	rested := max(l.rested[user], now.UnixNano()) + int64(l.every)
-	if wait := time.Duration(rested-now.UnixNano()) - l.burst; wait > 0 {
-		return newProblem(http.StatusTooManyRequests, "rate_limited", "That was too much at once; slow down.").retry(int(math.Ceil(wait.Seconds())))
+	tat := max(l.tat[user], now.UnixNano()) + int64(l.interval)
+	if wait := time.Duration(tat-now.UnixNano()) - l.burst; wait > 0 {
+		return newProblem(http.StatusTooManyRequests, "rate_limited", "You have made too many requests; slow down.").retry(int(math.Ceil(wait.Seconds())))
 	}
-	l.rested[user] = rested
+	l.tat[user] = tat
 	return nil
 }
 
-// sweep forgets the users who have their whole allowance again, and puts the next time off until there may be as many
-// of them as of the others.
-func (l *limiter) sweep(now time.Time) {
-	for user, rested := range l.rested {
-		if rested <= now.UnixNano() {
-			delete(l.rested, user)
+// sweepLocked deletes the entries of users with a full allowance. The next sweep comes when the map has doubled, so that
+// a sweep costs each request a constant. l.mu must be held.
+func (l *limiter) sweepLocked(now time.Time) {
+	for user, tat := range l.tat {
+		if tat <= now.UnixNano() {
+			delete(l.tat, user)
 		}
 	}
-	l.most = max(fewUsers, 2*len(l.rested))
+	l.sweepAt = max(minSweep, 2*len(l.tat))
 }

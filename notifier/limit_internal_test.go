@@ -29,10 +29,10 @@ func TestLimiter(t *testing.T) {
 				t.Errorf("a second later, %d: %v", i, err)
 			}
 		}
-		for i := range 5 * fewUsers {
+		for i := range 5 * minSweep {
 			time.Sleep(time.Millisecond)
-			if err := l.take(strconv.Itoa(i)); err != nil || len(l.rested) > 2*fewUsers {
-				t.Fatalf("%d users are remembered, %v", len(l.rested), err)
+			if err := l.take(strconv.Itoa(i)); err != nil || len(l.tat) > 2*minSweep {
+				t.Fatalf("%d users are remembered, %v", len(l.tat), err)
 			}
 		}
 	})

@@ -8,9 +8,9 @@ import (
 	"github.com/hark-jobs/hark/harktest"
 )
 
-// A user who asks too often is told when to come back; others, and services, are not held up.
+// A user above the rate limit gets Retry-After; other users, and services, are not limited.
 func TestRateLimit(t *testing.T) {
-	hark := harktest.Start(t, harktest.RateLimit(0.1)) // one at once, and then one in ten seconds
+	hark := harktest.Start(t, harktest.RateLimit(0.1)) // a burst of one, then one in ten seconds
 	ask := func(token string) *http.Response {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), "GET", hark.URL+"/v1/jobs", nil)

@@ -8,8 +8,8 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// What is in the log without having passed the door, because it is older or foreign, is given out without a link that
-// a browser must not follow: in the list, live and from the log.
+// A notification that another program has written to the log with an unsafe link is sent without the link: in the list,
+// live and from the log.
 func TestForeignLinksAreLeftOut(t *testing.T) {
 	s := start(t)
 	bad := []string{"javascript:alert(1)", "JAVASCRIPT:alert(1)", "//evil.example", `/\evil.example`, "/\t/evil.example", "data:text/html,x"}
@@ -21,7 +21,7 @@ func TestForeignLinksAreLeftOut(t *testing.T) {
 		}
 		for j, name := range []string{"link", "LINK", `l\u0069nk`} {
 			message := fmt.Appendf(nil, `{"key":"%d-%d","type":"t","title":"link %[1]d","%[3]s":%[4]s,"created_at":"2026-01-02T03:04:05Z"}`, i, j, name, text)
-			if _, err := s.Queue.JetStream().Publish(t.Context(), jobs.NoteSubject("ana"), message); err != nil {
+			if _, err := s.Queue.Store().JetStream().Publish(t.Context(), defaultNS.NotificationSubject("ana"), message); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -38,7 +38,7 @@ func TestForeignLinksAreLeftOut(t *testing.T) {
 	var last jobs.Notification
 	for where, st := range map[string]*stream{"live": live, "from the log": again} {
 		for range 3 * (len(bad) + 1) {
-			last = jobs.Notification{} // Go takes LINK for link, too
+			last = jobs.Notification{} // encoding/json decodes LINK as link, too
 			if err := json.Unmarshal([]byte(st.until("notification").data), &last); err != nil {
 				t.Fatal(err)
 			}

@@ -8,35 +8,36 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// Where anybody signs in under any name, only programs of this machine may ask. The address that hark listens on keeps
-// other machines out, but not web pages that a browser on this machine shows: the name of such a page's server can be
-// made to lead to 127.0.0.1 (DNS rebinding), and then the page may read all answers. The browser still sends that name
-// as Host. A proxy on this machine lets anybody in, too.
+// With [Options.Naming] anybody can sign in with a name, so only programs on this machine may connect. A loopback
+// listener keeps other machines out, but not the web pages that a browser on this machine shows: a page can make the
+// name of its server resolve to 127.0.0.1 (DNS rebinding), and then read all responses. The browser still sends that
+// name as Host. A proxy on this machine lets anybody in, too.
 var (
 	errNotLocal = newProblem(http.StatusMisdirectedRequest, "host_not_local",
-		"No key is configured, so this server answers to names of its own machine only; ask http://localhost, or set --jwt-secret-file or --jwks.")
+		"No key is configured, so this server accepts only localhost as its name; use http://localhost, or set --jwt-secret-file or --jwks.")
 	errOperators = newProblem(http.StatusMisdirectedRequest, "host_not_local",
-		"This address is for programs on its own machine; ask it as localhost, or let it listen on an address that is not a loopback one.")
+		"This address accepts only localhost as its name; use localhost, or let hark listen on another address than a loopback one.")
 	errProxied = newProblem(http.StatusForbidden, "proxied",
-		"No key is configured, so this server answers nothing that came through a proxy; ask it directly, or set --jwt-secret-file or --jwks.")
+		"No key is configured, so this server refuses requests through a proxy; connect directly, or set --jwt-secret-file or --jwks.")
 )
 
-// local lets requests pass that come straight from this machine and mean it, where anybody signs in under any name.
+// local refuses requests that do not come directly from this machine, if [Options.Naming] is set.
 func (n *Notifier) local(c *gin.Context) {
 	if n.naming == nil {
 		return
 	}
 	if p := checkLocal(c.Request); p != nil {
-		c.Header("Connection", "close") // a browser must not use it for the page that made it (RFC 9110, section 15.5.20)
+		c.Header("Connection", "close") // a browser must not reuse the connection (RFC 9110, section 15.5.20)
 		n.fail(c, p)
 	}
 }
 
-// Local lets through to next what a [Notifier] with [Options.Naming] would answer.
+// Local returns a handler that refuses the requests which a [Notifier] with [Options.Naming] refuses, and passes others
+// to next.
 func Local(next http.Handler) http.Handler { return guard(next, checkLocal) }
 
-// LocalHost lets through to next what has a loopback name as Host. It is for what is not for the public and listens on a
-// loopback address.
+// LocalHost returns a handler that refuses requests without a loopback name as Host, and passes others to next. It is
+// for operators' endpoints on a loopback address.
 func LocalHost(next http.Handler) http.Handler {
 	return guard(next, func(r *http.Request) *problem {
 		if !isLocalHost(r.Host) {
@@ -61,13 +62,13 @@ func checkLocal(r *http.Request) *problem {
 	if !isLocalHost(r.Host) {
 		return errNotLocal
 	}
-	// With HTTP/1 net/http takes Host out; with HTTP/2 it may stand beside :authority.
+	// With HTTP/1 net/http removes Host from the header; with HTTP/2 there may be one beside :authority.
 	for _, host := range r.Header["Host"] {
 		if !isLocalHost(host) {
 			return errNotLocal
 		}
 	}
-	// A whole URL is what clients send to proxies (RFC 9112, section 3.2.2); net/http drops Host then, unseen.
+	// Clients send a whole URL to proxies (RFC 9112, section 3.2.2). net/http drops Host then.
 	if r.URL.Host != "" && r.ProtoMajor < 2 {
 		return errProxied
 	}
@@ -79,9 +80,9 @@ func checkLocal(r *http.Request) *problem {
 	return nil
 }
 
-// isLocalHost reports whether a Host header names this machine: localhost and the names below it, which never leave it
-// (RFC 6761, section 6.3), and the loopback addresses in their usual form. Browsers write other forms, as 127.1 or
-// 0x7f.1, as 127.0.0.1 (WHATWG URL, section 3.5), so no other is taken.
+// isLocalHost reports whether a Host header names this machine: localhost and the names below it, which resolve to
+// loopback addresses (RFC 6761, section 6.3), and loopback addresses in their usual form. Browsers send other forms,
+// such as 127.1 or 0x7f.1, as 127.0.0.1 (WHATWG URL, section 3.5), so other forms are refused.
 func isLocalHost(host string) bool {
 	if rest, ok := strings.CutPrefix(host, "["); ok {
 		literal, port, ok := strings.Cut(rest, "]")
@@ -115,8 +116,8 @@ func isDigits(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
 }
 
-// proxyHeaders are added by proxies, tunnels and content delivery networks, and by nobody else. Those that begin with
-// X-Forwarded- are, too. All are in the form of [http.CanonicalHeaderKey].
+// proxyHeaders are headers that only proxies, tunnels and content delivery networks add, in the form of
+// [http.CanonicalHeaderKey]. Those that begin with X-Forwarded are further ones.
 var proxyHeaders = map[string]bool{
 	"Forwarded": true, "Via": true, "X-Real-Ip": true, "X-Client-Ip": true, "X-Cluster-Client-Ip": true, "X-Proxyuser-Ip": true,
 	"X-Original-Forwarded-For": true, "X-Original-Host": true, "X-Envoy-External-Address": true, "True-Client-Ip": true, "Client-Ip": true,

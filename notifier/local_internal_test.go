@@ -29,7 +29,7 @@ func TestIsLocalHost(t *testing.T) {
 	}
 }
 
-// With HTTP/2 the target's host is :authority, and Host may say something else.
+// With HTTP/2 the host is in :authority, and there may be another one in Host.
 func TestLocalChecksHostBesideAuthority(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.ProtoMajor, r.Host = 2, "localhost"

@@ -14,7 +14,7 @@ import (
 	"github.com/hark-jobs/hark/harktest"
 )
 
-// raw sends bytes on a connection of their own and returns the answer.
+// raw sends bytes on a new connection and returns the response.
 func (s *site) raw(text string) (status int, code string, header http.Header) {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
@@ -31,7 +31,7 @@ func (s *site) raw(text string) (status int, code string, header http.Header) {
 		s.t.Fatalf("%q: %v", text, err)
 	}
 	defer res.Body.Close()
-	if res.Close { // net/http takes the header away
+	if res.Close { // net/http removes the header
 		res.Header.Set("Connection", "close")
 	}
 	var p problem
@@ -43,7 +43,7 @@ func (s *site) raw(text string) (status int, code string, header http.Header) {
 	return res.StatusCode, p.Code, res.Header
 }
 
-// Without a key a web page can reach nothing by a name of its own that leads to this machine.
+// Without a key a web page gets no response through a name of its own that resolves to this machine.
 func TestNoKeyRefusesForeignHosts(t *testing.T) {
 	s := start(t)
 	paths := []string{
@@ -79,7 +79,7 @@ func TestNoKeyRefusesForeignHosts(t *testing.T) {
 	}
 }
 
-// Without a key a proxy on this machine would let anybody in under any name.
+// Without a key hark refuses requests through a proxy, which would let anybody in under any name.
 func TestNoKeyRefusesProxies(t *testing.T) {
 	s := start(t)
 	for _, header := range []string{
@@ -96,7 +96,7 @@ func TestNoKeyRefusesProxies(t *testing.T) {
 	s.call("GET", "/v1/session", "", "Via", "1.1 proxy").problem(403, "proxied")
 }
 
-// With a key it answers to any name, through any proxy.
+// With a key hark accepts any Host and any proxy.
 func TestKeyAnswersToAnyHost(t *testing.T) {
 	s := start(t, harktest.Secret(strings.Repeat("k", 32)))
 	for _, head := range []string{"Host: hark.example", "Host: hark.example\r\nX-Forwarded-For: 10.0.0.1\r\nVia: 1.1 proxy"} {

@@ -14,21 +14,24 @@ import (
 
 	"github.com/hark-jobs/hark/harktest"
 	"github.com/hark-jobs/hark/internal/health"
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/jobs"
 	"go.uber.org/goleak"
 )
 
+const defaultNS = joblog.DefaultNamespace
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what should come at once.
+// patience is how long a test waits for something that should come without delay.
 const patience = 30 * time.Second
 
-// site is a running hark with a client of its own.
+// site is a running hark with an HTTP client of its own.
 type site struct {
 	*harktest.Hark
 	t     testing.TB
 	http  *http.Client
-	codes []string // of the problems that openapi.json knows
+	codes []string // the codes of problems in openapi.json
 }
 
 func start(t testing.TB, options ...harktest.Option) *site {
@@ -51,7 +54,7 @@ func start(t testing.TB, options ...harktest.Option) *site {
 	return s
 }
 
-// as returns the header that makes a call one of user's.
+// as returns the header that authenticates a call as user.
 func (s *site) as(user string, scopes ...string) []string {
 	return []string{"Authorization", "Bearer " + s.Token(user, scopes...)}
 }
@@ -71,7 +74,7 @@ type problem struct {
 	RequestID                        string `json:"request_id"`
 }
 
-// call does a call, with headers given as names and values in turn, and checks what holds for every answer.
+// call sends a request, with headers as alternating names and values, and checks what holds for every response.
 func (s *site) call(method, path, body string, headers ...string) answer {
 	s.t.Helper()
 	res := s.open(s.t.Context(), method, path, body, headers...)
@@ -93,7 +96,7 @@ func (s *site) call(method, path, body string, headers ...string) answer {
 	return a
 }
 
-// checkProblem checks what holds for every refusal.
+// checkProblem checks what holds for every problem.
 func (s *site) checkProblem(a answer) {
 	s.t.Helper()
 	var p problem
@@ -129,10 +132,10 @@ func (s *site) request(ctx context.Context, method, path, body string, headers .
 	return req
 }
 
-// open does a call and leaves the body to be read.
+// open sends a request and returns the response with its body unread.
 func (s *site) open(ctx context.Context, method, path, body string, headers ...string) *http.Response {
 	s.t.Helper()
-	// What is not to be followed is to be seen.
+	// Redirects are not followed, so that tests see them.
 	client := *s.http
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	res, err := client.Do(s.request(ctx, method, path, body, headers...))
@@ -166,7 +169,7 @@ func (a answer) job() (job jobs.Job) {
 	return job
 }
 
-// problem expects a refusal with this status and code.
+// problem expects a problem with this status and code.
 func (a answer) problem(status int, code string) (p problem) {
 	a.t.Helper()
 	if err := json.Unmarshal(a.body, &p); err != nil || a.StatusCode != status || p.Code != code {
@@ -175,19 +178,30 @@ func (a answer) problem(status int, code string) (p problem) {
 	return p
 }
 
-// enqueue asks for a job and returns it as it was accepted.
+// enqueue enqueues a job and returns the job of the response.
 func (s *site) enqueue(user, body string, headers ...string) jobs.Job {
 	s.t.Helper()
 	return s.call("POST", "/v1/jobs", body, append(s.as(user), headers...)...).job()
 }
 
-// finish asks for a job and waits for its end.
+// finish enqueues a job and waits for its end.
 func (s *site) finish(user, body string) jobs.Job {
 	s.t.Helper()
-	return s.call("POST", "/v1/jobs", body, append(s.as(user), "Prefer", "wait=30")...).want(200).job()
+	return s.end(body, s.as(user)...)
 }
 
-// until calls ok until it holds.
+// end enqueues a job and waits for its end, for longer than one request can wait.
+func (s *site) end(body string, headers ...string) (job jobs.Job) {
+	s.t.Helper()
+	job = s.call("POST", "/v1/jobs", body, headers...).want(202).job()
+	until(s.t, "the job has ended", func() bool {
+		job = s.call("GET", "/v1/jobs/"+job.ID, "", headers...).want(200).job()
+		return job.State.Terminal()
+	})
+	return job
+}
+
+// until calls ok until it returns true.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !ok(); {
@@ -198,7 +212,7 @@ func until(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// inState waits until a job is in a state.
+// inState waits until a job has a state.
 func (s *site) inState(user, id string, state jobs.State) (job jobs.Job) {
 	s.t.Helper()
 	until(s.t, "the job is "+string(state), func() bool {

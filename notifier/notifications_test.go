@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,8 +18,8 @@ type inboxPage struct {
 	Next          *string
 }
 
-// tell stores a notification for ana.
-func (s *site) tell(body string) (n jobs.Notification) {
+// notify stores a notification for ana.
+func (s *site) notify(body string) (n jobs.Notification) {
 	s.t.Helper()
 	s.call("POST", "/v1/notifications", body, s.as("service", "notify")...).want(201).into(&n)
 	return n
@@ -38,16 +39,49 @@ func (a answer) unread(want int) {
 	}
 }
 
-// A page opens the stream, and then lists what was stored before its hello, however shortly before.
+// A page opens the stream, and then lists the inbox. The list has everything that was stored before its hello.
 func TestListAsOf(t *testing.T) {
 	s := start(t)
 	for range 20 {
-		n := s.tell(`{"user":"ana","type":"test","title":"just now"}`)
+		n := s.notify(`{"user":"ana","type":"test","title":"just now"}`)
 		if page := s.inbox("limit=1&as_of=" + n.ID); len(page.Notifications) != 1 || page.Notifications[0].ID != n.ID {
 			t.Fatalf("as of %s: %+v", n.ID, page)
 		}
 	}
 	s.call("GET", "/v1/notifications?as_of=soon", "", s.as("ana")...).problem(400, "field_invalid")
+}
+
+// The id of hello may be that of a job's state, which no inbox ingests. A list as of that id does not wait for it.
+func TestListAsOfWaitsForNotificationsAlone(t *testing.T) {
+	s := start(t)
+	n := s.notify(`{"user":"ana","type":"test","title":"before the jobs"}`)
+	s.enqueue("bob", `{"kind":"sleep","params":{"seconds":600}}`)
+	began := time.Now()
+	for range 20 {
+		s.enqueue("ana", `{"kind":"sleep","params":{"seconds":600}}`) // each state is written to the log
+		stream, hello := s.listen("/v1/stream", s.as("ana")...)
+		stream.body.Close()
+		if page := s.inbox("as_of=" + hello.id); len(page.Notifications) != 1 || page.Notifications[0].ID != n.ID {
+			t.Fatalf("as of %s: %+v", hello.id, page)
+		}
+		s.call("POST", "/v1/notifications/read", `{"up_to":"`+hello.id+`"}`, s.as("ana")...).unread(0)
+	}
+	if took := time.Since(began); took > 20*time.Second { // 80 s if each waits for the timeout of 2 s
+		t.Errorf("20 lists and 20 marks took %v", took)
+	}
+}
+
+// Future notifications cannot be marked as read.
+func TestMarkUpToWhatIsNotStored(t *testing.T) {
+	s := start(t)
+	n := s.notify(`{"user":"ana","type":"test","title":"the last one"}`)
+	id, err := jobs.ParseEventID(n.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []jobs.EventID{{Epoch: id.Epoch, Seq: id.Seq + 100}, {Epoch: id.Epoch + 1, Seq: 1}} {
+		s.call("POST", "/v1/notifications/read", `{"up_to":"`+id.String()+`"}`, s.as("ana")...).problem(404, "notification_not_found")
+	}
 }
 
 func TestInbox(t *testing.T) {
@@ -59,20 +93,20 @@ func TestInbox(t *testing.T) {
 	s.call("POST", "/v1/notifications/read", "{}", ana...).unread(0)
 	var ids []string
 	for i := range 7 {
-		n := s.tell(fmt.Sprintf(`{"user":"ana","type":"test","title":"%d","body":"b","link":"/x","data":{"n":%d}}`, i, i))
+		n := s.notify(fmt.Sprintf(`{"user":"ana","type":"test","title":"%d","body":"b","link":"/x","data":{"n":%d}}`, i, i))
 		if n.ID == "" || n.Key == "" || n.Status != jobs.Unread || string(n.Data) != fmt.Sprintf(`{"n":%d}`, i) {
 			t.Errorf("%+v", n)
 		}
 		ids = append(ids, n.ID)
 	}
-	// Each was stored just now, and is perhaps not in the table: marking waits for it.
+	// The inbox may not have ingested the notifications yet. Marking waits for that.
 	s.call("POST", "/v1/notifications/"+ids[6]+"/read", "", ana...).unread(6)
 	s.call("POST", "/v1/notifications/"+ids[6]+"/read", "", ana...).unread(6)
-	fresh := s.tell(`{"user":"ana","type":"test","title":"fresh"}`)
+	fresh := s.notify(`{"user":"ana","type":"test","title":"fresh"}`)
 	s.call("DELETE", "/v1/notifications/"+fresh.ID, "", ana...).unread(6)
 	s.call("DELETE", "/v1/notifications/"+fresh.ID, "", ana...).problem(404, "notification_not_found")
 	s.call("POST", "/v1/notifications/"+fresh.ID+"/read", "", ana...).problem(404, "notification_not_found")
-	// To others it is not there.
+	// Other users do not see it.
 	s.call("POST", "/v1/notifications/"+ids[0]+"/read", "", s.as("bob")...).problem(404, "notification_not_found")
 	s.call("DELETE", "/v1/notifications/"+ids[0], "", s.as("bob", "notify", "admin")...).problem(404, "notification_not_found")
 
@@ -99,22 +133,22 @@ func TestInbox(t *testing.T) {
 		t.Errorf("%+v", page)
 	}
 	s.call("POST", "/v1/notifications/read", `{"up_to":"`+ids[2]+`"}`, ana...).unread(3)
-	late := s.tell(`{"user":"ana","type":"test","title":"late"}`)
+	late := s.notify(`{"user":"ana","type":"test","title":"late"}`)
 	s.call("POST", "/v1/notifications/read", `{"up_to":"`+late.ID+`"}`, ana...).unread(0)
-	s.tell(`{"user":"ana","type":"test","title":"last"}`)
+	s.notify(`{"user":"ana","type":"test","title":"last"}`)
 	s.call("POST", "/v1/notifications/read", "", ana...).unread(0)
 	if page := s.inbox("status=unread"); len(page.Notifications) != 0 {
 		t.Errorf("%+v", page)
 	}
 }
 
-// Several are stored in their order, by one request, and none of them if one is not as it must be.
+// One request stores several notifications in their order, and none if one is invalid.
 func TestNotifySeveral(t *testing.T) {
 	s := start(t)
 	service := s.as("service", "notify")
 	post := func(body string) answer { return s.call("POST", "/v1/notifications", body, service...) }
 	var items []string
-	for i := range 300 { // more than are on their way at a time
+	for i := range 300 { // more than one window of publishes
 		items = append(items, fmt.Sprintf(`{"user":"ana","type":"test","title":"%d","key":"key-%d"}`, i, i))
 	}
 	several := `{"notifications":[` + strings.Join(items, ",") + `]}`
@@ -131,36 +165,36 @@ func TestNotifySeveral(t *testing.T) {
 		}
 		before = id
 	}
-	// The same again, as after an answer that got lost: they are what they were.
+	// A repeated request, as after a lost response, returns the same notifications.
 	post(several).want(200).into(&again)
 	for i, n := range again.Notifications {
 		if n.ID != first.Notifications[i].ID {
 			t.Fatalf("notification %d was %s and is %s", i, first.Notifications[i].ID, n.ID)
 		}
 	}
-	// One that is not as it must be is named, and nothing is stored.
+	// If one is invalid, the problem names it, and nothing is stored.
 	post(`{"notifications":[{"user":"ana","type":"test","title":"fine"},{"user":"ana","type":"test"}]}`).problem(400, "invalid_request")
-	// One that cannot be stored is named; what came with it is stored.
+	// If one cannot be stored, the problem names it, and the others are stored.
 	p := post(`{"notifications":[{"everyone":true,"type":"test","title":"all"},{"user":"ana","type":"test","title":"other","key":"key-1"}]}`).problem(409, "key_reused")
 	if p.Field != "notifications[1]" {
 		t.Errorf("the problem is with %q", p.Field)
 	}
 	s.call("POST", "/v1/notifications", several, s.as("ana")...).problem(403, "scope_missing")
-	last := s.tell(`{"user":"ana","type":"test","title":"last"}`)
+	last := s.notify(`{"user":"ana","type":"test","title":"last"}`)
 	page := s.inbox("as_of=" + last.ID)
 	if page.Unread != 302 || page.Notifications[1].Title != "all" || page.Notifications[2].ID != before.String() {
 		t.Errorf("%d unread, behind %+v", page.Unread, page.Notifications[:3])
 	}
 }
 
-// The inbox keeps notifications longer than the stream does. All of them means those, too.
+// The inbox keeps notifications longer than the stream does. Marking all as read includes those.
 func TestReadAllAfterStreamHasForgotten(t *testing.T) {
 	s := start(t)
-	n := s.tell(`{"user":"ana","type":"test","title":"old"}`)
+	n := s.notify(`{"user":"ana","type":"test","title":"old"}`)
 	until(t, "the inbox has it", func() bool { return s.inbox("").Unread == 1 })
-	log, err := s.Queue.JetStream().Stream(t.Context(), jobs.StreamName)
+	log, err := s.Queue.Store().JetStream().Stream(t.Context(), defaultNS.LogStream())
 	if err == nil {
-		err = log.Purge(t.Context(), jetstream.WithPurgeSubject(jobs.NoteSubject("ana")))
+		err = log.Purge(t.Context(), jetstream.WithPurgeSubject(defaultNS.NotificationSubject("ana")))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +220,7 @@ func TestNotify(t *testing.T) {
 	s.call("POST", "/v1/notifications", `{"user":"ana","type":"paid","title":"Unpaid","key":"invoice 7/ü"}`, service...).problem(409, "key_reused")
 	s.call("POST", "/v1/notifications", `{"user":"bob","type":"paid","title":"Paid","key":"invoice 7/ü"}`, service...).want(201)
 
-	everyone := s.tell(`{"everyone":true,"type":"news","title":"News"}`)
+	everyone := s.notify(`{"everyone":true,"type":"news","title":"News"}`)
 	for _, user := range []string{"ana", "newcomer"} {
 		s.call("POST", "/v1/notifications/"+everyone.ID+"/read", "", s.as(user)...).want(200)
 	}

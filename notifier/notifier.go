@@ -2,59 +2,75 @@
 package notifier
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/gin-gonic/gin"
-	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/notifier/auth"
 	"github.com/hark-jobs/hark/notifier/inbox"
 	"github.com/hark-jobs/hark/notifier/sse"
-	"github.com/hark-jobs/hark/notifier/web"
 )
 
-// Options of a notifier. The first six are required.
+// Options of a notifier. Store, Inbox, Hub and Links are required, and either Verifier, Tickets and Revocations, or an
+// Authenticator.
 type Options struct {
-	Queue    *jobs.Queue
-	Inbox    *inbox.Store
-	Hub      *sse.Hub
+	Store *joblog.Store
+	Inbox *inbox.Store
+	Hub   *sse.Hub
+	Links *auth.Links
+	// Verifier is the Authenticator for JWTs. With it callers can store their token in hark's cookie: POST and DELETE
+	// of /v1/session.
 	Verifier *auth.Verifier
-	Tickets  *auth.Tickets
-	// Revocations are those that the verifier asks, opened.
+	// Authenticator replaces Verifier in a program with a login of its own. That login begins and ends the sessions, so
+	// there is GET /v1/session, but neither POST nor DELETE. Tickets and Revocations are optional then. Without Tickets
+	// there is no /v1/stream/ticket; only pages need it whose streams can send neither a cookie nor a header. Without
+	// Revocations there is no /v1/revocations.
+	Authenticator Authenticator
+	Tickets       *auth.Tickets
+	// Revocations must be open, and those of the Verifier.
 	Revocations *auth.Revocations
-	Links       *auth.Links
-	// Healthy says whether the queue stores what it is given, where that can be known; nil means that it cannot.
+	// Healthy returns an error while the queue is known to store nothing. It must not block. Defaults to a function
+	// that returns nil.
 	Healthy func() error
-	// Origins may call with the cookie; nil means the page's own alone.
+	// ReadOnly makes the notifier refuse requests that would change a job, an inbox or a revocation.
+	ReadOnly bool
+	// Origins are those whose pages may call with the cookie. Defaults to the page's own origin alone.
 	Origins *auth.Origins
-	// Naming, if set, signs in anybody who gives a name. It must be nil wherever strangers can connect. With it, only
-	// requests are answered whose Host is a loopback name, and that came through no proxy.
+	// Naming, if set, signs in any caller under any name. It needs a Verifier. It must be nil wherever strangers can
+	// connect. With it, the notifier refuses requests without a loopback name as Host, and those through a proxy.
 	Naming *auth.Issuer
-	// RateLimit is how many requests a second each user may make, ten times as many after a rest, and a fifth
-	// of that for jobs to be enqueued. 0 means no limit. Services, with scope notify or admin, have none.
+	// RateLimit is the number of requests a second that each user may make, with bursts of ten times that number. The
+	// limit for enqueueing jobs is a fifth of it. 0 means no limit. Services (scope notify, enqueue or admin) have
+	// no limit.
 	RateLimit float64
-	// Patience is how long each 32 KiB of a file may wait to be taken, so that a download has a least rate of about
-	// 1 KiB/s. 30 s.
-	Patience time.Duration
-	// BodyTime is how long a body may take to arrive. 30 s.
-	BodyTime time.Duration
-	Log      *slog.Logger // slog.Default()
+	// WriteTimeout is the timeout of a write of up to 32 KiB of a download. So a download has a minimum rate of about
+	// 1 KiB/s. Defaults to 30 s.
+	WriteTimeout time.Duration
+	// BodyTimeout is the time for a request's body to arrive. Defaults to 30 s.
+	BodyTimeout time.Duration
+	// Logger defaults to slog.Default().
+	Logger *slog.Logger
 }
 
-// Notifier answers HTTP requests. It is safe for concurrent use. It is a [prometheus.Collector] of its metrics.
+// Notifier serves hark's HTTP API: below a path of another program's router with [Notifier.Register], or as the
+// [http.Handler] of a whole server. It is safe for concurrent use. It is a [prometheus.Collector] of its metrics, and
+// does not register them. It changes nothing global: neither Gin's mode nor a default registry or logger.
 type Notifier struct {
-	queue    *jobs.Queue
-	inbox    *inbox.Store
-	hub      *sse.Hub
-	verifier *auth.Verifier
-	tickets  *auth.Tickets
-	revoked  *auth.Revocations
+	store *joblog.Store
+	inbox *inbox.Store
+	hub   *sse.Hub
+
+	authenticator Authenticator
+
+	verifier *auth.Verifier    // nil with an Authenticator of the embedding program
+	tickets  *auth.Tickets     // may be nil
+	revoked  *auth.Revocations // may be nil, which revokes nothing
 	links    *auth.Links
-	backlogs *jobs.Backlogs
+	backlogs *joblog.Backlogs
 	healthy  func() error
 	origins  *auth.Origins
 	naming   *auth.Issuer
@@ -63,23 +79,33 @@ type Notifier struct {
 	gates    gates
 	log      *slog.Logger
 	meter    meter
-	patience time.Duration
-	bodyTime time.Duration // 0 stands for the default
-	handler  http.Handler
-	draining atomic.Bool
+
+	writeTimeout time.Duration
+	bodyTimeout  time.Duration       // 0 means bodyTimeout
+	handler      func() http.Handler // made on first use, since a program that calls Register does not need it
+	readOnly     bool
+	draining     atomic.Bool
 }
 
-// New checks the options and makes a notifier of them. It starts nothing: the hub and the inbox's filler
-// are run by whoever made them.
+// New checks the options and returns a notifier. It starts nothing: the caller runs the hub and the inbox's ingester.
 func New(o Options) (*Notifier, error) {
-	if o.Queue == nil || o.Inbox == nil || o.Hub == nil || o.Verifier == nil || o.Tickets == nil || o.Revocations == nil || o.Links == nil {
-		return nil, errors.New("notifier: needs a queue, an inbox, a hub, a verifier, tickets and revocations")
+	if o.Store == nil || o.Inbox == nil || o.Hub == nil || o.Links == nil {
+		return nil, errors.New("notifier: Store, Inbox, Hub and Links are required")
 	}
-	if o.Log == nil {
-		o.Log = slog.Default()
+	switch {
+	case o.Authenticator == nil:
+		if o.Verifier == nil || o.Tickets == nil || o.Revocations == nil {
+			return nil, errors.New("notifier: without an Authenticator, Verifier, Tickets and Revocations are required")
+		}
+		o.Authenticator = o.Verifier
+	case o.Verifier != nil || o.Naming != nil:
+		return nil, errors.New("notifier: an Authenticator excludes Verifier and Naming")
 	}
-	if o.Patience == 0 {
-		o.Patience = 30 * time.Second
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.WriteTimeout == 0 {
+		o.WriteTimeout = 30 * time.Second
 	}
 	if o.Healthy == nil {
 		o.Healthy = func() error { return nil }
@@ -91,101 +117,14 @@ func New(o Options) (*Notifier, error) {
 		}
 	}
 	n := &Notifier{
-		queue: o.Queue, inbox: o.Inbox, hub: o.Hub, verifier: o.Verifier, tickets: o.Tickets, revoked: o.Revocations,
-		links: o.Links, backlogs: jobs.NewBacklogs(o.Queue),
-		healthy: o.Healthy, origins: o.Origins, naming: o.Naming, patience: o.Patience, bodyTime: o.BodyTime,
-		requests: newLimiter(o.RateLimit), enqueues: newLimiter(o.RateLimit / 5), gates: newGates(), log: o.Log.With("part", "notifier"), meter: newMeter(o.Hub.Open),
+		store: o.Store, inbox: o.Inbox, hub: o.Hub, authenticator: o.Authenticator, verifier: o.Verifier, tickets: o.Tickets, revoked: o.Revocations,
+		links: o.Links, backlogs: joblog.NewBacklogs(o.Store),
+		healthy: o.Healthy, readOnly: o.ReadOnly, origins: o.Origins, naming: o.Naming, writeTimeout: o.WriteTimeout, bodyTimeout: o.BodyTimeout,
+		requests: newLimiter(o.RateLimit), enqueues: newLimiter(o.RateLimit / 5), gates: newGates(), log: o.Logger.With("part", "notifier"), meter: newMeter(o.Hub.Open, o.Hub.Skipped),
 	}
-	n.handler = n.routes()
+	n.handler = sync.OnceValue(n.newRouter)
 	return n, nil
 }
 
-// Drain makes the notifier take no more jobs, because the process is about to stop.
+// Drain makes the notifier refuse new jobs, because the process is about to stop. It does not block.
 func (n *Notifier) Drain() { n.draining.Store(true) }
-
-// ServeHTTP implements [http.Handler].
-func (n *Notifier) ServeHTTP(w http.ResponseWriter, r *http.Request) { n.handler.ServeHTTP(w, r) }
-
-// Handlers pass the request's context on, and never gin's, which is used again for the next request while
-// others may still hold it.
-func (n *Notifier) routes() http.Handler {
-	gin.SetMode(gin.ReleaseMode)
-	r := gin.New()
-	r.HandleMethodNotAllowed = true
-	r.RedirectTrailingSlash = false // its redirects would pass by all that follows
-	r.Use(n.identify, n.measure, gin.CustomRecoveryWithWriter(nil, n.recovered), n.local, n.cors)
-	r.NoRoute(func(c *gin.Context) {
-		n.fail(c, newProblem(http.StatusNotFound, "not_found", "There is nothing here; see /openapi.json."))
-	})
-	r.NoMethod(func(c *gin.Context) {
-		n.fail(c, newProblem(http.StatusMethodNotAllowed, "method_not_allowed", "This does not take "+c.Request.Method+"; see /openapi.json."))
-	})
-
-	get(r, "/openapi.json", n.openapi)
-	page := gin.WrapH(pageHeaders(web.Handler()))
-	get(r, "/", page)
-	get(r, "/hark.js", page)
-	get(r, "/assets/*file", page)
-
-	session := r.Group("/v1/session", timeLimit(callTime))
-	get(session, "", n.getSession)
-	session.POST("", n.postSession)
-	session.DELETE("", n.deleteSession)
-
-	r.GET("/v1/stream", n.stream)
-	get(r, "/v1/jobs/:id/file", n.authenticateFile, n.getFile)
-	r.POST("/v1/jobs", timeLimit(bodyTime+callTime+maxWait), n.authenticate, n.postJob)
-
-	v1 := r.Group("/v1", timeLimit(callTime), n.authenticate)
-	get(v1, "/kinds", n.getKinds)
-	get(v1, "/jobs", n.getJobs)
-	get(v1, "/jobs/:id", n.getJob)
-	v1.POST("/jobs/:id/cancel", n.cancelJob)
-	v1.POST("/jobs/:id/retry", n.retryJob)
-	v1.POST("/jobs/:id/file/link", n.postLink)
-	get(v1, "/notifications", n.getNotifications)
-	v1.POST("/notifications", n.postNotification)
-	v1.POST("/notifications/read", n.readNotifications)
-	v1.POST("/notifications/:id/read", n.readNotification)
-	v1.DELETE("/notifications/:id", n.deleteNotification)
-	v1.POST("/stream/ticket", n.postTicket)
-	get(v1, "/revocations", n.getRevocations)
-	v1.POST("/revocations", n.postRevocation)
-	v1.DELETE("/revocations", n.deleteRevocation)
-	return r
-}
-
-// get routes GET, and HEAD, which is the same without a body (RFC 9110, section 9.3.2): net/http drops it.
-func get(r gin.IRoutes, path string, handlers ...gin.HandlerFunc) {
-	r.GET(path, handlers...)
-	r.HEAD(path, handlers...)
-}
-
-// callTime is how long a call may take that is neither a stream nor a download, nor waits for a job.
-const callTime = 10 * time.Second
-
-// timeLimit bounds how long a call may take, and a little longer, how long to read and write it may.
-func timeLimit(within time.Duration) gin.HandlerFunc {
-	return func(c *gin.Context) {
-		ctx, cancel := context.WithTimeout(c.Request.Context(), within)
-		defer cancel()
-		// A connection that cannot have deadlines is a test's.
-		control := http.NewResponseController(c.Writer)
-		_ = control.SetReadDeadline(time.Now().Add(within + bodyTime))
-		_ = control.SetWriteDeadline(time.Now().Add(within + bodyTime))
-		c.Request = c.Request.WithContext(ctx)
-		c.Next()
-	}
-}
-
-// pageHeaders are the page's: it may not be framed, and nothing runs in it but what came with it.
-func pageHeaders(page http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Content-Security-Policy", web.CSP)
-		h.Set("Referrer-Policy", "same-origin")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
-		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
-		page.ServeHTTP(w, r)
-	})
-}

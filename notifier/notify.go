@@ -9,15 +9,16 @@ import (
 	"reflect"
 
 	"github.com/gin-gonic/gin"
+	"github.com/hark-jobs/hark/internal/exact"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/auth"
 )
 
-// maxNotices is how many notifications one request may bring.
-const maxNotices = 1000
+// maxNotifications is the largest number of notifications in one request.
+const maxNotifications = 1000
 
-// noticeRequest is a notification in the body of POST /v1/notifications.
-type noticeRequest struct {
+// notificationRequest is a notification in the body of POST /v1/notifications.
+type notificationRequest struct {
 	User     string          `json:"user"`
 	Everyone bool            `json:"everyone"`
 	Type     string          `json:"type"`
@@ -28,126 +29,122 @@ type noticeRequest struct {
 	Key      string          `json:"key"`
 }
 
-// notifyRequest is that body: one notification, or several.
+// notifyRequest is the body of POST /v1/notifications: one notification, or several.
 type notifyRequest struct {
-	noticeRequest
-	Notifications noticeRequests `json:"notifications"`
+	notificationRequest
+	Notifications notificationRequests `json:"notifications"`
 }
 
-// noticeRequests decodes itself: encoding/json would make all that a body has room for before anybody could say that it
-// is too many, and could not say which of them is wrong.
-type noticeRequests []noticeRequest
+// notificationRequests decodes itself. encoding/json would decode any number of elements before the limit could be
+// checked, and its errors would not name the element.
+type notificationRequests []notificationRequest
 
-func (r *noticeRequests) UnmarshalJSON(data []byte) error {
+func (r *notificationRequests) UnmarshalJSON(data []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
 	if token, err := dec.Token(); err != nil || token != json.Delim('[') {
 		return newProblem(http.StatusBadRequest, "field_invalid", "notifications must be a list.").in("notifications")
 	}
-	*r = noticeRequests{}
+	*r = notificationRequests{}
 	for dec.More() {
-		if len(*r) == maxNotices {
-			return errNotices
+		if len(*r) == maxNotifications {
+			return errNotificationCount
 		}
-		var one noticeRequest
-		if err := dec.Decode(&one); err != nil {
-			return inNotice(len(*r), bodyProblem(err))
+		var one notificationRequest
+		var text json.RawMessage
+		err := dec.Decode(&text)
+		if err == nil {
+			err = exact.Decode(text, &one)
+		}
+		if err != nil {
+			return withIndex(len(*r), bodyProblem(err))
 		}
 		*r = append(*r, one)
 	}
 	return nil
 }
 
-var errNotices = newProblem(http.StatusBadRequest, "field_invalid",
-	fmt.Sprintf("notifications must have 1 to %d elements.", maxNotices)).in("notifications")
+var errNotificationCount = newProblem(http.StatusBadRequest, "field_invalid",
+	fmt.Sprintf("notifications must have 1 to %d elements.", maxNotifications)).in("notifications")
 
-// notice returns what is asked for, checked as far as [jobs.Queue.Notify] does not.
-func (r *noticeRequest) notice() (jobs.Notice, error) {
+// addressed returns the notification with its user. It checks what [joblog.Store.Notify] does not.
+func (r *notificationRequest) addressed() (jobs.Addressed, error) {
 	to := r.User
 	if r.Everyone {
 		to = jobs.Everyone
 	}
 	if r.Everyone == (r.User != "") {
-		return jobs.Notice{}, newProblem(http.StatusBadRequest, "audience_invalid", "Give either a user or everyone: true.").in("user")
+		return jobs.Addressed{}, newProblem(http.StatusBadRequest, "audience_invalid", "Give either a user or everyone: true.").in("user")
 	}
 	if !r.Everyone {
 		if err := checkUser(to); err != nil {
-			return jobs.Notice{}, err
+			return jobs.Addressed{}, err
 		}
 	}
-	return jobs.Notice{User: to, Notification: jobs.Notification{
+	return jobs.Addressed{User: to, Notification: jobs.Notification{
 		Key: r.Key, Type: r.Type, Title: r.Title, Body: r.Body, Link: r.Link, Data: r.Data,
 	}}, nil
 }
 
-func (n *Notifier) postNotification(c *gin.Context) {
+func (n *Notifier) postNotification(c *gin.Context) (answer, error) {
 	if !identity(c).Has(auth.ScopeNotify) {
-		n.fail(c, newProblem(http.StatusForbidden, "scope_missing", "Your token needs the scope notify for this."))
-		return
+		return answer{}, newProblem(http.StatusForbidden, "scope_missing", "Your token needs the scope notify for this.")
 	}
-	if err := n.stores(); err != nil {
-		n.fail(c, err)
-		return
+	if err := n.checkAccepting(); err != nil {
+		return answer{}, err
 	}
 	var body notifyRequest
 	if err := decode(c, &body); err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
 	if body.Notifications != nil {
-		n.postNotifications(c, &body)
-		return
+		return n.postNotifications(c, &body)
 	}
-	notice, err := body.notice()
+	to, err := body.addressed()
 	if err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
-	note, created, err := n.queue.Notify(c.Request.Context(), notice.User, notice.Notification)
+	stored, created, err := n.store.Notify(c.Request.Context(), to.User, to.Notification)
 	if err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
-	c.JSON(createdIf(created), note)
+	return answer{createdIf(created), stored}, nil
 }
 
-// postNotifications stores several.
-func (n *Notifier) postNotifications(c *gin.Context, body *notifyRequest) {
-	notices, err := body.notices()
+// postNotifications stores several notifications.
+func (n *Notifier) postNotifications(c *gin.Context, body *notifyRequest) (answer, error) {
+	batch, err := body.batch()
 	if err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
-	notes, created, err := n.queue.NotifyAll(c.Request.Context(), notices)
-	if failed := new(jobs.NoticeError); errors.As(err, &failed) {
-		err = inNotice(failed.Index, err)
+	stored, created, err := n.store.NotifyAll(c.Request.Context(), batch)
+	if failed := new(jobs.BatchError); errors.As(err, &failed) {
+		err = withIndex(failed.Index, err)
 	}
 	if err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
-	c.JSON(createdIf(created > 0), gin.H{"notifications": notes})
+	return answer{createdIf(created > 0), gin.H{"notifications": stored}}, nil
 }
 
-func (r *notifyRequest) notices() ([]jobs.Notice, error) {
-	if !reflect.ValueOf(r.noticeRequest).IsZero() {
-		return nil, newProblem(http.StatusBadRequest, "field_invalid", "notifications must stand alone; what each is goes into its elements.").in("notifications")
+func (r *notifyRequest) batch() ([]jobs.Addressed, error) {
+	if !reflect.ValueOf(r.notificationRequest).IsZero() {
+		return nil, newProblem(http.StatusBadRequest, "field_invalid", "notifications excludes all other fields; move them into its elements.").in("notifications")
 	}
 	if len(r.Notifications) == 0 {
-		return nil, errNotices
+		return nil, errNotificationCount
 	}
-	notices := make([]jobs.Notice, len(r.Notifications))
+	batch := make([]jobs.Addressed, len(r.Notifications))
 	for i := range r.Notifications {
 		var err error
-		if notices[i], err = r.Notifications[i].notice(); err != nil {
-			return nil, inNotice(i, err)
+		if batch[i], err = r.Notifications[i].addressed(); err != nil {
+			return nil, withIndex(i, err)
 		}
 	}
-	return notices, nil
+	return batch, nil
 }
 
-// inNotice says of a problem which of several notifications has it.
-func inNotice(index int, err error) error {
+// withIndex adds the index of a notification to the problem of err.
+func withIndex(index int, err error) error {
 	p := *problemOf(err)
 	if p.Status < http.StatusInternalServerError {
 		p.Detail = fmt.Sprintf("notifications[%d]: %s", index, p.Detail)
@@ -159,6 +156,7 @@ func inNotice(index int, err error) error {
 	return errors.Join(&p, err)
 }
 
+// createdIf returns the status 201 for something new, else 200.
 func createdIf(created bool) int {
 	if created {
 		return http.StatusCreated

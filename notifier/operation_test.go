@@ -20,7 +20,7 @@ func TestOperation(t *testing.T) {
 	if a := s.call("GET", "/livez", "").want(200); string(a.body) != "ok\n" {
 		t.Errorf("%s", a.body)
 	}
-	if a := s.call("GET", "/readyz", "").want(200); string(a.body) != `{"status":"ready","parts":{"inbox":"ok","nats":"ok","queue":"ok","worker":"ok"}}` {
+	if a := s.call("GET", "/readyz", "").want(200); string(a.body) != `{"status":"ready","parts":{"inbox":"ok","log":"ok","nats":"ok","queue":"ok","worker":"ok"}}` {
 		t.Errorf("%s", a.body)
 	}
 	for path, contentType := range map[string]string{
@@ -55,7 +55,7 @@ func TestOperation(t *testing.T) {
 	s.call("BREW2", "/v1/jobs", "").problem(405, "method_not_allowed")
 	metrics := string(s.call("GET", "/metrics", "").want(200).body)
 	for _, want := range []string{
-		`hark_http_requests_total{method="GET",route="/openapi.json",status="200"} `, "hark_streams 0", "hark_nats_connected 1", "go_goroutines ",
+		`hark_http_requests_total{method="GET",route="/openapi.json",status="200"} `, "hark_streams 0", "hark_stream_skipped_total 0", "hark_nats_connected 1", "go_goroutines ",
 		`hark_http_requests_total{method="other",route="none",status="405"} 2`, "hark_http_request_seconds_bucket",
 	} {
 		if !strings.Contains(metrics, want) {
@@ -77,7 +77,7 @@ func TestRequestID(t *testing.T) {
 	}
 }
 
-// buffer is a log to read while it is written.
+// buffer is a log that can be read while it is written.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -95,7 +95,7 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// No token, in whatever place, gets into the log, and a client that leaves is no news.
+// The log contains no token, and no warning about clients that disconnect.
 func TestLog(t *testing.T) {
 	var log buffer
 	s := start(t, harktest.Handlers(leave), harktest.Log(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
@@ -111,12 +111,11 @@ func TestLog(t *testing.T) {
 	s.call("GET", "/v1/jobs", "", "Authorization", "Bearer "+broken).want(401)
 	s.call("GET", "/v1/nope?access_token="+token, "", ana...).want(404)
 	s.call("POST", "/v1/session", "", ana...).want(200)
-	job := s.call("POST", "/v1/jobs", `{"kind":"leave","params":{"name":"x","text":"`+strings.Repeat("x", 200<<10)+`"}}`,
-		append(ana, "Prefer", "wait=30")...).want(200).job()
-	// Clients that leave: a stream's, a download's, and one that waits for a job.
+	job := s.end(`{"kind":"leave","params":{"name":"x","text":"`+strings.Repeat("x", 200<<10)+`"}}`, ana...)
+	// Clients that disconnect: from a stream, from a download, and while they wait for a job.
 	st.body.Close()
 	ctx, cancel := context.WithCancel(t.Context())
-	res := s.open(ctx, "GET", job.File.URL, "", ana...)
+	res := s.open(ctx, "GET", filePath(job), "", ana...)
 	_, _ = io.CopyN(io.Discard, res.Body, 10)
 	cancel()
 	res.Body.Close()
@@ -130,7 +129,7 @@ func TestLog(t *testing.T) {
 		}
 	}()
 	until(t, "the job runs", func() bool {
-		page, err := s.Queue.List(t.Context(), "ana", jobs.ListOptions{Limit: 1, States: []jobs.State{jobs.Running}})
+		page, err := s.Queue.Store().List(t.Context(), "ana", jobs.ListOptions{Limit: 1, States: []jobs.State{jobs.Running}})
 		return err == nil && len(page.Jobs) == 1
 	})
 	cancel()
@@ -154,11 +153,11 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// Without the inbox's database jobs and streams go on, and what needs it says so.
+// Without the inbox's database, jobs and streams continue, and requests that need it get a problem.
 func TestInboxDown(t *testing.T) {
 	pg := pgtest.Start(t)
 	s := start(t, harktest.Database(pg.DSN(t)), harktest.Handlers(leave))
-	before := s.tell(`{"user":"ana","type":"test","title":"before"}`)
+	before := s.notify(`{"user":"ana","type":"test","title":"before"}`)
 	until(t, "the inbox has it", func() bool { return s.inbox("").Unread == 1 })
 	st, _ := s.listen("/v1/stream", s.as("ana")...)
 	pg.Stop(t)
@@ -173,11 +172,11 @@ func TestInboxDown(t *testing.T) {
 		}
 	}
 	job := s.finish("ana", `{"kind":"leave","params":{"name":"x","text":"y"}}`)
-	if a := s.call("GET", job.File.URL, "", s.as("ana")...).want(200); string(a.body) != "y" {
+	if a := s.call("GET", filePath(job), "", s.as("ana")...).want(200); string(a.body) != "y" {
 		t.Errorf("%s", a.body)
 	}
-	if told := st.until("notification"); !strings.Contains(told.data, job.ID) {
-		t.Errorf("%+v", told)
+	if ended := st.until("notification"); !strings.Contains(ended.data, job.ID) {
+		t.Errorf("%+v", ended)
 	}
 	if a := s.call("GET", "/readyz", "").want(200); !strings.Contains(string(a.body), `"degraded"`) {
 		t.Errorf("%s", a.body)

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hark-jobs/hark/harktest"
 	"github.com/hark-jobs/hark/jobs"
@@ -18,7 +20,7 @@ import (
 
 const siteSecret = "a secret of thirty-two bytes and more"
 
-// claiming returns the header of a call with a token that has these claims besides its own.
+// claiming returns the header of a call with a token that has these claims, too.
 func claiming(t *testing.T, user string, more map[string]any) []string {
 	t.Helper()
 	claims := jwt.MapClaims{"sub": user, "exp": time.Now().Add(time.Hour).Unix(), "iat": time.Now().Unix()}
@@ -32,16 +34,17 @@ func claiming(t *testing.T, user string, more map[string]any) []string {
 
 type none struct{}
 
-// guarded starts a hark with a kind for the scope reports, one that needs the claim tenant and leaves a file with what it
-// got, and one with an option for the scope reports alone.
+type mineParams struct {
+	Fail bool `json:"fail,omitempty"`
+}
+
+// guarded starts a hark with three kinds: one needs the scope reports; one needs the claim tenant and writes it to a
+// file; one has an option that needs the scope reports.
 func guarded(t *testing.T) *site {
 	t.Helper()
 	return start(t, harktest.Secret(siteSecret), harktest.Handlers(
-		worker.Handle("secret", func(context.Context, *worker.Job, none) (jobs.Result, error) { return jobs.Result{}, nil },
-			worker.Allow(jobs.Rule{Scope: "reports"})),
-		worker.Handle("mine", func(ctx context.Context, job *worker.Job, p struct {
-			Fail bool `json:"fail,omitempty"`
-		}) (jobs.Result, error) {
+		worker.Handle(jobs.Define[none](jobs.Kind{Name: "secret", Allow: []jobs.Rule{{Scope: "reports"}}}), func(context.Context, *worker.Job, none) (jobs.Result, error) { return jobs.Result{}, nil }),
+		worker.Handle(jobs.Define[mineParams](jobs.Kind{Name: "mine", Claims: []string{"tenant"}}), func(ctx context.Context, job *worker.Job, p mineParams) (jobs.Result, error) {
 			if p.Fail {
 				return jobs.Result{}, worker.Fail(&worker.Error{Code: "wanted", Message: "It was wanted."})
 			}
@@ -49,22 +52,21 @@ func guarded(t *testing.T) *site {
 				_, err := fmt.Fprintf(w, "%s %v", job.User, job.Claims)
 				return err
 			})
-		}, worker.Claims("tenant")),
-		worker.Handle("choose", func(context.Context, *worker.Job, map[string]any) (jobs.Result, error) { return jobs.Result{}, nil },
-			worker.Params(jobs.Param{Name: "what", Type: jobs.TypeString, Required: true, Options: []jobs.Option{
-				{Value: "open"}, {Value: "hidden", Title: "Hidden", Allow: []jobs.Rule{{Scope: "reports"}}}}})),
+		}),
+		worker.Handle(jobs.Define[map[string]any](jobs.Kind{Name: "choose", Params: []jobs.Param{{Name: "what", Type: jobs.TypeString, Required: true, Options: []jobs.Option{
+			{Value: "open"}, {Value: "hidden", Title: "Hidden", Allow: []jobs.Rule{{Scope: "reports"}}}}}}}), func(context.Context, *worker.Job, map[string]any) (jobs.Result, error) { return jobs.Result{}, nil }),
 	))
 }
 
-// What a user may not use is refused, and neither listed nor named.
+// A kind that a user may not use is refused, and neither lists nor error sentences contain it.
 func TestForbiddenKinds(t *testing.T) {
 	s := guarded(t)
 	ana, boss := claiming(t, "ana", nil), claiming(t, "boss", map[string]any{"scope": "reports"})
 	s.call("POST", "/v1/jobs", `{"kind":"secret"}`, ana...).problem(403, "kind_forbidden")
 	s.call("POST", "/v1/jobs", `{"kind":"secret"}`, boss...).want(202)
 	s.call("POST", "/v1/jobs", `{"kind":"choose","params":{"what":"hidden"}}`, ana...).problem(403, "kind_forbidden")
-	s.call("POST", "/v1/jobs", `{"kind":"choose","params":{"what":"hidden","what":"open"}}`, ana...).want(202)
-	s.call("POST", "/v1/jobs", `{"kind":"choose","params":{"what":"open","what":"hidden"}}`, ana...).problem(403, "kind_forbidden")
+	s.call("POST", "/v1/jobs", `{"kind":"choose","params":{"what":"hidden","what":"open"}}`, ana...).problem(400, "field_duplicate")
+	s.call("POST", "/v1/jobs", `{"kind":"choose","params":{"what":"open","what":"hidden"}}`, ana...).problem(400, "field_duplicate")
 	s.call("POST", "/v1/jobs", `{"kind":"choose","params":{"what":"hidden"}}`, boss...).want(202)
 	for _, body := range []string{`{"kind":"nothing"}`, `{"kind":"choose"}`, `{"kind":"choose","params":{"what":"x"}}`, `{"kind":"choose","params":{"x":1,"what":"open"}}`} {
 		a := s.call("POST", "/v1/jobs", body, ana...).want(400)
@@ -81,14 +83,14 @@ func TestForbiddenKinds(t *testing.T) {
 	}
 }
 
-// The identity of a job is that of the verified token: of its user, and of the claims that its kind declares.
+// The identity of a job comes from the verified token: the user, and the claims that the kind declares.
 func TestIdentityTravels(t *testing.T) {
 	s := guarded(t)
 	ana := claiming(t, "ana", map[string]any{"tenant": 7, "email": "ana@example.com"})
 	s.call("POST", "/v1/jobs", `{"kind":"mine"}`, claiming(t, "ana", nil)...).problem(403, "claim_missing")
 	s.call("POST", "/v1/jobs", `{"kind":"mine","claims":{"tenant":8}}`, ana...).problem(400, "field_unknown")
-	job := s.call("POST", "/v1/jobs", `{"kind":"mine"}`, append(ana, "Prefer", "wait=30")...).want(200).job()
-	if a := s.call("GET", job.File.URL, "", ana...).want(200); string(a.body) != "ana map[tenant:7]" {
+	job := s.end(`{"kind":"mine"}`, ana...)
+	if a := s.call("GET", filePath(job), "", ana...).want(200); string(a.body) != "ana map[tenant:7]" {
 		t.Errorf("the job got %s", a.body)
 	}
 	if text := string(s.call("GET", "/v1/jobs/"+job.ID, "", ana...).want(200).body); strings.Contains(text, "tenant") || strings.Contains(text, "example.com") {
@@ -96,18 +98,19 @@ func TestIdentityTravels(t *testing.T) {
 	}
 }
 
-// A retry by its user runs with the claims of the token that they have now, and by an admin with those of the job.
+// A job that its user retries runs with the claims of the user's current token. A job that an admin retries runs with
+// the claims that it has.
 func TestRetryKeepsTheIdentity(t *testing.T) {
 	s := guarded(t)
 	as := func(tenant any) []string { return claiming(t, "ana", map[string]any{"tenant": tenant}) }
 	job := s.call("POST", "/v1/jobs", `{"kind":"mine","params":{"fail":true}}`, append(as("first"), "Prefer", "wait=30")...).want(200).job()
 	tenant := func() any {
 		t.Helper()
-		snapshot, err := s.Queue.Read(t.Context(), "ana", job.ID)
+		snapshot, err := s.Queue.Store().Read(t.Context(), "ana", job.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return snapshot.Order.Claims["tenant"]
+		return snapshot.Spec.Claims["tenant"]
 	}
 	again := func(header []string) answer { return s.call("POST", "/v1/jobs/"+job.ID+"/retry", "", header...) }
 	again(claiming(t, "ana", nil)).problem(403, "claim_missing")
@@ -128,12 +131,12 @@ func TestRetryKeepsTheIdentity(t *testing.T) {
 func (s *site) failed(user, id string, run int) {
 	s.t.Helper()
 	until(s.t, "the run has failed", func() bool {
-		job, err := s.Queue.Get(s.t.Context(), user, id)
+		job, err := s.Queue.Store().Get(s.t.Context(), user, id)
 		return err == nil && job.Run == run && job.State == jobs.Failed
 	})
 }
 
-// A service enqueues for users with a scope of its own. It has none of their claims.
+// A service with the scope enqueue can enqueue jobs for users. The jobs have none of the users' claims.
 func TestEnqueueForOthers(t *testing.T) {
 	s := guarded(t)
 	body := `{"kind":"choose","user":"ben","params":{"what":"open"}}`
@@ -153,29 +156,29 @@ func TestEnqueueForOthers(t *testing.T) {
 	s.call("POST", "/v1/jobs", `{"kind":"choose","user":"_all","params":{"what":"open"}}`, service...).want(400)
 }
 
-// A file is for its user only while the kind still allows it, and for an admin always.
+// A user can download a file only while the kind permits it; an admin always can.
 func TestDownloadWhileAllowed(t *testing.T) {
 	s := guarded(t)
 	ana := claiming(t, "ana", map[string]any{"tenant": 7})
 	job := s.call("POST", "/v1/jobs", `{"kind":"mine"}`, append(ana, "Prefer", "wait=30")...).want(200).job()
-	s.call("GET", job.File.URL, "", ana...).want(200)
-	s.call("GET", job.File.URL, "", claiming(t, "ana", nil)...).problem(403, "claim_missing")
-	kind, err := s.Queue.Kind(t.Context(), "mine")
+	s.call("GET", filePath(job), "", ana...).want(200)
+	s.call("GET", filePath(job), "", claiming(t, "ana", nil)...).problem(403, "claim_missing")
+	kind, err := s.Queue.Store().Kind(t.Context(), "mine")
 	if err != nil {
 		t.Fatal(err)
 	}
 	closed := *kind
 	closed.Allow = []jobs.Rule{{Scope: "reports"}}
-	if err := s.Queue.PublishKind(t.Context(), closed); err != nil {
+	if err := s.Queue.Store().PublishKind(t.Context(), closed); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the rule is known", func() bool { return s.call("GET", job.File.URL, "", ana...).StatusCode == 403 })
-	s.call("POST", job.File.URL+"/link", "", ana...).problem(403, "kind_forbidden")
-	s.call("GET", job.File.URL, "", claiming(t, "ana", map[string]any{"tenant": 7, "scope": "reports"})...).want(200)
-	s.call("GET", job.File.URL, "", claiming(t, "boss", map[string]any{"scope": "admin"})...).want(200)
+	until(t, "the rule is known", func() bool { return s.call("GET", filePath(job), "", ana...).StatusCode == 403 })
+	s.call("POST", filePath(job)+"/link", "", ana...).problem(403, "kind_forbidden")
+	s.call("GET", filePath(job), "", claiming(t, "ana", map[string]any{"tenant": 7, "scope": "reports"})...).want(200)
+	s.call("GET", filePath(job), "", claiming(t, "boss", map[string]any{"scope": "admin"})...).want(200)
 }
 
-// A link downloads one file, of one run, for whoever follows it.
+// A link downloads the file of one run, without a token.
 func TestFileLink(t *testing.T) {
 	s := guarded(t)
 	ana := claiming(t, "ana", map[string]any{"tenant": 7})
@@ -185,41 +188,41 @@ func TestFileLink(t *testing.T) {
 		URL       string
 		ExpiresAt time.Time `json:"expires_at"`
 	}
-	a := s.call("POST", job.File.URL+"/link", "", ana...).want(201)
+	a := s.call("POST", filePath(job)+"/link", "", ana...).want(201)
 	a.into(&link)
 	if left := time.Until(link.ExpiresAt); left <= 0 || left > time.Minute || a.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("%+v, %v", link, a.Header)
 	}
-	if a := s.call("GET", link.URL, "").want(200); string(a.body) != "ana map[tenant:7]" {
+	if a := s.call("GET", "/"+link.URL, "").want(200); string(a.body) != "ana map[tenant:7]" {
 		t.Errorf("%s", a.body)
 	}
-	if a := s.call("GET", link.URL, "", "Range", "bytes=0-2").want(206); string(a.body) != "ana" {
+	if a := s.call("GET", "/"+link.URL, "", "Range", "bytes=0-2").want(206); string(a.body) != "ana" {
 		t.Errorf("%s", a.body)
 	}
 	_, query, _ := strings.Cut(link.URL, "?")
-	s.call("GET", other.File.URL+"?"+query, "").problem(401, "link_invalid")
-	s.call("GET", job.File.URL+"?link=x", "", ana...).problem(401, "link_invalid")
-	s.call("GET", job.File.URL, "").problem(401, "token_missing")
+	s.call("GET", filePath(other)+"?"+query, "").problem(401, "link_invalid")
+	s.call("GET", filePath(job)+"?link=x", "", ana...).problem(401, "link_invalid")
+	s.call("GET", filePath(job), "").problem(401, "token_missing")
 	s.call("GET", "/v1/jobs/"+job.ID+"?"+query, "").problem(401, "token_missing")
-	s.call("POST", job.File.URL+"/link", "", claiming(t, "ben", map[string]any{"tenant": 7})...).problem(404, "job_not_found")
-	s.call("POST", job.File.URL+"/link", "").problem(401, "token_missing")
+	s.call("POST", filePath(job)+"/link", "", claiming(t, "ben", map[string]any{"tenant": 7})...).problem(404, "job_not_found")
+	s.call("POST", filePath(job)+"/link", "").problem(401, "token_missing")
 }
 
-// A user who has as many jobs waiting as they may is refused one more, until one has run or was cancelled. A request that
-// is made again, other kinds and other users are not.
+// At the limit of waiting jobs a user's next job is refused, until a job has run or was cancelled. Repeated requests,
+// other kinds and other users are not refused.
 func TestTooManyWaiting(t *testing.T) {
 	release := make(chan struct{})
-	s := start(t, harktest.Handlers(worker.Handle("slow", func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
+	s := start(t, harktest.Handlers(worker.Handle(jobs.Define[none](jobs.Kind{Name: "slow"}), func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
 		select {
 		case <-release:
 		case <-ctx.Done():
 		}
 		return jobs.Result{}, nil
-	}, worker.Slots(2), worker.PerUser(1), worker.MaxWaiting(3))))
+	}, worker.Concurrency(2), worker.PerUser(1), worker.MaxWaiting(3))))
 	body := `{"kind":"slow"}`
-	s.enqueue("ana", body) // from here on they are counted
+	s.enqueue("ana", body) // counting begins here
 	until(t, "the first one runs", func() bool {
-		page, err := s.Queue.List(t.Context(), "ana", jobs.ListOptions{Limit: 1, States: []jobs.State{jobs.Running}})
+		page, err := s.Queue.Store().List(t.Context(), "ana", jobs.ListOptions{Limit: 1, States: []jobs.State{jobs.Running}})
 		return err == nil && len(page.Jobs) == 1
 	})
 	var ids []string
@@ -244,4 +247,26 @@ func TestTooManyWaiting(t *testing.T) {
 		s.inState("ana", id, jobs.Succeeded)
 	}
 	s.enqueue("ana", body)
+}
+
+// Jobs that the log has lost, for instance by their age, do not count as waiting.
+func TestLostJobsDoNotWait(t *testing.T) {
+	s := start(t, harktest.Handlers(worker.Handle(jobs.Define[none](jobs.Kind{Name: "slow"}), func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
+		<-ctx.Done()
+		return jobs.Result{}, nil
+	}, worker.Concurrency(1), worker.MaxWaiting(3))))
+	body := `{"kind":"slow"}`
+	until(t, "no more may wait", func() bool {
+		return s.call("POST", "/v1/jobs", body, s.as("ana")...).StatusCode == http.StatusTooManyRequests
+	})
+	log, err := s.Queue.Store().JetStream().Stream(t.Context(), defaultNS.LogStream())
+	if err == nil {
+		err = log.Purge(t.Context(), jetstream.WithPurgeSubject(defaultNS.SpecSubject("ana", "*", "*")))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "one more may wait", func() bool {
+		return s.call("POST", "/v1/jobs", body, s.as("ana")...).StatusCode == http.StatusAccepted
+	})
 }

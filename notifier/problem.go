@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/gin-gonic/gin"
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/auth"
 	"github.com/hark-jobs/hark/notifier/inbox"
@@ -17,8 +18,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// problem is an error as its user reads it: an RFC 9457 problem with a stable code for programs and one
-// sentence for people. What else is known of it stands in the log, under the request's id.
+// problem is the body of an error response (RFC 9457): a stable code for programs and one sentence for people. The log
+// has the details, under the request's id.
 type problem struct {
 	Type      string `json:"type"`
 	Title     string `json:"title"`
@@ -29,7 +30,7 @@ type problem struct {
 	Naming    bool   `json:"naming,omitempty"`
 	RequestID string `json:"request_id,omitempty"`
 
-	retryAfter int // seconds; 0 means that trying again is not the way out
+	retryAfter int // seconds; 0 means that a retry does not help
 }
 
 func (p *problem) Error() string { return p.Code + ": " + p.Detail }
@@ -42,7 +43,11 @@ func (p *problem) in(field string) *problem { p.Field = field; return p }
 
 func (p *problem) retry(seconds int) *problem { p.retryAfter = seconds; return p }
 
-// problemOf says what a user reads about err.
+func newInternalProblem() *problem {
+	return newProblem(http.StatusInternalServerError, "internal", "An internal error occurred; the server's log has the details under this request_id.")
+}
+
+// problemOf returns the problem for err.
 func problemOf(err error) *problem {
 	var p *problem
 	var invalid *jobs.InvalidError
@@ -67,10 +72,13 @@ func problemOf(err error) *problem {
 			return newProblem(known.status, known.code, known.detail)
 		}
 	}
+	if joblog.IsFull(err) {
+		return errNotStored
+	}
 	if unavailable(err) {
 		return newProblem(http.StatusServiceUnavailable, "queue_unavailable", "The job queue cannot be reached right now; try again in a few seconds.").retry(2)
 	}
-	return newProblem(http.StatusInternalServerError, "internal", "Something went wrong here; the log knows more under the request's id.")
+	return newInternalProblem()
 }
 
 var knownErrors = []struct {
@@ -79,30 +87,33 @@ var knownErrors = []struct {
 	code   string
 	detail string
 }{
-	{jobs.ErrNotFound, http.StatusNotFound, "job_not_found", "There is no such job among yours."},
-	{jobs.ErrKeyReused, http.StatusConflict, "key_reused", "This key was used before for something else; use a new one."},
+	{jobs.ErrNotFound, http.StatusNotFound, "job_not_found", "Job not found."},
+	{jobs.ErrKeyReused, http.StatusConflict, "key_reused", "This idempotency key was used for another request; use a new key."},
 	{jobs.ErrEnded, http.StatusConflict, "job_ended", "The job has ended already."},
 	{jobs.ErrNotEnded, http.StatusConflict, "job_not_ended", "Only a job that failed or was cancelled can be retried."},
-	{jobs.ErrFileGone, http.StatusGone, "file_expired", "The file has expired; run the job again."},
-	{inbox.ErrNotFound, http.StatusNotFound, "notification_not_found", "There is no such notification among yours."},
-	{sse.ErrClosed, http.StatusServiceUnavailable, "shutting_down", "This server is stopping; connect again."},
+	{jobs.ErrFileGone, http.StatusGone, "file_gone", "The file has expired or was deleted; run the job again."},
+	{inbox.ErrNotFound, http.StatusNotFound, "notification_not_found", "Notification not found."},
+	{sse.ErrClosed, http.StatusServiceUnavailable, "shutting_down", "This server is shutting down; reconnect."},
 }
 
-var errDraining = newProblem(http.StatusServiceUnavailable, "shutting_down", "This server is stopping; ask again in a moment.").retry(2)
+var errDraining = newProblem(http.StatusServiceUnavailable, "shutting_down", "This server is shutting down; retry in a few seconds.").retry(2)
 
-var errStarting = newProblem(http.StatusServiceUnavailable, "starting", "This server is starting; ask again in a moment.").retry(2)
+var errStarting = newProblem(http.StatusServiceUnavailable, "starting", "This server is starting; retry in a few seconds.").retry(2)
 
-// Starting answers any request with a problem that says so. It is for a process that listens before its notifier can
-// work.
+// Starting responds to any request with the problem starting. It is for a process that listens before its notifier is
+// ready.
 func Starting(w http.ResponseWriter, _ *http.Request) { errStarting.write(w) }
 
-var errFull = newProblem(http.StatusServiceUnavailable, "too_many_connections",
-	"This server has as many connections as it may have; close some, or try again in a few seconds.").retry(5)
+// Stopping answers any request with a problem that says so. It is for a process whose notifier has ended.
+func Stopping(w http.ResponseWriter, _ *http.Request) { errDraining.write(w) }
 
-// Full answers any request with a problem that says that there are too many connections.
+var errFull = newProblem(http.StatusServiceUnavailable, "too_many_connections",
+	"This server has reached its limit of connections; close some, or try again in a few seconds.").retry(5)
+
+// Full responds to any request with the problem too_many_connections.
 func Full(w http.ResponseWriter, _ *http.Request) { errFull.write(w) }
 
-// write answers a request that does not reach a [Notifier].
+// write responds to a request that does not reach a [Notifier].
 func (p *problem) write(w http.ResponseWriter) {
 	body, err := json.Marshal(p)
 	if err != nil {
@@ -117,27 +128,45 @@ func (p *problem) write(w http.ResponseWriter) {
 	_, _ = w.Write(body)
 }
 
-// stores returns nil if what is asked for can be accepted, as far as is known without trying: trying would
-// take until the call times out.
-func (n *Notifier) stores() error {
+var errNotStored = newProblem(http.StatusServiceUnavailable, "storage_unavailable",
+	"The server cannot store anything right now, so the request was not accepted; try again in a few seconds.").retry(5)
+
+var errReadOnly = newProblem(http.StatusServiceUnavailable, "data_read_only",
+	"This server cannot write to its data folder, so it is read-only; its operator must make the folder writable.")
+
+// refuseReadOnly refuses requests that change something while the server is read-only.
+func (n *Notifier) refuseReadOnly(c *gin.Context) {
+	if n.readOnly {
+		n.fail(c, errReadOnly)
+	}
+}
+
+// checkAccepting returns nil unless the notifier is draining, or the queue is known to store nothing. Without the check
+// a request would block until its timeout.
+func (n *Notifier) checkAccepting() error {
 	if n.draining.Load() {
 		return errDraining
 	}
+	return n.checkWritable()
+}
+
+// checkWritable is checkAccepting for requests that a draining notifier still serves: changes of existing jobs, and
+// tickets.
+func (n *Notifier) checkWritable() error {
 	if err := n.healthy(); err != nil {
-		return errors.Join(newProblem(http.StatusServiceUnavailable, "storage_unavailable",
-			"Nothing can be stored right now, so nothing was accepted; try again in a few seconds.").retry(5), err)
+		return errors.Join(errNotStored, err)
 	}
 	return nil
 }
 
-// unavailable reports whether err says that NATS is out of reach, slow, or out of space: nothing that the
-// one who asks could mend, and all of which passes.
+// unavailable reports whether err is a temporary failure of NATS: unreachable, slow or out of space. The caller can only
+// retry.
 func unavailable(err error) bool {
 	var api *jetstream.APIError
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrConnectionClosed) ||
 		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrReconnectBufExceeded) ||
-		errors.Is(err, jetstream.ErrNoStreamResponse) || errors.As(err, &api) && (api.Code >= 500 || api.Code == http.StatusTooManyRequests || jobs.Passes(err))
+		errors.Is(err, jetstream.ErrNoStreamResponse) || errors.As(err, &api) && (api.Code >= 500 || api.Code == http.StatusTooManyRequests || joblog.IsTransient(err))
 }
 
 // inboxDown marks the errors of the inbox's database.
@@ -146,28 +175,35 @@ func inboxDown(err error) error {
 		return err
 	}
 	return errors.Join(newProblem(http.StatusServiceUnavailable, "inbox_unavailable",
-		"The inbox cannot be reached right now; try again in a few seconds. Live events go on.").retry(2), err)
+		"The inbox cannot be reached right now; try again in a few seconds. Live events continue.").retry(2), err)
 }
 
-// statusClientGone is what the metrics count for a client that did not wait for its answer. There is no such
-// status in HTTP; nginx made it known.
+// statusClientGone is the status in the metrics for a client that has closed its connection before the response. HTTP
+// does not define it; nginx uses it.
 const statusClientGone = 499
 
-// fail answers with what the user may read about err, and leaves the rest to the log.
+// levelOf returns the log level for a failure with this status.
+func levelOf(status int) slog.Level {
+	switch {
+	case status == http.StatusServiceUnavailable: // temporary, and the caller is informed
+		return slog.LevelWarn
+	case status >= 500:
+		return slog.LevelError
+	}
+	return slog.LevelInfo
+}
+
+// fail responds with the problem of err. It logs err if the status is 500 or above.
 func (n *Notifier) fail(c *gin.Context, err error) {
 	p := *problemOf(err)
-	// To net/http a body that is too slow is a client that is gone, too, but it is there.
+	// net/http cancels the context for a slow body, too, but then the client is still connected.
 	if errors.Is(c.Request.Context().Err(), context.Canceled) && p.Status != http.StatusRequestTimeout {
 		c.AbortWithStatus(statusClientGone)
 		return
 	}
 	p.RequestID = requestID(c)
 	if p.Status >= 500 {
-		level := slog.LevelError
-		if p.Status == http.StatusServiceUnavailable { // it passes, and who asked was told so
-			level = slog.LevelWarn
-		}
-		n.log.Log(c.Request.Context(), level, "request failed", "request_id", p.RequestID, "method", c.Request.Method, "route", c.FullPath(), "code", p.Code, "err", err)
+		n.log.Log(c.Request.Context(), levelOf(p.Status), "request failed", "request_id", p.RequestID, "method", c.Request.Method, "route", c.FullPath(), "code", p.Code, "err", err)
 	}
 	if p.retryAfter > 0 {
 		c.Header("Retry-After", strconv.Itoa(p.retryAfter))
@@ -177,7 +213,7 @@ func (n *Notifier) fail(c *gin.Context, err error) {
 	}
 	body, err := json.Marshal(&p)
 	if err != nil {
-		n.log.Error("problem not encoded", "err", err)
+		n.log.Error("encoding a problem failed", "err", err)
 	}
 	c.Abort()
 	c.Data(p.Status, "application/problem+json", body)

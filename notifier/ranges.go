@@ -10,15 +10,15 @@ import (
 	"strings"
 )
 
-// maxRanges is how many parts of a file one request may ask for.
+// maxRanges is the largest number of ranges in one request.
 const maxRanges = 10
 
-// boundRanges returns the request with a Range that [http.ServeContent] may answer. It asks for at most maxRanges parts,
-// and for no byte twice, so an answer is never larger than the file and never many small reads.
+// boundRanges returns the request with a Range header that is safe to pass to [http.ServeContent]: at most maxRanges
+// ranges that do not overlap. So a response is never larger than the file, and never consists of many small reads.
 //
-// A set of ranges beyond that is answered with 416, as RFC 9110 allows (section 14.2, and 15.5.17 for the status), and
-// not with the whole file, which it allows too: who wanted ten bytes is not sent a gigabyte. ServeContent looks at a
-// Range last, after all conditions and If-Range; to keep that order it is given one here that no file can satisfy.
+// Other sets of ranges get the status 416 (RFC 9110, sections 14.2 and 15.5.17). The RFC allows the whole file, too, but
+// a client that wants ten bytes should not get a gigabyte. ServeContent evaluates Range last, after all conditions and
+// If-Range. boundRanges keeps that order: it sets a Range that no file can satisfy.
 func boundRanges(r *http.Request, size int64) *http.Request {
 	value := r.Header.Get("Range")
 	if value == "" {
@@ -29,7 +29,7 @@ func boundRanges(r *http.Request, size int64) *http.Request {
 	switch {
 	case !strings.EqualFold(strings.TrimSpace(unit), "bytes") || r.Method != http.MethodGet:
 		bounded.Header.Del("Range") // it must be ignored (RFC 9110, section 14.2); ServeContent would refuse or answer it
-	case !decentRanges(set, size):
+	case !acceptableRanges(set, size):
 		bounded.Header.Set("Range", fmt.Sprintf("bytes=%d-", size))
 	default:
 		bounded.Header.Set("Range", "bytes="+set)
@@ -37,9 +37,9 @@ func boundRanges(r *http.Request, size int64) *http.Request {
 	return bounded
 }
 
-// decentRanges reports whether a set of ranges is small and no byte is asked for twice. What is not a range at all
-// passes, for ServeContent to refuse it.
-func decentRanges(set string, size int64) bool {
+// acceptableRanges reports whether a set has at most maxRanges ranges that do not overlap. A malformed set passes, since
+// ServeContent refuses it.
+func acceptableRanges(set string, size int64) bool {
 	if strings.Count(set, ",") >= 2*maxRanges { // empty elements are allowed
 		return false
 	}
@@ -47,17 +47,18 @@ func decentRanges(set string, size int64) bool {
 	var spans []span
 	parts := 0
 	for part := range strings.SplitSeq(set, ",") {
-		if part = strings.TrimSpace(part); part == "" {
+		part = strings.TrimSpace(part)
+		if part == "" {
 			continue
 		}
 		parts++
 		first, last, _ := strings.Cut(part, "-")
 		s := span{number(first), number(last)}
-		if first = strings.TrimSpace(first); first == "" { // the last so many bytes
+		if strings.TrimSpace(first) == "" { // a suffix range: the last s.to bytes
 			s = span{max(size-s.to, 0), size - 1}
 		}
 		s.to = min(s.to, size-1)
-		if s.from < size { // what lies behind the end is left out of the answer
+		if s.from < size { // ServeContent ignores ranges after the end
 			spans = append(spans, s)
 		}
 	}
@@ -70,7 +71,7 @@ func decentRanges(set string, size int64) bool {
 	return parts <= maxRanges
 }
 
-// number reads the end of a range; none, or one that is too large, is the greatest there is.
+// number parses a position of a range. It returns [math.MaxInt64] for none, and for one that is too large or malformed.
 func number(text string) int64 {
 	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 	if err != nil || n < 0 {

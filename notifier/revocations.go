@@ -8,29 +8,28 @@ import (
 	"github.com/hark-jobs/hark/notifier/auth"
 )
 
-// maxRevocations is how many are listed at most.
+// maxRevocations is the largest number of revocations in a response.
 const maxRevocations = 1000
 
-// revocation is one as its reader sees it.
+// revocation is a revocation in a response.
 type revocation struct {
 	User      string    `json:"user,omitempty"`
 	JTI       string    `json:"jti,omitempty"`
 	RevokedAt time.Time `json:"revoked_at"`
 }
 
-// mayRevoke answers why the caller may not see or change revocations.
-func (n *Notifier) mayRevoke(c *gin.Context) bool {
+// mayRevoke returns a problem if the caller may not see and change revocations.
+func (n *Notifier) mayRevoke(c *gin.Context) error {
 	if !identity(c).Has(auth.ScopeAdmin) {
-		n.fail(c, newProblem(http.StatusForbidden, "scope_missing", "Your token needs the scope admin for this."))
-		return false
+		return newProblem(http.StatusForbidden, "scope_missing", "Your token needs the scope admin for this.")
 	}
-	return true
+	return nil
 }
 
-// postRevocation refuses, from now on and everywhere, the tokens that a user has, or the one with a jti.
-func (n *Notifier) postRevocation(c *gin.Context) {
-	if !n.mayRevoke(c) {
-		return
+// postRevocation revokes all tokens that a user has now, or the token with a jti, on all notifiers.
+func (n *Notifier) postRevocation(c *gin.Context) (answer, error) {
+	if err := n.mayRevoke(c); err != nil {
+		return answer{}, err
 	}
 	var body struct {
 		User string `json:"user"`
@@ -38,53 +37,50 @@ func (n *Notifier) postRevocation(c *gin.Context) {
 	}
 	err := decode(c, &body)
 	if err == nil {
-		err = n.stores()
+		err = n.checkAccepting()
 	}
 	if err == nil {
 		err = checkRevocable(body.User, body.JTI)
 	}
 	if err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
 	r, err := n.revoked.Revoke(c.Request.Context(), body.User, body.JTI)
 	if err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
-	n.log.Info("revoked", "request_id", requestID(c), "by", user(c), "user", r.User, "jti", r.ID)
-	c.JSON(http.StatusCreated, revocation{r.User, r.ID, r.RevokedAt})
+	n.log.Info("tokens revoked", "request_id", requestID(c), "by", user(c), "user", r.User, "jti", r.ID)
+	return answer{http.StatusCreated, revocation{r.User, r.ID, r.RevokedAt}}, nil
 }
 
-// deleteRevocation takes one back.
-func (n *Notifier) deleteRevocation(c *gin.Context) {
-	if !n.mayRevoke(c) {
-		return
+// deleteRevocation lifts a revocation.
+func (n *Notifier) deleteRevocation(c *gin.Context) (answer, error) {
+	if err := n.mayRevoke(c); err != nil {
+		return answer{}, err
 	}
 	name, id := c.Query("user"), c.Query("jti")
 	err := checkRevocable(name, id)
 	if err == nil {
-		err = n.stores()
+		err = n.checkAccepting()
 	}
 	var found bool
 	if err == nil {
 		found, err = n.revoked.Lift(c.Request.Context(), name, id)
 	}
 	if err == nil && !found {
-		err = newProblem(http.StatusNotFound, "revocation_not_found", "Nothing like that is revoked.")
+		err = newProblem(http.StatusNotFound, "revocation_not_found", "Revocation not found.")
 	}
 	if err != nil {
-		n.fail(c, err)
-		return
+		return answer{}, err
 	}
 	n.log.Info("revocation lifted", "request_id", requestID(c), "by", user(c), "user", name, "jti", id)
-	c.Status(http.StatusNoContent)
+	return answer{status: http.StatusNoContent}, nil
 }
 
-// getRevocations lists them, or the one of a user or jti.
-func (n *Notifier) getRevocations(c *gin.Context) {
-	if !n.mayRevoke(c) {
-		return
+// getRevocations lists all revocations, or the one of a user or jti.
+func (n *Notifier) getRevocations(c *gin.Context) (answer, error) {
+	if err := n.mayRevoke(c); err != nil {
+		return answer{}, err
 	}
 	name, id := c.Query("user"), c.Query("jti")
 	page := struct {
@@ -95,12 +91,13 @@ func (n *Notifier) getRevocations(c *gin.Context) {
 		if name != "" && r.User != name || id != "" && r.ID != id {
 			continue
 		}
-		if page.More = len(page.Revocations) == maxRevocations; page.More {
+		if len(page.Revocations) == maxRevocations {
+			page.More = true
 			break
 		}
 		page.Revocations = append(page.Revocations, revocation{r.User, r.ID, r.RevokedAt})
 	}
-	c.JSON(http.StatusOK, page)
+	return answer{http.StatusOK, page}, nil
 }
 
 func checkRevocable(user, id string) error {

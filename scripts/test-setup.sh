@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs what the tests need besides Go: Chromium with fonts for text and emoji, Node.js, PostgreSQL's and MariaDB's
-# server programs, and what reads the files of deploy/: nginx, Caddy and systemd's tools. Where a Docker engine answers, also
-# Compose, and stand-ins for the images that docker-compose.yml names and that are not there (deploy/standin/). Does
-# nothing when all is there, and says what to install where it may not install it itself.
+# server programs, PgBouncer; LibreOffice and openpyxl, which read workbooks; nginx, Caddy, Apache and systemd's tools, which read
+# the files of deploy/ and docs/proxies.md; and strace, which shows syncs. With a Docker engine also Compose, and stand-ins for
+# missing images of docker-compose.yml (deploy/standin/). It does nothing if everything is installed. Without the right to install,
+# it prints what to install.
 # It starts no server: the tests run servers of their own (internal/pgtest, internal/mariatest), and proxies.
 set -eu
 
@@ -17,6 +18,7 @@ done
 command -v gcc >/dev/null 2>&1 || need="$need gcc libc6-dev" # for the race detector
 
 command -v node >/dev/null 2>&1 || need="$need nodejs"
+command -v curl >/dev/null 2>&1 || need="$need curl" # for README's commands
 
 found=''
 for initdb in "$(command -v initdb 2>/dev/null || :)" /usr/lib/postgresql/*/bin/initdb; do
@@ -24,12 +26,20 @@ for initdb in "$(command -v initdb 2>/dev/null || :)" /usr/lib/postgresql/*/bin/
 done
 [ "$found" ] || need="$need postgresql"
 
+[ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null 2>&1 || need="$need pgbouncer"
+
 [ -x /usr/sbin/mariadbd ] || command -v mariadbd >/dev/null 2>&1 || need="$need mariadb-server"
 
-# Debian keeps nginx where only root looks for programs.
+# The variant without a user interface, which installs in under a minute.
+command -v soffice >/dev/null 2>&1 || need="$need libreoffice-calc-nogui"
+/usr/bin/python3 -c 'import openpyxl' >/dev/null 2>&1 || need="$need python3-openpyxl"
+
+# On Debian nginx is only in root's PATH.
 [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null 2>&1 || need="$need nginx-light"
 command -v caddy >/dev/null 2>&1 || need="$need caddy"
+[ -x /usr/sbin/apache2 ] || command -v apache2 >/dev/null 2>&1 || need="$need apache2-bin" # the program without its service
 command -v systemd-analyze >/dev/null 2>&1 || need="$need systemd"
+command -v strace >/dev/null 2>&1 || need="$need strace"
 
 docker=''
 if docker version >/dev/null 2>&1; then
@@ -37,10 +47,10 @@ if docker version >/dev/null 2>&1; then
   docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null 2>&1 || need="$need docker-compose"
 fi
 
-# images: only what is missing is built.
+# images: only missing ones are built.
 images() { if [ "$docker" ]; then "$(dirname "$0")/../deploy/standin/build.sh"; fi; }
 
-# has_font FILE: whether the font is installed, wherever the system keeps its fonts.
+# has_font FILE: whether the font is installed, in any folder of fonts.
 has_font() {
   [ -n "$(find /usr/share/fonts /usr/local/share/fonts /Library/Fonts /System/Library/Fonts \
     -iname "$1" 2>/dev/null | head -n 1)" ]
@@ -60,20 +70,20 @@ log=$(mktemp)
 policy=/usr/sbin/policy-rc.d
 made=''
 trap 'rm -f "$log" ${made:+"$policy"}' EXIT
-trap 'exit 1' HUP INT TERM # which runs the one above
+trap 'exit 1' HUP INT TERM # runs the trap above
 
 # run COMMAND...: quiet unless it fails.
 run() {
   "$@" >"$log" 2>&1 </dev/null || { cat "$log" >&2; echo "Installing$need failed: $*" >&2; exit 1; }
 }
 
-# Debian's package would make a cluster and start it for the whole machine; this asks it not to.
+# Debian's package would create a cluster for the whole machine and start it; this prevents it.
 case $need in *postgresql*)
   mkdir -p /etc/postgresql-common/createcluster.d
   echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/hark-tests.conf
 esac
 
-# Packages start the servers they bring, on ports 80 and 2019 among others; this asks them not to.
+# Packages start their servers, for instance on ports 80 and 2019; this prevents it.
 if [ ! -e "$policy" ]; then
   made=yes
   printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -87,8 +97,8 @@ fi
 # shellcheck disable=SC2086
 run apt-get install -qq -y --no-install-recommends $need
 
-# Nor are they to start with the machine.
-for service in nginx caddy mariadb; do
+# They must not start at boot either.
+for service in nginx caddy mariadb pgbouncer; do
   case $need in *"$service"*)
     ! command -v systemctl >/dev/null 2>&1 || run systemctl disable "$service"
   esac

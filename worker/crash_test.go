@@ -7,23 +7,24 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 )
 
 // A worker that dies between any two steps of the commit rule is stood in for: the job succeeds, its file
-// is there, its user is told once, and once the end is written the handler does not run again.
+// is there, its user is notified once, and once the end is written the handler does not run again.
 func TestCrashBetweenSteps(t *testing.T) {
-	for step, wantRuns := range map[jobs.Step]int32{
-		jobs.FileStored:   3, // it crashes twice, each time before anything is written
-		jobs.StateWritten: 1, jobs.NotePublished: 1, jobs.Acked: 1,
+	for step, wantRuns := range map[joblog.Step]int32{
+		joblog.FileStored:   3, // it crashes twice, each time before anything is written
+		joblog.StateWritten: 1, joblog.NotificationPublished: 1, joblog.Acked: 1,
 	} {
 		t.Run(string(step), func(t *testing.T) {
 			var crashes, runs atomic.Int32
-			b := newBenchWith(t, jobs.Config{Settings: jobs.Settings{Lease: time.Second}, Crash: func(s jobs.Step, _ *jobs.Job) bool {
+			b := newBenchWith(t, joblog.Options{Settings: joblog.Settings{Lease: time.Second}, SimulateCrash: func(s joblog.Step, _ *jobs.Job) bool {
 				return s == step && crashes.Add(1) <= 2 // the repair crashes too
 			}})
-			b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("write",
+			b.start(worker.Options{Handlers: []worker.Handler{worker.Handle(jobs.Define[none](jobs.Kind{Name: "write"}),
 				func(ctx context.Context, job *worker.Job, _ none) (jobs.Result, error) {
 					runs.Add(1)
 					return jobs.Result{}, job.WriteFile(ctx, "a.txt", "text/plain", func(w io.Writer) error {
@@ -55,7 +56,7 @@ func TestCrashBetweenSteps(t *testing.T) {
 func (b *bench) acked() {
 	b.Helper()
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		c, err := b.queue.JetStream().Consumer(b.Context(), jobs.StreamName, "worker-write")
+		c, err := b.queue.JetStream().Consumer(b.Context(), defaultNS.LogStream(), defaultNS.WorkerConsumer("write"))
 		if err != nil {
 			b.Fatal(err)
 		}

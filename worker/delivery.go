@@ -1,24 +1,22 @@
 package worker
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"time"
 
-	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/nats-io/nats.go"
 )
 
-// delivery is one job message that the server gave to this worker, to be acked within the lease.
+// delivery is a job message that the server delivered to this worker. It must be acked within the lease.
 //
-// Acks are plain core messages: they neither block nor tell whether they arrived. Nothing depends on it,
-// since a job that was not acked comes again and is found in its terminal state.
+// Acks are plain core NATS messages: they do not block, and are not confirmed. That is safe: a job that was not acked is
+// delivered again and found in its terminal state.
 type delivery struct {
 	msg   *nats.Msg
-	order jobs.Order
-	seq   uint64 // of the job message
-	first bool   // it was never delivered before
+	spec  joblog.Spec
+	seq   uint64 // stream sequence of the message
+	first bool   // this is the first delivery
 }
 
 func newDelivery(msg *nats.Msg) (*delivery, error) {
@@ -26,22 +24,18 @@ func newDelivery(msg *nats.Msg) (*delivery, error) {
 	if err != nil {
 		return nil, fmt.Errorf("worker: delivery: %w", err)
 	}
-	d := &delivery{msg: msg, seq: meta.Sequence.Stream, first: meta.NumDelivered == 1}
-	dec := json.NewDecoder(bytes.NewReader(msg.Data))
-	dec.UseNumber() // a claim may be a number that a float cannot hold
-	if err := dec.Decode(&d.order); err != nil {
+	spec, err := joblog.DecodeSpec(msg.Subject, msg.Data)
+	if err != nil {
 		return nil, fmt.Errorf("worker: delivery: %w", err)
 	}
-	if !jobs.ValidID(d.order.ID) || jobs.CheckUser(d.order.User) != nil || d.order.Run < 1 {
-		return nil, fmt.Errorf("worker: delivery on %s is no job", msg.Subject)
-	}
+	d := &delivery{msg: msg, spec: *spec, seq: meta.Sequence.Stream, first: meta.NumDelivered == 1}
 	return d, nil
 }
 
 func (d *delivery) ack() error   { return d.msg.Respond([]byte("+ACK")) }
 func (d *delivery) renew() error { return d.msg.Respond([]byte("+WPI")) }
 
-// nak hands the job back, to be delivered again after delay.
+// nak has the server deliver the job again after delay.
 func (d *delivery) nak(delay time.Duration) error { return respondNak(d.msg, delay) }
 
 func respondNak(m *nats.Msg, delay time.Duration) error {

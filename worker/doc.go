@@ -1,6 +1,8 @@
-// Package worker takes jobs from the queue, runs their handlers, and commits how they ended.
+// Package worker fetches jobs, runs their handlers, and commits the outcomes.
 //
-//	handler := worker.Handle("report", func(ctx context.Context, job *worker.Job, p Params) (jobs.Result, error) {
+//	var Report = jobs.Define[Params](jobs.Kind{Name: "report"})
+//
+//	handler := worker.Handle(Report, func(ctx context.Context, job *worker.Job, p Params) (jobs.Result, error) {
 //		for i := range p.Pages {
 //			job.Progress(int64(i), int64(p.Pages), "")
 //			…
@@ -12,8 +14,9 @@
 //
 // # What a handler can rely on
 //
-// A job is run at least once: until its end is committed, a crash of the worker makes another one run it
-// again. At any time at most one worker can change what the job says of itself, by compare-and-swap on
-// its state. A worker that lost its lease finds out within the lease's length, and its handler's context
-// ends with [ErrLeaseLost] as the cause; what it does after that is not recorded anywhere.
+//  1. A handler runs at least once for each job. If the worker crashes before the outcome is committed, another worker runs
+//     the job again.
+//  2. At most one worker can write the state of a job, by compare-and-swap on its revision.
+//  3. When a worker loses its lease, the handler's context ends within the length of the lease, with [ErrLeaseLost] as the
+//     cause. Nothing that the handler does afterwards is stored.
 package worker

@@ -3,38 +3,38 @@ package worker
 import (
 	"time"
 
-	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/nats-io/nats.go"
 )
 
-// A job of a user who has as many running as they may is put off: the server delivers it again a little later, and
-// meanwhile those that wait behind it. What is put off comes again in its order, one job after the other, so that one is
-// there soon after a job of the user has ended, and so that thousands of them do not keep the worker busy.
+// A job of a user at their limit of running jobs is deferred: a nak with a delay has the server deliver it again later, and
+// other users' jobs meanwhile. Deferred jobs are spaced, so that they come back in order, that one comes soon after a job of
+// the user has ended, and that thousands of them do not keep the worker busy.
 const (
-	// putOffLeast is the shortest time for which a job is put off.
-	putOffLeast = 100 * time.Millisecond
-	// putOffEvery is the time between two that come again, multiplied by the users who have some.
-	putOffEvery = 5 * time.Millisecond
+	// deferMin is the shortest delay of a deferred job.
+	deferMin = 100 * time.Millisecond
+	// deferSpacing is the time between two deferred jobs of a user, multiplied by the number of users with deferred jobs.
+	deferSpacing = 5 * time.Millisecond
 )
 
-// shares counts the jobs that run, by user, and says which others must wait. It is for one goroutine.
+// shares counts the running jobs of each user, and defers jobs above the limit. It is for one goroutine.
 type shares struct {
-	most    int // jobs of one user
+	max     int // jobs of one user
 	running map[string]int
-	next    map[string]time.Time // when the last job of a user that was put off comes again
+	next    map[string]time.Time // when a user's last deferred job is delivered again
 }
 
 func newShares(h *Handler) *shares {
-	most := h.perUser
-	if most == 0 {
-		most = max(h.slots/2, 1)
+	limit := h.perUser
+	if limit == 0 {
+		limit = max(h.concurrency/2, 1)
 	}
-	return &shares{most: most, running: make(map[string]int), next: make(map[string]time.Time)}
+	return &shares{max: limit, running: make(map[string]int), next: make(map[string]time.Time)}
 }
 
-// begin counts a job of the user, unless it must wait for so long.
+// begin counts a job of the user as running and returns 0, or returns for how long to defer it.
 func (s *shares) begin(user string, now time.Time) (wait time.Duration) {
-	if s.running[user] < s.most {
+	if s.running[user] < s.max {
 		s.running[user]++
 		return 0
 	}
@@ -43,9 +43,9 @@ func (s *shares) begin(user string, now time.Time) (wait time.Duration) {
 			delete(s.next, other)
 		}
 	}
-	due := now.Add(putOffLeast)
+	due := now.Add(deferMin)
 	if last, ok := s.next[user]; ok {
-		due = later(due, last.Add(putOffEvery*time.Duration(len(s.next))))
+		due = later(due, last.Add(deferSpacing*time.Duration(len(s.next))))
 	}
 	s.next[user] = due
 	return due.Sub(now)
@@ -53,7 +53,8 @@ func (s *shares) begin(user string, now time.Time) (wait time.Duration) {
 
 // end counts a job of the user as ended.
 func (s *shares) end(user string) {
-	if s.running[user]--; s.running[user] == 0 {
+	s.running[user]--
+	if s.running[user] == 0 {
 		delete(s.running, user)
 	}
 }
@@ -65,8 +66,8 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// userOf returns the user's token in the subject of a job's message.
+// userOf returns the user's token in the subject of a job message.
 func userOf(m *nats.Msg) string {
-	token, _, _ := jobs.ParseSubject(m.Subject)
+	token, _, _ := joblog.ParseSubject(m.Subject)
 	return token
 }

@@ -15,18 +15,17 @@ type sleepParams struct {
 	Fail    bool    `json:"fail,omitempty"`
 }
 
-// Sleep returns the handler of the kind sleep, which takes its time, reports progress, and fails if it is
-// asked to. It is for demonstrations and tests.
+// Sleep returns the handler of the kind sleep, which sleeps, reports progress, and fails on request. It is for
+// demonstrations and tests.
 func Sleep(options ...Option) Handler {
-	return Handle("sleep", sleep, append([]Option{Title("Sleep"), Params(
-		jobs.Param{Name: "seconds", Title: "Seconds", Type: jobs.TypeNumber, Default: 10},
-		jobs.Param{Name: "fail", Title: "Fail at the end", Type: jobs.TypeBoolean},
-	)}, options...)...)
+	return Handle(jobs.Define[sleepParams](jobs.Kind{Name: "sleep", Title: "Sleep", Params: []jobs.Param{
+		{Name: "seconds", Title: "Seconds", Type: jobs.TypeNumber, Default: 10, Minimum: new(0.0), Maximum: new(24.0 * 60 * 60)},
+		{Name: "fail", Title: "Fail at the end", Type: jobs.TypeBoolean},
+	}}), sleep, options...)
 }
 
 func sleep(ctx context.Context, job *Job, p sleepParams) (jobs.Result, error) {
 	const step = 50 * time.Millisecond
-	p.Seconds = min(max(p.Seconds, 0), 24*60*60)
 	total := time.Duration(p.Seconds * float64(time.Second))
 	begin := time.Now()
 	for {

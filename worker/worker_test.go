@@ -5,31 +5,36 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/queue"
 	"github.com/hark-jobs/hark/worker"
 	"go.uber.org/goleak"
 )
+
+const defaultNS = joblog.DefaultNamespace
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // bench is a queue with a worker that the test can stop.
 type bench struct {
 	*testing.T
-	queue *jobs.Queue
+	queue *joblog.Store
 }
 
-func newBench(t *testing.T) *bench { return newBenchWith(t, jobs.Config{}) }
+func newBench(t *testing.T) *bench { return newBenchWith(t, joblog.Options{}) }
 
-func newBenchWith(t *testing.T, config jobs.Config) *bench {
+func newBenchWith(t *testing.T, config joblog.Options) *bench {
 	t.Parallel()
 	nc := natstest.Connect(t)
-	q, err := jobs.Open(t.Context(), nc, config)
+	q, err := joblog.Open(natstest.Context(t), nc, config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,12 +44,12 @@ func newBenchWith(t *testing.T, config jobs.Config) *bench {
 // start runs a worker until stop is called or the test ends.
 func (b *bench) start(o worker.Options) (stop func()) {
 	b.Helper()
-	o.Queue = b.queue
+	o.Queue = queue.New(b.queue)
 	w, err := worker.New(o)
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := w.Kinds(b.Context()); err != nil {
+	if err := w.PublishKinds(b.Context()); err != nil {
 		b.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -101,9 +106,9 @@ func in(state jobs.State) func(jobs.Job) bool {
 func (b *bench) notes() (all []jobs.Notification) {
 	b.Helper()
 	for after, more := uint64(0), true; more; {
-		var page []jobs.Note
+		var page []joblog.StoredNotification
 		var err error
-		if page, more, err = b.queue.NotesPage(b.Context(), "ana", after, 1000); err != nil {
+		if page, more, err = b.queue.NotificationsPage(b.Context(), "ana", after, 1000); err != nil {
 			b.Fatal(err)
 		}
 		for _, n := range page {
@@ -139,7 +144,7 @@ func TestSucceed(t *testing.T) {
 		Pages int  `json:"pages"`
 		Draft bool `json:"draft,omitempty"`
 	}
-	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("report",
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle(jobs.Define[params](jobs.Kind{Name: "report", Title: "Report"}),
 		func(ctx context.Context, job *worker.Job, p params) (jobs.Result, error) {
 			job.Progress(int64(p.Pages), int64(p.Pages), "writing")
 			err := job.WriteFile(ctx, "report.txt", "text/plain", func(w io.Writer) error {
@@ -147,7 +152,7 @@ func TestSucceed(t *testing.T) {
 				return err
 			})
 			return jobs.Result{Value: map[string]int{"pages": p.Pages}, Summary: "7 pages"}, err
-		}, worker.Title("Report"))}})
+		})}})
 	for _, bad := range []string{`{}`, `{"pages":"7"}`, `{"pages":7,"other":1}`} {
 		var invalid *jobs.InvalidError
 		if _, _, err := b.queue.Enqueue(t.Context(), jobs.Request{User: "ana", Kind: "report", Params: json.RawMessage(bad)}); !errors.As(err, &invalid) {
@@ -181,7 +186,7 @@ func quick(int) time.Duration { return 10 * time.Millisecond }
 func TestRetryUntilItFails(t *testing.T) {
 	b := newBench(t)
 	var runs atomic.Int32
-	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("flaky",
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle(jobs.Define[none](jobs.Kind{Name: "flaky"}),
 		func(ctx context.Context, job *worker.Job, _ none) (jobs.Result, error) {
 			if runs.Add(1) == 2 {
 				panic("second attempt")
@@ -206,19 +211,19 @@ func TestHandlerOutcomes(t *testing.T) {
 	b := newBench(t)
 	var snoozed atomic.Bool
 	handlers := []worker.Handler{
-		worker.Handle("gives-up", func(context.Context, *worker.Job, none) (jobs.Result, error) {
+		worker.Handle(jobs.Define[none](jobs.Kind{Name: "gives-up"}), func(context.Context, *worker.Job, none) (jobs.Result, error) {
 			return jobs.Result{}, worker.Cancel(&worker.Error{Code: "gone", Message: "The customer is gone."})
 		}),
-		worker.Handle("snoozes", func(context.Context, *worker.Job, none) (jobs.Result, error) {
+		worker.Handle(jobs.Define[none](jobs.Kind{Name: "snoozes"}), func(context.Context, *worker.Job, none) (jobs.Result, error) {
 			if snoozed.CompareAndSwap(false, true) {
 				return jobs.Result{}, worker.Snooze(20 * time.Millisecond)
 			}
 			return jobs.Result{}, nil
 		}),
-		worker.Handle("slow", func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
+		worker.Handle(jobs.Define[none](jobs.Kind{Name: "slow", MaxAttempts: 1}), func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
 			<-ctx.Done()
 			return jobs.Result{}, ctx.Err()
-		}, worker.Timeout(20*time.Millisecond), worker.MaxAttempts(1)),
+		}, worker.Timeout(20*time.Millisecond)),
 	}
 	b.start(worker.Options{Handlers: handlers})
 	if job := b.await(b.enqueue(jobs.Request{Kind: "gives-up"}).ID, in(jobs.Cancelled)); job.Error.Code != "gone" {
@@ -232,10 +237,51 @@ func TestHandlerOutcomes(t *testing.T) {
 	}
 }
 
+// TestHandlerGetsWhatWasChecked holds that a handler's struct is filled by exact names alone, at any depth, and that of two
+// equal names neither is taken, also where another program has stored the job.
+func TestHandlerGetsWhatWasChecked(t *testing.T) {
+	b := newBench(t)
+	type params struct {
+		Filter struct {
+			User string `json:"user"`
+		} `json:"filter"`
+	}
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle(jobs.Define[params](jobs.Kind{Name: "report"}), func(_ context.Context, _ *worker.Job, p params) (jobs.Result, error) {
+		return jobs.Result{Value: p.Filter.User}, nil
+	})}})
+	store := func(raw string) string { // as the log has it
+		job := b.enqueue(jobs.Request{Kind: "report", Params: json.RawMessage(`{"filter":{}}`)})
+		spec := joblog.Spec{ID: job.ID[:10] + "0000" + job.ID[14:], Kind: "report", Title: "x", User: "ana", Params: json.RawMessage(raw),
+			MaxAttempts: 3, CreatedAt: job.CreatedAt, Run: 1}
+		text, err := json.Marshal(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.queue.Conn().Request(defaultNS.SpecSubject("ana", "report", spec.ID), text, 5*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		return spec.ID
+	}
+	if job := b.await(b.enqueue(jobs.Request{Kind: "report", Params: json.RawMessage(`{"filter":{"user":"ana","more":1}}`)}).ID, in(jobs.Succeeded)); string(job.Result) != `"ana"` {
+		t.Errorf("result %s", job.Result)
+	}
+	for name, id := range map[string]string{
+		"USER":           b.enqueue(jobs.Request{Kind: "report", Params: json.RawMessage(`{"filter":{"USER":"bob"}}`)}).ID,
+		"user and USER":  b.enqueue(jobs.Request{Kind: "report", Params: json.RawMessage(`{"filter":{"user":"ana","USER":"bob"}}`)}).ID,
+		"stored FILTER":  store(`{"FILTER":{"user":"bob"}}`),
+		"stored twice":   store(`{"filter":{"user":"ana","user":"bob"}}`),
+		"stored twice 2": store(`{"filter":{"user":"ana"},"filter":{"user":"bob"}}`),
+	} {
+		if job := b.await(id, func(j jobs.Job) bool { return j.State.Terminal() }); job.State != jobs.Failed || job.Error.Code != "params_invalid" || job.Attempt != 1 {
+			t.Errorf("%s: %+v, %+v", name, job, job.Error)
+		}
+	}
+}
+
 func TestCancelRunning(t *testing.T) {
 	b := newBench(t)
 	cause := make(chan error, 1)
-	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("long",
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle(jobs.Define[none](jobs.Kind{Name: "long"}),
 		func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
 			<-ctx.Done()
 			cause <- context.Cause(ctx)
@@ -258,7 +304,7 @@ func TestCancelRunning(t *testing.T) {
 func TestCancelUnheard(t *testing.T) {
 	b := newBench(t)
 	js := b.queue.JetStream()
-	stream, err := js.Stream(t.Context(), jobs.StreamName)
+	stream, err := js.Stream(t.Context(), defaultNS.LogStream())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +314,7 @@ func TestCancelUnheard(t *testing.T) {
 		t.Fatal(err)
 	}
 	cause := make(chan error, 1)
-	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("long",
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle(jobs.Define[none](jobs.Kind{Name: "long"}),
 		func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
 			<-ctx.Done()
 			cause <- context.Cause(ctx)
@@ -285,12 +331,12 @@ func TestCancelUnheard(t *testing.T) {
 	b.await(id, in(jobs.Cancelled))
 }
 
-// A queued job that is cancelled never starts, and its user is told once, though the worker finds it later.
+// A queued job that is cancelled never starts, and its user is notified once, though the worker finds it later.
 func TestCancelQueued(t *testing.T) {
 	b := newBench(t)
-	var ran atomic.Bool
-	handler := worker.Handle("quick", func(context.Context, *worker.Job, none) (jobs.Result, error) {
-		ran.Store(true)
+	var ran sync.Map // by job id
+	handler := worker.Handle(jobs.Define[none](jobs.Kind{Name: "quick"}), func(_ context.Context, job *worker.Job, _ none) (jobs.Result, error) {
+		ran.Store(job.ID, true)
 		return jobs.Result{}, nil
 	})
 	b.start(worker.Options{Handlers: []worker.Handler{handler}})() // makes the kind known, and stops
@@ -306,19 +352,22 @@ func TestCancelQueued(t *testing.T) {
 	if job := b.await(id, in(jobs.Cancelled)); job.Attempt != 0 {
 		t.Errorf("%+v", job)
 	}
+	if _, ok := ran.Load(id); ok {
+		t.Error("the cancelled job ran")
+	}
 }
 
 // A job whose worker has gone silent is taken over, and what the old worker does counts no more.
 func TestTakeOver(t *testing.T) {
-	b := newBenchWith(t, jobs.Config{Settings: jobs.Settings{Lease: time.Second}})
-	handler := worker.Handle("take", func(context.Context, *worker.Job, none) (jobs.Result, error) {
+	b := newBenchWith(t, joblog.Options{Settings: joblog.Settings{Lease: time.Second}})
+	handler := worker.Handle(jobs.Define[none](jobs.Kind{Name: "take"}), func(context.Context, *worker.Job, none) (jobs.Result, error) {
 		return jobs.Result{Value: "second"}, nil
 	})
 	b.start(worker.Options{Handlers: []worker.Handler{handler}})() // makes kind and consumer
 	job := b.enqueue(jobs.Request{Kind: "take"})
 	zombie := job
 	zombie.State, zombie.Attempt, zombie.Worker = jobs.Running, 1, "zombie"
-	seq, err := b.queue.Put(t.Context(), &zombie, 0)
+	seq, err := b.queue.PutState(t.Context(), &zombie, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +376,7 @@ func TestTakeOver(t *testing.T) {
 	if done.Lost != 1 || done.Attempt != 1 || string(done.Result) != `"second"` {
 		t.Errorf("%+v", done)
 	}
-	if _, err := b.queue.Finish(t.Context(), zombie, jobs.Failed, seq); !errors.Is(err, jobs.ErrConflict) {
+	if _, err := b.queue.Finish(t.Context(), zombie, jobs.Failed, seq); !errors.Is(err, joblog.ErrConflict) {
 		t.Errorf("the old worker wrote: %v", err)
 	}
 	b.told("job.succeeded")
@@ -337,12 +386,12 @@ func TestTakeOver(t *testing.T) {
 func TestLeaseLost(t *testing.T) {
 	b := newBench(t)
 	cause := make(chan error, 1)
-	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("long",
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle(jobs.Define[none](jobs.Kind{Name: "long"}),
 		func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
 			<-ctx.Done()
 			cause <- context.Cause(ctx)
 			return jobs.Result{}, nil
-		}, worker.Slots(1))}})
+		}, worker.Concurrency(1))}})
 	id := b.enqueue(jobs.Request{Kind: "long"}).ID
 	b.await(id, in(jobs.Running))
 	s, err := b.queue.Read(t.Context(), "ana", id)
@@ -350,7 +399,7 @@ func TestLeaseLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Job.Worker = "another"
-	if _, err := b.queue.Put(t.Context(), &s.Job, s.StateSeq); err != nil {
+	if _, err := b.queue.PutState(t.Context(), &s.Job, s.StateSeq); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-cause; !errors.Is(err, worker.ErrLeaseLost) {
@@ -365,13 +414,13 @@ func TestLeaseLost(t *testing.T) {
 func TestStopHandsBack(t *testing.T) {
 	b := newBench(t)
 	var runs atomic.Int32
-	handler := worker.Handle("long", func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
+	handler := worker.Handle(jobs.Define[none](jobs.Kind{Name: "long", MaxAttempts: 1}), func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
 		if runs.Add(1) > 1 {
 			return jobs.Result{}, nil
 		}
 		<-ctx.Done()
 		return jobs.Result{}, context.Cause(ctx)
-	}, worker.MaxAttempts(1))
+	})
 	stop := b.start(worker.Options{Handlers: []worker.Handler{handler}, Grace: 50 * time.Millisecond})
 	id := b.enqueue(jobs.Request{Kind: "long"}).ID
 	b.await(id, in(jobs.Running))
@@ -389,9 +438,9 @@ func TestStopHandsBack(t *testing.T) {
 func TestMany(t *testing.T) {
 	b := newBench(t)
 	var runs atomic.Int32
-	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("quick",
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle(jobs.Define[none](jobs.Kind{Name: "quick"}),
 		func(context.Context, *worker.Job, none) (jobs.Result, error) { runs.Add(1); return jobs.Result{}, nil },
-		worker.Slots(4))}})
+		worker.Concurrency(4))}})
 	const n = 200
 	ids := make([]string, n)
 	for i := range ids {
@@ -407,9 +456,9 @@ func TestMany(t *testing.T) {
 
 // A lease that was made shorter reaches a worker that runs, and the job that it runs: that is taken over once at most.
 func TestLeaseIsRefreshed(t *testing.T) {
-	b := newBenchWith(t, jobs.Config{Settings: jobs.Settings{Lease: time.Hour}})
+	b := newBenchWith(t, joblog.Options{Settings: joblog.Settings{Lease: time.Hour}})
 	end := make(chan struct{})
-	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("wait", func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle(jobs.Define[none](jobs.Kind{Name: "wait"}), func(ctx context.Context, _ *worker.Job, _ none) (jobs.Result, error) {
 		select {
 		case <-end:
 			return jobs.Result{}, nil
@@ -419,7 +468,7 @@ func TestLeaseIsRefreshed(t *testing.T) {
 	})}})
 	id := b.enqueue(jobs.Request{Kind: "wait"}).ID
 	b.await(id, in(jobs.Running))
-	if _, err := jobs.Setup(t.Context(), b.queue.Conn(), jobs.Settings{Lease: 2 * time.Second}, false); err != nil {
+	if _, err := joblog.Setup(t.Context(), b.queue.Conn(), joblog.Location{}, joblog.Settings{Lease: 2 * time.Second}, false); err != nil {
 		t.Fatal(err)
 	}
 	// The worker's heartbeat comes too late for the new lease: the job comes again, and the worker learns why.
@@ -440,7 +489,7 @@ func TestPerUser(t *testing.T) {
 	var mu sync.Mutex
 	running, most, ran := 0, 0, make(map[string]int)
 	release := make(chan struct{})
-	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("work", func(ctx context.Context, job *worker.Job, _ none) (jobs.Result, error) {
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle(jobs.Define[none](jobs.Kind{Name: "work"}), func(ctx context.Context, job *worker.Job, _ none) (jobs.Result, error) {
 		mu.Lock()
 		ran[job.ID]++
 		if job.User == "ana" {
@@ -462,7 +511,7 @@ func TestPerUser(t *testing.T) {
 			}
 		}
 		return jobs.Result{}, nil
-	}, worker.Slots(4), worker.PerUser(2))}})
+	}, worker.Concurrency(4), worker.PerUser(2))}})
 	const n = 200
 	for range n {
 		b.enqueue(jobs.Request{Kind: "work"})
@@ -504,13 +553,13 @@ func TestPerUser(t *testing.T) {
 	}
 }
 
-// Jobs that still run when the connection to the consumer is made anew keep their slots.
+// Jobs that still run when the connection to the consumer is lost still count as running.
 func TestSlotsOutliveThePull(t *testing.T) {
 	b := newBench(t)
 	var mu sync.Mutex
 	running, most := 0, 0
 	release := make(chan struct{})
-	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle("work", func(context.Context, *worker.Job, none) (jobs.Result, error) {
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle(jobs.Define[none](jobs.Kind{Name: "work"}), func(context.Context, *worker.Job, none) (jobs.Result, error) {
 		mu.Lock()
 		running++
 		most = max(most, running)
@@ -520,7 +569,7 @@ func TestSlotsOutliveThePull(t *testing.T) {
 		running--
 		mu.Unlock()
 		return jobs.Result{}, nil
-	}, worker.Slots(3), worker.PerUser(3))}})
+	}, worker.Concurrency(3), worker.PerUser(3))}})
 	var ids []string
 	for range 2 {
 		ids = append(ids, b.enqueue(jobs.Request{Kind: "work"}).ID)
@@ -528,19 +577,19 @@ func TestSlotsOutliveThePull(t *testing.T) {
 	for _, id := range ids {
 		b.await(id, in(jobs.Running))
 	}
-	// The consumer is gone, which ends the pull: the puller makes it anew, and all jobs are delivered again. Both go on.
-	stream, err := b.queue.JetStream().Stream(t.Context(), jobs.StreamName)
+	// The consumer is gone, which ends the pull: the fetcher creates it again, and all jobs are delivered again. Both go on.
+	stream, err := b.queue.JetStream().Stream(t.Context(), defaultNS.LogStream())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.DeleteConsumer(t.Context(), "worker-work"); err != nil {
+	if err := stream.DeleteConsumer(t.Context(), defaultNS.WorkerConsumer("work")); err != nil {
 		t.Fatal(err)
 	}
 	for range 6 {
 		ids = append(ids, b.enqueue(jobs.Request{Kind: "work"}).ID)
 	}
 	b.await(ids[2], func(jobs.Job) bool { mu.Lock(); defer mu.Unlock(); return running == 3 })
-	consumer, err := stream.Consumer(t.Context(), "worker-work")
+	consumer, err := stream.Consumer(t.Context(), defaultNS.WorkerConsumer("work"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -562,15 +611,15 @@ func TestSlotsOutliveThePull(t *testing.T) {
 func TestReadyWhileBusy(t *testing.T) {
 	b := newBench(t)
 	release := make(chan struct{})
-	w, err := worker.New(worker.Options{Queue: b.queue, Handlers: []worker.Handler{worker.Handle("busy",
-		func(context.Context, *worker.Job, none) (jobs.Result, error) { <-release; return jobs.Result{}, nil }, worker.Slots(1))}})
+	w, err := worker.New(worker.Options{Queue: queue.New(b.queue), Handlers: []worker.Handler{worker.Handle(jobs.Define[none](jobs.Kind{Name: "busy"}),
+		func(context.Context, *worker.Job, none) (jobs.Result, error) { <-release; return jobs.Result{}, nil }, worker.Concurrency(1))}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Ready(); err == nil {
 		t.Error("it is ready before it runs")
 	}
-	if err := w.Kinds(t.Context()); err != nil {
+	if err := w.PublishKinds(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -588,5 +637,44 @@ func TestReadyWhileBusy(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// A tag that cannot be read is said at once, and never a limit that is silently not there.
+func TestTagsOfParams(t *testing.T) {
+	type pages struct {
+		Pages int `json:"pages" minimum:"1" maximum:"500"`
+	}
+	type wrong struct {
+		Pages int `json:"pages" minimum:"one"`
+	}
+	b := newBench(t)
+	stop := b.start(worker.Options{Handlers: []worker.Handler{worker.Handle(jobs.Define[pages](jobs.Kind{Name: "print"}), func(context.Context, *worker.Job, pages) (jobs.Result, error) {
+		return jobs.Result{}, nil
+	})}})
+	defer stop()
+	for params, ok := range map[string]bool{`{"pages":1}`: true, `{"pages":500}`: true, `{"pages":0}`: false, `{"pages":501}`: false} {
+		_, _, err := b.queue.Enqueue(t.Context(), jobs.Request{User: "ana", Kind: "print", Params: json.RawMessage(params)})
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", params, err)
+		}
+	}
+	_, err := worker.New(worker.Options{Queue: queue.New(b.queue), Handlers: []worker.Handler{worker.Handle(jobs.Define[wrong](jobs.Kind{Name: "print"}), func(context.Context, *worker.Job, wrong) (jobs.Result, error) {
+		return jobs.Result{}, nil
+	})}})
+	if err == nil || !strings.Contains(err.Error(), "kind print: param pages: minimum") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A panic while the file is written is a failed attempt, as any other of a handler, and not the end of the process.
+func TestPanicInWriteFile(t *testing.T) {
+	b := newBench(t)
+	b.start(worker.Options{Handlers: []worker.Handler{worker.Handle(jobs.Define[none](jobs.Kind{Name: "write", MaxAttempts: 1}), func(ctx context.Context, job *worker.Job, _ none) (jobs.Result, error) {
+		return jobs.Result{}, job.WriteFile(ctx, "a.txt", "text/plain", func(io.Writer) error { panic("boom") })
+	})}})
+	job := b.await(b.enqueue(jobs.Request{Kind: "write"}).ID, in(jobs.Failed))
+	if job.Error == nil || job.Error.Code != "handler_panicked" || job.Attempt != 1 {
+		t.Errorf("%+v", job)
 	}
 }

@@ -1,7 +1,6 @@
-// Command export measures exports side by side: excelize's StreamWriter as its documentation has it, hark's
-// xlsx and hark's CSV. All three read the same ten columns of mixed types from the same SQLite table; every
-// run is a process of its own, so that its peak memory (VmHWM, hence Linux) is its own too; the rounds are
-// interleaved, so that a busy machine slows all of them.
+// Command export compares exports: excelize's StreamWriter as in its documentation, hark's xlsx and hark's CSV. All three read the
+// same ten columns of mixed types from the same SQLite table. Every run is a process, so that its peak memory can be measured
+// (VmHWM, so it needs Linux). The rounds are interleaved, so that a busy machine slows all of them.
 //
 //	go run ./bench/export -rows 1000000
 package main
@@ -42,14 +41,14 @@ INSERT INTO orders SELECT i, date('2024-01-01', '+' || (i / 1000) || ' days'),
 	1 + i * 13 % 7, i * 7907 % 1000000 / 100.0, i % 2, CASE WHEN i % 3 = 0 THEN 'Leave it with the neighbour & ring twice, no. ' || i END
 	FROM n`
 
-// Run is what one run came to.
+// Run is the result of a run.
 type Run struct {
 	Seconds   float64
 	PeakBytes int64
 	FileBytes int64
 }
 
-// variants are what is measured, each against the first.
+// variants are the measured exports. The first one is the reference.
 var variants = []struct {
 	name string
 	run  func(dir string, w io.Writer) error
@@ -130,7 +129,7 @@ func median(v []float64) float64 {
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }
 
-// fill makes the database.
+// fill creates the database.
 func fill(dir string, rows int) error {
 	db, err := sql.Open("sqlite", filepath.Join(dir, "shop.db"))
 	if err != nil {
@@ -172,7 +171,7 @@ func runChild(name, dir, profile string) error {
 	return fmt.Errorf("there is no %s", name)
 }
 
-// counter counts what is written to it.
+// counter counts the bytes that are written to it.
 type counter int64
 
 func (c *counter) Write(p []byte) (int, error) {
@@ -182,7 +181,7 @@ func (c *counter) Write(p []byte) (int, error) {
 
 var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
 
-// peak returns the most memory that this process has had.
+// peak returns the peak memory of this process.
 func peak() (int64, error) {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -213,8 +212,8 @@ datasets: {orders: {database: shop, query: %q, count: none}}
 	return err
 }
 
-// plain is the export as excelize's documentation has it: a slice of cells for each row, its own zip. Dates
-// have a style; left to itself excelize would look for one for each of them, which takes much longer.
+// plain is the export of excelize's documentation: a slice of cells for each row, and excelize's own zip. Dates have a style; without
+// one excelize looks for a style for each date, which takes much longer.
 func plain(dir string, w io.Writer) error {
 	db, err := sql.Open("sqlite", filepath.Join(dir, "shop.db"))
 	if err != nil {

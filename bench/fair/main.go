@@ -1,4 +1,4 @@
-// Command fair measures how long a user's job waits behind the many jobs of another one:
+// Command fair measures how long a user's job waits while another user has many jobs:
 //
 //	go run ./bench/fair
 //
@@ -15,7 +15,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/hark-jobs/hark/internal/natsd"
+	"github.com/hark-jobs/hark"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 )
@@ -43,7 +43,7 @@ func main() {
 	}
 }
 
-// measure returns how long the second user's job waited for its start, and how fast the first one's went meanwhile.
+// measure returns how long the second user's job waited for its start, and the rate of the first user's jobs meanwhile.
 func measure(perUser int) (waited time.Duration, throughput float64, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -52,21 +52,6 @@ func measure(perUser int) (waited time.Duration, throughput float64, err error) 
 		return 0, 0, err
 	}
 	defer os.RemoveAll(dir)
-	ns, err := natsd.Start(natsd.Options{Dir: dir})
-	if err != nil {
-		return 0, 0, err
-	}
-	defer ns.Stop()
-	nc, err := ns.Connect()
-	if err != nil {
-		return 0, 0, err
-	}
-	defer nc.Close()
-	queue, err := jobs.Open(ctx, nc, jobs.Config{})
-	if err != nil {
-		return 0, 0, err
-	}
-	defer queue.Close()
 	second, done := make(chan time.Time, 1), make(chan struct{}, *count)
 	work := func(ctx context.Context, job *worker.Job, _ struct{}) (jobs.Result, error) {
 		if job.User == "second" {
@@ -76,27 +61,34 @@ func measure(perUser int) (waited time.Duration, throughput float64, err error) 
 		done <- struct{}{}
 		return jobs.Result{}, nil
 	}
-	w, err := worker.New(worker.Options{Queue: queue, Handlers: []worker.Handler{
-		worker.Handle("work", work, worker.Slots(slots), worker.PerUser(perUser))}})
+	srv, err := hark.New(ctx, hark.Options{Only: hark.Worker, Data: dir, Handlers: []worker.Handler{
+		worker.Handle(jobs.Define[struct{}](jobs.Kind{Name: "work"}), work, worker.Concurrency(slots), worker.PerUser(perUser))}})
 	if err != nil {
 		return 0, 0, err
 	}
-	if err := w.Kinds(ctx); err != nil {
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx) }()
+	select {
+	case <-srv.Ready():
+	case err := <-ended:
 		return 0, 0, err
 	}
+	q := srv.Queue()
 	for range *count {
-		if _, _, err := queue.Enqueue(ctx, jobs.Request{User: "first", Kind: "work"}); err != nil {
+		if _, err := q.Enqueue(ctx, jobs.Request{User: "first", Kind: "work"}); err != nil {
 			return 0, 0, err
 		}
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- w.Run(ctx) }()
+	left := *count
+	for ; len(done) > 0; left-- { // those that have run meanwhile
+		<-done
+	}
 	began := time.Now()
-	for range 40 { // it is in full swing
+	for range 40 { // until the worker is at full load
 		<-done
 	}
 	enqueued := time.Now()
-	if _, _, err := queue.Enqueue(ctx, jobs.Request{User: "second", Kind: "work"}); err != nil {
+	if _, err := q.Enqueue(ctx, jobs.Request{User: "second", Kind: "work"}); err != nil {
 		return 0, 0, err
 	}
 	waited = (<-second).Sub(enqueued)
@@ -105,7 +97,7 @@ func measure(perUser int) (waited time.Duration, throughput float64, err error) 
 	}
 	throughput = 80 / time.Since(began).Seconds()
 	if perUser == slots {
-		throughput = float64(*count) / (waited + enqueued.Sub(began)).Seconds()
+		throughput = float64(left) / (waited + enqueued.Sub(began)).Seconds()
 	}
 	cancel()
 	return waited, throughput, <-ended

@@ -13,7 +13,7 @@ import (
 
 const asynqTask = "noop"
 
-// asynqSystem is Asynq on a Redis of its own.
+// asynqSystem is Asynq with its own Redis.
 type asynqSystem struct {
 	s      *settings
 	server *server
@@ -52,8 +52,8 @@ func (a *asynqSystem) enqueuer(context.Context) (func(context.Context, int) (str
 	}, nil
 }
 
-// work takes a job for finished when its handler returns: Asynq tells nobody that the end is stored. So that nobody is
-// told too early of the last one, it is held back until Redis has counted all of them.
+// work counts a job as finished when its handler returns, since Asynq does not report that the end is stored. It reports the last job when
+// Redis has counted all of them.
 func (a *asynqSystem) work(ctx context.Context, finished func(string)) (func() error, error) {
 	var mu sync.Mutex
 	returned, last := 0, make(chan string, 1)
@@ -64,7 +64,8 @@ func (a *asynqSystem) work(ctx context.Context, finished func(string)) (func() e
 		mu.Lock()
 		defer mu.Unlock()
 		id := task.ResultWriter().TaskID()
-		if returned++; returned == a.s.n {
+		returned++
+		if returned == a.s.n {
 			last <- id
 		} else {
 			finished(id)
@@ -91,7 +92,7 @@ func (a *asynqSystem) work(ctx context.Context, finished func(string)) (func() e
 	return func() error { server.Shutdown(); return nil }, nil
 }
 
-// check reads the counter that Asynq keeps with each job that it takes off the queue.
+// check reads Asynq's counter of the jobs that it has removed from the queue.
 func (a *asynqSystem) check(ctx context.Context, n int) error {
 	processed, err := a.redis.Get(ctx, "asynq:{default}:processed").Int()
 	if err == nil && processed != n {
@@ -106,7 +107,7 @@ func (a *asynqSystem) close() error {
 	return errors.Join(a.client.Close(), a.redis.Close(), a.server.stop())
 }
 
-// quiet drops what Asynq says about its start and stop.
+// quiet discards Asynq's log lines about its start and stop.
 type quiet struct{}
 
 func (quiet) Debug(...any) {}

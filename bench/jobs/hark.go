@@ -12,8 +12,10 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natsd"
 	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/queue"
 	"github.com/hark-jobs/hark/worker"
 )
 
@@ -26,8 +28,8 @@ type hark struct {
 	dir    string
 	server *natsd.Server
 	nc     *nats.Conn
-	queue  *jobs.Queue
-	watch  *nats.Conn // the benchmark's own, to hear of the ends
+	queue  *queue.Client
+	watch  *nats.Conn // the benchmark's own connection, which receives the ends
 }
 
 func openHark(_ context.Context, s *settings) (system, error) { return &hark{s: s}, nil }
@@ -48,7 +50,7 @@ func (h *hark) reset(ctx context.Context) (err error) {
 	if h.dir, err = os.MkdirTemp(h.s.dir, "hark-"); err != nil {
 		return err
 	}
-	if h.server, err = natsd.Start(natsd.Options{Dir: h.dir, SyncAlways: h.s.strict, Log: h.s.log}); err != nil {
+	if h.server, err = natsd.Start(natsd.Options{Dir: h.dir, SyncAlways: h.s.strict, Logger: h.s.log}); err != nil {
 		return err
 	}
 	if h.nc, err = h.server.Connect(); err != nil {
@@ -57,21 +59,21 @@ func (h *hark) reset(ctx context.Context) (err error) {
 	if h.watch, err = h.server.Connect(); err != nil {
 		return err
 	}
-	if h.queue, err = jobs.Open(ctx, h.nc, jobs.Config{Log: h.s.log}); err != nil {
+	if h.queue, err = queue.Open(ctx, h.nc, queue.Options{Logger: h.s.log}); err != nil {
 		return err
 	}
 	w, err := h.worker()
 	if err != nil {
 		return err
 	}
-	return w.Kinds(ctx)
+	return w.PublishKinds(ctx)
 }
 
 func (h *hark) worker() (*worker.Worker, error) {
 	noop := func(context.Context, *worker.Job, struct{}) (jobs.Result, error) { return jobs.Result{}, nil }
 	return worker.New(worker.Options{
-		Queue: h.queue, Log: h.s.log,
-		Handlers: []worker.Handler{worker.Handle(harkKind, noop, worker.Slots(h.s.slots))},
+		Queue: h.queue, Logger: h.s.log,
+		Handlers: []worker.Handler{worker.Handle(jobs.Define[struct{}](jobs.Kind{Name: harkKind}), noop, worker.Concurrency(h.s.slots))},
 	})
 }
 
@@ -81,14 +83,14 @@ func (h *hark) enqueuer(context.Context) (func(context.Context, int) (string, er
 		users[i] = "user-" + strconv.Itoa(i)
 	}
 	return func(ctx context.Context, i int) (string, error) {
-		job, _, err := h.queue.Enqueue(ctx, jobs.Request{User: users[i%len(users)], Kind: harkKind, Title: "No-op"})
+		job, err := h.queue.Enqueue(ctx, jobs.Request{User: users[i%len(users)], Kind: harkKind, Title: "No-op"})
 		return job.ID, err
 	}, nil
 }
 
-// work hears of a job's end by its notification, which the server publishes live once it is stored.
+// work receives the end of a job by its notification, which the server publishes live after it is stored.
 func (h *hark) work(ctx context.Context, finished func(string)) (func() error, error) {
-	sub, err := h.watch.Subscribe("live.*.note", func(m *nats.Msg) {
+	sub, err := h.watch.Subscribe(joblog.LiveOf(joblog.DefaultNamespace.NotificationSubjects()), func(m *nats.Msg) {
 		if _, rest, ok := bytes.Cut(m.Data, []byte(`"job_id":"`)); ok && bytes.Contains(m.Data, []byte(`"type":"job.succeeded"`)) {
 			id, _, _ := bytes.Cut(rest, []byte(`"`))
 			finished(string(id))
@@ -113,14 +115,14 @@ func (h *hark) work(ctx context.Context, finished func(string)) (func() error, e
 	}, nil
 }
 
-// check counts what the stream holds: a state for each job, and a notification, which is stored only after succeeded.
-// What was not acked would be redelivered, and so costs hark later.
+// check counts the messages of the stream: a state for each job, and a notification, which is stored only after succeeded. It also waits for
+// the acks, since redeliveries would cost hark later.
 func (h *hark) check(ctx context.Context, n int) error {
-	stream, err := h.queue.JetStream().Stream(ctx, jobs.StreamName)
+	stream, err := h.queue.Store().JetStream().Stream(ctx, joblog.DefaultNamespace.LogStream())
 	if err != nil {
 		return err
 	}
-	for _, subject := range []string{"hark.*.state.*", "hark.*.note"} {
+	for _, subject := range []string{joblog.DefaultNamespace.StateSubjects("*"), joblog.DefaultNamespace.NotificationSubjects()} {
 		info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subject))
 		if err != nil {
 			return err
@@ -133,7 +135,7 @@ func (h *hark) check(ctx context.Context, n int) error {
 			return fmt.Errorf("the stream holds %d messages on %s, not %d", stored, subject, n)
 		}
 	}
-	for { // the last acks may still be on their way
+	for { // the last acks may be in transit
 		c, err := stream.Consumer(ctx, "worker-"+harkKind)
 		if err != nil {
 			return err

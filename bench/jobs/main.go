@@ -1,19 +1,16 @@
-// Jobs measures how many no-op jobs a second hark, River (on PostgreSQL) and Asynq (on Redis) take from the call that
-// enqueues to the finished job, side by side: their rounds alternate in one run, so that whatever else the machine does
-// hits all three.
+// Jobs measures the rate of no-op jobs of hark, River (on PostgreSQL) and Asynq (on Redis), from the enqueueing call to the finished job. Their
+// rounds alternate in one run, so that other load on the machine affects all three.
 //
 //	cd bench/jobs && go run . [-n 20000] [-rounds 5] [-only hark,river] [-forms come,drain]
 //
-// It is a module of its own, so that hark does not depend on those it is compared with. It starts and stops their
-// servers itself, in temporary folders; it needs PostgreSQL's and Redis's programs and Linux.
+// It is a module of its own, so that hark does not depend on the other systems. It starts and stops their servers in temporary folders. It needs
+// the programs of PostgreSQL and Redis, and Linux.
 //
-// Two forms are measured. In "come", clients enqueue one job at a time each, through the system's Go client, while the
-// workers run; the clock runs from the first enqueue until the last job is finished. In "drain", all jobs are enqueued
-// before the workers start, and the clock runs from that start.
+// It measures two forms. In "come", each client enqueues one job at a time, through the system's Go client, while the workers run. The clock runs
+// from the first enqueue to the end of the last job. In "drain", all jobs are enqueued before the workers start, and the clock starts with them.
 //
-// A job is finished when its end is stored: in hark the state succeeded and, on top of what the others do, the
-// notification of its user; in River the state completed; in Asynq its removal from the queue. hark's jobs belong to
-// -users different users.
+// A job is finished when its end is stored: in hark the state succeeded and also the notification of its user, which the others do not have; in
+// River the state completed; in Asynq its removal from the queue. hark's jobs belong to -users different users.
 package main
 
 import (
@@ -33,7 +30,7 @@ import (
 	"time"
 )
 
-// settings are what a run is told from the command line.
+// settings are the flags of a run.
 type settings struct {
 	n, clients, users int
 	rounds            int
@@ -43,29 +40,29 @@ type settings struct {
 	riverConns        int
 	asynqWorkers      int
 	asynqCheck        time.Duration
-	strict            bool // every system syncs to disk before it answers
+	strict            bool // every system syncs to disk before it responds
 	profiles          string
 	dir               string // temporary
 	log               *slog.Logger
 }
 
-// system is one of those that are compared. Its server runs from its opening until close.
+// system is one of the compared systems. Its server runs from opening it until close.
 type system interface {
-	// reset makes it empty, before each round.
+	// reset empties the system before each round.
 	reset(context.Context) error
-	// enqueuer returns how a client enqueues its i-th job; the id is what finished says later.
+	// enqueuer returns a function that enqueues a client's i-th job. The id is that of finished.
 	enqueuer(ctx context.Context) (func(ctx context.Context, i int) (id string, err error), error)
 	// work starts the workers, and calls finished for each job, from one goroutine at a time; stop ends them.
 	work(ctx context.Context, finished func(id string)) (stop func() error, err error)
 	// check returns an error unless n jobs are stored as finished.
 	check(ctx context.Context, n int) error
-	// serverCPU is the processor time of the server's processes so far; 0 if it lives in this one.
+	// serverCPU returns the CPU time of the server's processes so far; 0 if the server is in this process.
 	serverCPU() (time.Duration, error)
 	about() string
 	close() error
 }
 
-// contestant is how a system takes part.
+// contestant is an entry of the comparison.
 type contestant struct {
 	name string
 	open func(context.Context, *settings) (system, error)
@@ -118,7 +115,7 @@ func run(ctx context.Context, s *settings) (err error) {
 			return fmt.Errorf("there is no form %q", form)
 		}
 	}
-	// In /tmp, whatever TMPDIR says: PostgreSQL's user may not reach a folder inside root's.
+	// In /tmp, not in TMPDIR: PostgreSQL's user may have no access to a folder of root.
 	if s.dir, err = os.MkdirTemp("/tmp", "hark-bench-jobs-"); err != nil {
 		return err
 	}
@@ -163,14 +160,14 @@ func run(ctx context.Context, s *settings) (err error) {
 	return nil
 }
 
-// round is what one round measured.
+// round is the result of a round.
 type round struct {
 	rate     float64 // jobs a second
-	cpu      float64 // seconds a job, of this process and the server's
+	cpu      float64 // seconds per job, of this process and the server
 	p50, p99 time.Duration
 }
 
-// stamp is when something happened to a job.
+// stamp is the time of something that happened to a job.
 type stamp struct {
 	id string
 	at time.Time
@@ -189,7 +186,8 @@ func measure(ctx context.Context, s *settings, sys system, form, name string) (r
 	}
 	ends, done := make([]stamp, 0, s.n), make(chan struct{})
 	finished := func(id string) {
-		if ends = append(ends, stamp{id, time.Now()}); len(ends) == s.n {
+		ends = append(ends, stamp{id, time.Now()})
+		if len(ends) == s.n {
 			close(done)
 		}
 	}
@@ -219,7 +217,7 @@ func measure(ctx context.Context, s *settings, sys system, form, name string) (r
 		}
 	}
 	stop := func() error { return nil }
-	if form == "come" { // the workers run and wait
+	if form == "come" { // the workers are running and idle
 		if stop, err = sys.work(ctx, finished); err != nil {
 			return r, err
 		}
@@ -262,7 +260,7 @@ func measure(ctx context.Context, s *settings, sys system, form, name string) (r
 	return r, nil
 }
 
-// allCPU is the processor time of this process and the system's server so far.
+// allCPU returns the CPU time of this process and the system's server so far.
 func allCPU(sys system) (time.Duration, error) {
 	server, err := sys.serverCPU()
 	if err != nil {
@@ -275,7 +273,7 @@ func allCPU(sys system) (time.Duration, error) {
 	return server + time.Duration(own.Utime.Nano()+own.Stime.Nano()), nil
 }
 
-// latencies returns the median and the 99th percentile of the time from the call that enqueued until the end.
+// latencies returns the median and the 99th percentile of the time from the enqueueing call to the end.
 func latencies(starts, ends []stamp) (p50, p99 time.Duration) {
 	began := make(map[string]time.Time, len(starts))
 	for _, one := range starts {
@@ -310,7 +308,7 @@ func report(s *settings, names []string, results map[string][]round) {
 		if names[0] != "hark" {
 			continue
 		}
-		for _, name := range names[1:] { // each round of hark against the other's that followed it
+		for _, name := range names[1:] { // each round of hark and the following one of the other system
 			ratios := make([]float64, s.rounds)
 			for i := range ratios {
 				ratios[i] = results["hark"+form][i].rate / results[name+form][i].rate

@@ -8,7 +8,7 @@ import (
 	"runtime/pprof"
 )
 
-// startProfile writes CPU, mutex, block and allocation profiles of what runs until end is called.
+// startProfile profiles CPU, mutexes, blocking and allocations until end is called, which writes the files.
 func startProfile(s *settings, name string) (end func() error, err error) {
 	if s.profiles == "" {
 		return func() error { return nil }, nil

@@ -26,7 +26,7 @@ type riverWorker struct {
 
 func (*riverWorker) Work(context.Context, *river.Job[riverArgs]) error { return nil }
 
-// riverSystem is River on a PostgreSQL of its own, with the settings that River's own benchmark takes.
+// riverSystem is River with its own PostgreSQL, and the settings of River's own benchmark.
 type riverSystem struct {
 	s      *settings
 	server *server
@@ -97,7 +97,7 @@ func (r *riverSystem) enqueuer(context.Context) (func(context.Context, int) (str
 	}, nil
 }
 
-// work hears of a job's end from the client, which tells it once the batch with its state is committed.
+// work receives the end of a job from the client, after the batch with its state was committed.
 func (r *riverSystem) work(ctx context.Context, finished func(string)) (func() error, error) {
 	events, unsubscribe := r.client.SubscribeConfig(&river.SubscribeConfig{
 		ChanSize: r.s.n + 1000, Kinds: []river.EventKind{river.EventKindJobCompleted},

@@ -19,10 +19,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// server is a child process that serves one of the systems.
+// server is a child process with the server of a system.
 type server struct {
 	cmd   *exec.Cmd
-	ended chan struct{} // closed when it has
+	ended chan struct{} // closed when the process has ended
 	log   string
 }
 
@@ -67,7 +67,7 @@ func (s *server) stop() error {
 		return nil
 	default:
 	}
-	// To PostgreSQL SIGINT is a fast shutdown and SIGTERM one that waits for its clients; Redis takes both alike.
+	// For PostgreSQL SIGINT is a fast shutdown, and SIGTERM one that waits for its clients. Redis treats both alike.
 	if err := s.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (s *server) stop() error {
 	}
 }
 
-// cpu is the processor time that the server and its children, living and dead, have used so far.
+// cpu returns the CPU time that the server and its children, running and ended, have used so far.
 func (s *server) cpu() (time.Duration, error) {
 	pid := strconv.Itoa(s.cmd.Process.Pid)
 	total, err := cpuOf(pid, true)
@@ -104,13 +104,13 @@ func (s *server) cpu() (time.Duration, error) {
 	return total, nil
 }
 
-// cpuOf reads the processor time of one process, and of its children that have ended if dead is set.
+// cpuOf returns the CPU time of a process, and of its ended children if dead is set.
 func cpuOf(pid string, dead bool) (time.Duration, error) {
 	b, err := os.ReadFile("/proc/" + pid + "/stat")
 	if err != nil {
 		return 0, err
 	}
-	// After the name, which may hold anything, in parentheses: fields 14 to 17 of proc_pid_stat(5), in hundredths.
+	// After the name in parentheses, which may have any characters: fields 14 to 17 of proc_pid_stat(5), in hundredths of a second.
 	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 	if len(fields) < 15 {
 		return 0, fmt.Errorf("/proc/%s/stat is not as expected: %q", pid, b)
@@ -130,7 +130,7 @@ func cpuOf(pid string, dead bool) (time.Duration, error) {
 	return time.Duration(ticks) * 10 * time.Millisecond, nil
 }
 
-// freePort returns a port of the loopback address that nobody uses.
+// freePort returns an unused port of the loopback address.
 func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -140,7 +140,7 @@ func freePort() (string, error) {
 	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port), nil
 }
 
-// startPostgres makes a cluster with PostgreSQL's own settings but for the two that are named, and starts it.
+// startPostgres creates a cluster with PostgreSQL's defaults, except for the two settings below, and starts it.
 func startPostgres(ctx context.Context, s *settings) (url string, _ *server, err error) {
 	bin, err := postgresPrograms()
 	if err != nil {
@@ -182,7 +182,7 @@ func startPostgres(ctx context.Context, s *settings) (url string, _ *server, err
 	return url, server, err
 }
 
-// postgresPrograms finds the folder of initdb and postgres, which Debian keeps out of the PATH.
+// postgresPrograms returns the folder of initdb and postgres, which is not in the PATH on Debian.
 func postgresPrograms() (string, error) {
 	candidates, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if path, err := exec.LookPath("initdb"); err == nil {
@@ -198,8 +198,8 @@ func postgresPrograms() (string, error) {
 	return "", errors.New("PostgreSQL's server programs are missing: apt-get install postgresql")
 }
 
-// postgresAccount says as whom PostgreSQL runs, which refuses root. Like Redis it has a process group of its own: Ctrl-C
-// reaches this process alone, which then stops both in order.
+// postgresAccount returns the user of PostgreSQL, which refuses root. Like Redis it has its own process group, so that Ctrl-C reaches only this
+// process, which then stops both in order.
 func postgresAccount() (*syscall.SysProcAttr, error) {
 	attr := &syscall.SysProcAttr{Setpgid: true}
 	if os.Geteuid() != 0 {
@@ -221,7 +221,7 @@ func postgresAccount() (*syscall.SysProcAttr, error) {
 	return nil, errors.New("PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as")
 }
 
-// startRedis starts a Redis with its own settings but for those that are named.
+// startRedis starts a Redis with its defaults, except for the settings below.
 func startRedis(ctx context.Context, s *settings) (addr string, _ *server, err error) {
 	program, err := exec.LookPath("redis-server")
 	if err != nil {

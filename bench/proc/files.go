@@ -5,9 +5,8 @@ import (
 	"syscall"
 )
 
-// RaiseFiles lets this process, and those it starts from now on, open as many files as the machine allows,
-// and returns how many that is. Go raises its own limit at start, but gives its children the old one unless the
-// limit is set by hand.
+// RaiseFiles raises the limit of open files for this process, and for those that it starts from now on, to the machine's maximum, which it
+// returns. Go raises its own limit at the start, but not that of its children unless the limit is set explicitly.
 func RaiseFiles() (uint64, error) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

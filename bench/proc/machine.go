@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// Machine says in one line what the figures were measured on.
+// Machine describes in one line the machine of the figures.
 func Machine() string {
 	return fmt.Sprintf("%d cores of %s, %s, Linux %s, load %s", runtime.NumCPU(), field("/proc/cpuinfo", "model name"),
 		runtime.Version(), firstLine("/proc/sys/kernel/osrelease"), load())
 }
 
-// load is how many processes wanted a core lately: on a machine that others use, the figures depend on it.
+// load returns the load average: on a shared machine the figures depend on it.
 func load() string {
 	one, _, _ := strings.Cut(firstLine("/proc/loadavg"), " ")
 	return one

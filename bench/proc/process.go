@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -20,7 +21,7 @@ func Build(ctx context.Context, pkg, path string) error {
 	return nil
 }
 
-// FreeAddr returns an address of the loopback interface whose port was free a moment ago.
+// FreeAddr returns a loopback address with a port that was free a moment ago.
 func FreeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -30,25 +31,33 @@ func FreeAddr() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// Process is a program that runs.
+// Process is a running program.
 type Process struct {
 	cmd   *exec.Cmd
-	ended chan struct{} // closed once it has been waited for
+	ended chan struct{} // closed after the process was waited for
 }
 
-// Start starts a program. What it prints goes to log. It does not outlive this process.
+// Start starts a program with its output to log. The program does not outlive this process.
 func Start(log io.Writer, path string, args ...string) (*Process, error) {
 	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	p := &Process{cmd: cmd, ended: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		// The program dies with the thread that has started it, so this goroutine keeps the thread.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(p.ended)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // the state has the same error
+		}
+	}()
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", path, err)
 	}
-	p := &Process{cmd: cmd, ended: make(chan struct{})}
-	go func() {
-		defer close(p.ended)
-		_ = cmd.Wait() // the error repeats what the state says
-	}()
 	return p, nil
 }
 
@@ -58,13 +67,13 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // Ended is closed when the process is gone.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
-// Kill ends the process as a crash would, and waits until it is gone. It may be called more than once.
+// Kill kills the process, and waits until it has ended. It may be called more than once.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill() // it fails for a process that is gone
+	_ = p.cmd.Process.Kill() // fails if the process has ended
 	<-p.ended
 }
 
-// Ready waits until a GET of url is answered with 200.
+// Ready waits until a GET of url gets 200.
 func (p *Process) Ready(ctx context.Context, url string) error {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for {

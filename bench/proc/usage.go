@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// CPU is the time of the processor that a process has used, all its threads together. The kernel counts the sum
-// exactly; how it splits into user and system is a sample.
+// CPU is the CPU time of a process with all its threads. The kernel counts the sum exactly, and samples the parts of user and system.
 type CPU struct {
 	User, System time.Duration
 }
@@ -19,20 +18,19 @@ type CPU struct {
 // Total is user and system together.
 func (c CPU) Total() time.Duration { return c.User + c.System }
 
-// Sub returns what was used since an earlier reading.
+// Sub returns the time since an earlier reading.
 func (c CPU) Sub(before CPU) CPU { return CPU{c.User - before.User, c.System - before.System} }
 
-// tick is the unit of the times in /proc, which Linux gives as hundredths of a second on every architecture that
-// Go runs on.
+// tick is the unit of the times in /proc: a hundredth of a second on every architecture of Go.
 const tick = 10 * time.Millisecond
 
-// CPUOf reads what a process has used so far, to a hundredth of a second.
+// CPUOf returns the CPU time of a process so far, with a precision of 10 ms.
 func CPUOf(pid int) (CPU, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return CPU{}, err
 	}
-	// The second field is the program's name in parentheses, which may hold spaces and parentheses.
+	// The second field is the program's name in parentheses, which may have spaces and parentheses.
 	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 	if len(fields) < 13 {
 		return CPU{}, fmt.Errorf("/proc/%d/stat is not as expected: %q", pid, b)
@@ -42,13 +40,13 @@ func CPUOf(pid int) (CPU, error) {
 	return CPU{time.Duration(user) * tick, time.Duration(system) * tick}, errors.Join(err1, err2)
 }
 
-// Memory is what a process holds, in bytes.
+// Memory is the memory of a process, in bytes.
 type Memory struct {
 	RSS  int64 // now
-	Peak int64 // at most, so far
+	Peak int64 // the largest so far
 }
 
-// MemoryOf reads what a process holds.
+// MemoryOf returns the memory of a process.
 func MemoryOf(pid int) (Memory, error) {
 	path := fmt.Sprintf("/proc/%d/status", pid)
 	rss, err1 := kilobytes(path, "VmRSS")

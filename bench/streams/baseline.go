@@ -12,9 +12,8 @@ import (
 // baselineArg makes this program the baseline.
 const baselineArg = "baseline-server"
 
-// baseline is the plainest server that takes a notification and writes it to its user's stream: net/http and a
-// channel. It stores nothing, checks nobody and knows one stream a user. What hark costs is told as a ratio to it, since
-// that depends less on the machine than either figure.
+// baseline is a minimal server that accepts a notification and writes it to its user's stream: net/http and a channel. It stores nothing, has no
+// login and one stream per user. Costs of hark are given as a ratio to it, since a ratio depends less on the machine than a figure.
 type baseline struct {
 	mu    sync.RWMutex
 	users map[string]*baselineUser
@@ -31,7 +30,7 @@ func serveBaseline(addr string) error {
 	return servePlain(addr, b.post, b.stream)
 }
 
-// servePlain serves what a server that hark is compared with needs.
+// servePlain serves the common parts of the servers that hark is compared with.
 func servePlain(addr string, post, stream http.HandlerFunc) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/notifications", post)
@@ -53,7 +52,8 @@ func (b *baseline) user(name string) *baselineUser {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if u = b.users[name]; u == nil {
+	u = b.users[name]
+	if u == nil {
 		u = &baselineUser{frames: make(chan []byte, 16)}
 		b.users[name] = u
 	}
@@ -87,7 +87,7 @@ func (b *baseline) post(w http.ResponseWriter, r *http.Request) {
 	answer(w, data, err)
 }
 
-// answer tells of the notification that was made, or why none was.
+// answer responds with the created notification, or with an error.
 func answer(w http.ResponseWriter, data []byte, err error) {
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -95,7 +95,7 @@ func answer(w http.ResponseWriter, data []byte, err error) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusCreated)
-	_, _ = w.Write(data) // to a client that is gone it makes no difference
+	_, _ = w.Write(data) // an error means that the client has disconnected
 }
 
 func (b *baseline) stream(w http.ResponseWriter, r *http.Request) {

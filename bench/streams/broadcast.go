@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// broadcast posts a notification to everyone, ten times, and looks at how long it takes until all have it and what it
-// does to somebody else's notifications, which are posted all the while.
+// broadcast posts ten broadcasts. It measures the time until all readers have each, and the latency of another user's notifications meanwhile.
 func broadcast(ctx context.Context, set *settings, r *report) error {
 	st, err := harkStage(ctx, set, set.n)
 	if err != nil {
@@ -68,7 +67,7 @@ func (st *stage) broadcast(ctx context.Context, r *report) error {
 	return st.report(r, notes)
 }
 
-// span is when a broadcast was posted, and when it first and last came to a reader, in Unix nanoseconds.
+// span has the times when a broadcast was posted, and when the first and the last reader got it, in Unix nanoseconds.
 type span struct{ at, firstSock, lastSock, lastRead int64 }
 
 func (st *stage) report(r *report, notes []int32) error {
@@ -112,7 +111,7 @@ func (st *stage) report(r *report, notes []int32) error {
 		took := time.Duration(a.sock - n.at)
 		if meets(spans, n.at, a.sock, 0) {
 			during = append(during, took)
-		} else if !meets(spans, n.at, a.sock, 100*time.Millisecond) { // what comes right after is neither
+		} else if !meets(spans, n.at, a.sock, 100*time.Millisecond) { // notifications shortly after a broadcast count for neither
 			usual = append(usual, took)
 		}
 	}
@@ -128,7 +127,7 @@ func (st *stage) report(r *report, notes []int32) error {
 	return nil
 }
 
-// meets reports whether something lay within a margin of a broadcast.
+// meets reports whether a time is within a margin of a broadcast.
 func meets(spans map[int32]*span, from, to int64, margin time.Duration) bool {
 	for _, s := range spans {
 		if from <= s.lastSock+int64(margin) && to >= s.at-int64(margin) {

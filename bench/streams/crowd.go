@@ -13,16 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reader is one user's event stream. What it got may be read while its crowd is locked, or closed.
+// reader is the event stream of a user. Its arrivals may be read while its crowd is locked or closed.
 type reader struct {
 	user  int
-	deaf  bool // it says hello and never reads again
+	deaf  bool // reads up to hello and never again
 	fd    int  // -1 while there is no connection
 	state readerState
 	parse parser
 	last  []byte // the last event id
 	opens int
-	hello int64 // when it was last read, Unix nanoseconds
+	hello int64 // when the last hello was read, Unix nanoseconds
 	got   []arrival
 }
 
@@ -35,32 +35,32 @@ const (
 	open
 )
 
-// crowd is many readers, one for each of the first users, and the one goroutine that reads them all.
+// crowd is a set of readers, one for each of the first users, and the goroutine that reads them all.
 type crowd struct {
 	server *server
 	addr   netip.AddrPort
 	epoll  int
 	done   chan struct{} // closed when the goroutine has ended
 
-	arrived    atomic.Int64 // notifications of one user, at all readers
-	broadcasts atomic.Int64 // of everyone
-	opened     atomic.Int64 // streams that are
+	arrived    atomic.Int64 // notifications of single users, at all readers
+	broadcasts atomic.Int64 // broadcasts, at all readers
+	opened     atomic.Int64 // open streams
 
 	mu      sync.Mutex
 	readers []*reader
 	byFD    map[int32]*reader
 	waiting []*reader // to be opened
 	opening int
-	window  int  // how many may be opening at a time
-	again   bool // readers whose stream ends come back
-	held    bool // nobody connects for now
-	ended   int  // streams that did, of readers that are not deaf
+	window  int  // the largest number of streams that are opening
+	again   bool // readers reconnect when their stream ends
+	held    bool // no reader connects for now
+	ended   int  // ended streams of readers that are not deaf
 	refused int  // connections
 	err     error
 	closing bool
 }
 
-// newCrowd starts the goroutine, with no stream open yet. The readers from deaf on are.
+// newCrowd starts the goroutine, without open streams. The readers with indexes from deaf on are deaf.
 func newCrowd(s *server, n, deaf int) (*crowd, error) {
 	addr, err := netip.ParseAddrPort(s.addr)
 	if err != nil {
@@ -78,7 +78,7 @@ func newCrowd(s *server, n, deaf int) (*crowd, error) {
 	return c, nil
 }
 
-// openAll opens all streams, so many at a time, and waits until each has said hello.
+// openAll opens all streams, a batch at a time, and waits for their hello events.
 func (c *crowd) openAll(ctx context.Context, window int) error {
 	c.mu.Lock()
 	c.window = window
@@ -127,7 +127,7 @@ func (c *crowd) run() {
 			}
 		}
 		c.pump()
-		timeout = 50 // to see that the crowd closes
+		timeout = 50 // to notice that the crowd closes
 		if len(c.waiting) > 0 && !c.held && c.opening < c.window {
 			timeout = 1
 		}
@@ -152,9 +152,9 @@ func (c *crowd) closeAll() {
 	}
 }
 
-// pump connects some of those who wait. The lock is held, as by all that follow.
+// pump connects some waiting readers. The lock must be held, also for all functions below.
 func (c *crowd) pump() {
-	const most = 256 // then those who are connected have their turn
+	const most = 256 // before connected readers are read again
 	for range min(most, len(c.waiting)) {
 		if c.held || c.opening >= c.window {
 			return
@@ -200,12 +200,12 @@ func (c *crowd) drop(r *reader) {
 	r.fd, r.state = -1, closed
 }
 
-// lose takes in that a reader's connection has ended.
+// lose records the end of a reader's connection.
 func (c *crowd) lose(r *reader) {
 	was := r.state
 	c.drop(r)
 	switch {
-	case r.deaf && was == open: // as it should be, in the end
+	case r.deaf && was == open: // expected
 	case c.again:
 		c.waiting = append(c.waiting, r)
 	default:
@@ -218,7 +218,7 @@ func (c *crowd) handle(r *reader, events uint32, in *receiver) {
 		c.ask(r)
 		return
 	}
-	if r.deaf && r.state == open { // it asked to hear of nothing but the end
+	if r.deaf && r.state == open { // only the end is polled for
 		c.lose(r)
 		return
 	}
@@ -240,7 +240,7 @@ func (c *crowd) handle(r *reader, events uint32, in *receiver) {
 	}
 }
 
-// ask sends the request on a connection that is made, or was refused.
+// ask sends the request on a connection that was established, or records its refusal.
 func (c *crowd) ask(r *reader) {
 	errno, err := unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && errno != 0 {
@@ -266,7 +266,7 @@ func (c *crowd) ask(r *reader) {
 	}
 }
 
-// event takes in an event of a stream.
+// event records an event of a stream.
 func (c *crowd) event(r *reader, name, id, data []byte, stamp, now int64) error {
 	if len(id) > 0 {
 		r.last = append(r.last[:0], id...)

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/internal/joblog"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,19 +20,18 @@ import (
 // floorArg makes this program the floor.
 const floorArg = "floor-server"
 
-// floor is the least that can be done with the packages that hark stands on: net/http takes a notification, an embedded
-// server stores it, and what it publishes again is written to its user's connection, which is taken over. It checks
-// nobody, tells a retry from nothing, and has neither an inbox nor a way back to what was missed.
+// floor is the minimum with the packages of hark: net/http accepts a notification, an embedded server stores it, and the republished message is
+// written to the user's connection, which is taken over. It has no login, no deduplication, no inbox and no resume.
 type floor struct {
 	js jetstream.JetStream
 
 	mu    sync.RWMutex
-	conns map[string]net.Conn // by the subject that is heard live
+	conns map[string]net.Conn // by the live subject
 }
 
-// serveFloor keeps what it stores in dir.
+// serveFloor stores in dir.
 func serveFloor(addr, dir string) error {
-	debug.SetGCPercent(800) // its heap is so small that it would be collecting most of the time
+	debug.SetGCPercent(800) // with its small heap it would collect most of the time
 	ns, err := natsserver.NewServer(&natsserver.Options{
 		DontListen: true, JetStream: true, StoreDir: dir, NoSigs: true, NoSublistCache: true,
 	})
@@ -60,17 +59,17 @@ func serveFloor(addr, dir string) error {
 	if _, err = nc.ChanSubscribe("live.>", live); err != nil {
 		return err
 	}
-	go f.hear(live)
+	go f.receive(live)
 	return servePlain(addr, f.post, f.stream)
 }
 
-func (f *floor) hear(live <-chan *nats.Msg) {
+func (f *floor) receive(live <-chan *nats.Msg) {
 	for m := range live {
 		f.mu.RLock()
 		conn := f.conns[m.Subject]
 		f.mu.RUnlock()
 		if conn != nil {
-			// A reader that is gone is seen by the one who waits for what was written.
+			// The benchmark notices a disconnected reader.
 			_, _ = conn.Write(fmt.Appendf(nil, "event: notification\nid: 1-%s\ndata: %s\n\n", m.Header.Get(jetstream.SequenceHeader), m.Data))
 		}
 	}
@@ -84,7 +83,7 @@ func (f *floor) post(w http.ResponseWriter, r *http.Request) {
 	}
 	data, err := json.Marshal(&n)
 	if err == nil {
-		n.ID, err = f.store(r.Context(), "note."+jobs.EscapeUser(n.User), data)
+		n.ID, err = f.store(r.Context(), "note."+joblog.EscapeUser(n.User), data)
 	}
 	if err == nil {
 		data, err = json.Marshal(&n)
@@ -92,7 +91,7 @@ func (f *floor) post(w http.ResponseWriter, r *http.Request) {
 	answer(w, data, err)
 }
 
-// store uses the cheapest publish that nats.go has.
+// store uses the cheapest publish of nats.go.
 func (f *floor) store(ctx context.Context, subject string, data []byte) (id string, err error) {
 	ack, err := f.js.PublishAsync(subject, data)
 	if err != nil {
@@ -115,11 +114,11 @@ func (f *floor) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	const hello = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: hello\nid: 1-0\ndata: {}\n\n"
-	f.mu.Lock() // until it is there, nothing may be posted to it
+	f.mu.Lock() // nothing may be posted before the connection is registered
 	defer f.mu.Unlock()
 	if _, err := conn.Write([]byte(hello)); err != nil {
 		conn.Close()
 		return
 	}
-	f.conns["live."+jobs.EscapeUser(r.Header.Get("User"))] = conn
+	f.conns["live."+joblog.EscapeUser(r.Header.Get("User"))] = conn
 }

@@ -16,13 +16,13 @@ const (
 	inboxEpoch = jobs.Epoch(1_760_000_000_000)
 )
 
-// inboxes fills an inbox, in this process, and looks at how fast that goes and at how long it takes to read.
+// inboxes fills an inbox in this process. It measures the rate of storing, and the latency of reading.
 func inboxes(ctx context.Context, set *settings, r *report) (err error) {
 	path := set.log
 	if path == "" {
 		path = filepath.Join(set.dir, "inbox.db")
 	}
-	s, err := inbox.Open(path)
+	s, err := inbox.Open(path, inbox.Options{})
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func inboxes(ctx context.Context, set *settings, r *report) (err error) {
 	return nil
 }
 
-// fillInbox fills an inbox up to so many rows, in batches as the filler makes them.
+// fillInbox fills an inbox up to a number of rows, in batches like those of the ingester.
 func fillInbox(ctx context.Context, s *inbox.Store, rows int, r *report) error {
 	at, err := s.Position(ctx)
 	if err != nil {
@@ -82,8 +82,7 @@ func fillInbox(ctx context.Context, s *inbox.Store, rows int, r *report) error {
 	return nil
 }
 
-// skewedUser returns a user, the first of them more often than the last: squaring makes a tenth of them a third of
-// the whole.
+// skewedUser returns a random user, the first ones more often: by squaring, a tenth of the users gets a third of the notifications.
 func skewedUser() string {
 	x := rand.Float64()
 	return userName(int(x * x * inboxUsers))
@@ -96,7 +95,8 @@ func inboxEntry(seq uint64, now time.Time) inbox.Entry {
 	}
 	return inbox.Entry{User: user, ID: jobs.EventID{Epoch: inboxEpoch, Seq: seq}, Notification: jobs.Notification{
 		Key: fmt.Sprint("key-", seq), Type: "job.succeeded", Title: "Your export “Orders 2026” is ready",
-		Body: "300,000 rows, 14 MB. The file is kept for 7 days.", Link: "/v1/jobs/01JD3Q00000000000000000000/file",
+		Body:  "300,000 rows, 14 MB. The file is kept for 7 days.",
 		JobID: fmt.Sprintf("01JD3Q%020d", seq), CreatedAt: now.Add(time.Duration(seq) * time.Millisecond),
+		File: &jobs.File{Name: "orders-2026-11-21.csv", Size: 14 << 20, ContentType: "text/csv; charset=utf-8", ExpiresAt: now},
 	}}
 }

@@ -10,21 +10,21 @@ import (
 // everyone stands for all users where a user is meant.
 const everyone = -1
 
-// note is a notification that was posted: what the readers are judged by.
+// note is a posted notification, with which the arrivals are compared.
 type note struct {
-	at  int64  // when it was about to be posted, Unix nanoseconds
-	seq uint64 // under which the server said it was stored; 0 until then
+	at  int64  // just before it was posted, Unix nanoseconds
+	seq uint64 // its sequence by the server's response; 0 before that
 	to  int32  // a user, or everyone
 }
 
-// ledger has all notifications of a case. Each says in its data which one it is. An entry belongs to the goroutine
-// that drew it; they are read once all of those have ended.
+// ledger has all notifications of a case. Each has its index in its data. An entry belongs to the goroutine that has drawn it. Entries are read
+// after all these goroutines have ended.
 type ledger struct {
 	notes []note
 	drawn atomic.Int32
 }
 
-// ledgerSize is more than any case posts. What is not used costs no memory.
+// ledgerSize is more than any case posts. Unused entries cost no memory.
 const ledgerSize = 4 << 20
 
 func newLedger() *ledger { return &ledger{notes: make([]note, ledgerSize)} }
@@ -39,10 +39,10 @@ func (l *ledger) draw(to int32) (n int32, err error) {
 	return n, nil
 }
 
-// posted returns the entries that were drawn.
+// posted returns the drawn entries.
 func (l *ledger) posted() []note { return l.notes[:l.drawn.Load()] }
 
-// arrival is a notification that came to a reader.
+// arrival is a notification that a reader got.
 type arrival struct {
 	note int32
 	seq  uint64 // of its event id
@@ -50,7 +50,7 @@ type arrival struct {
 	read int64  // when it was read from there
 }
 
-// verdict says what is wrong with what the readers got.
+// verdict counts the errors of the arrivals.
 type verdict struct {
 	missing, repeated, disordered, foreign int
 }
@@ -63,10 +63,10 @@ func (v verdict) err() error {
 		v.missing, v.repeated, v.disordered, v.foreign)
 }
 
-// judge compares what each reader got with what it is owed: each notification of its user and of everyone, once,
-// in the order in which they were stored.
+// judge compares the arrivals of each reader with the expected ones: each notification of its user and each broadcast, once, in the order of the
+// log.
 func (l *ledger) judge(readers []*reader) (v verdict) {
-	owed := make([]int, len(readers))
+	want := make([]int, len(readers))
 	all := 0
 	for _, n := range l.posted() {
 		switch {
@@ -74,7 +74,7 @@ func (l *ledger) judge(readers []*reader) (v verdict) {
 		case n.to == everyone:
 			all++
 		default:
-			owed[n.to]++
+			want[n.to]++
 		}
 	}
 	for i, r := range readers {
@@ -96,13 +96,13 @@ func (l *ledger) judge(readers []*reader) (v verdict) {
 			}
 			last = max(last, a.seq)
 		}
-		v.missing += max(0, owed[i]+all-good)
+		v.missing += max(0, want[i]+all-good)
 	}
 	return v
 }
 
-// latencies returns how long each arrival to those who read took from just before it was posted, until it was in the
-// reader's socket and until it was read. What was posted before since does not count.
+// latencies returns the time of each arrival at a reader that reads, from just before posting to the reader's socket, and to reading. It skips
+// notifications that were posted before since.
 func (l *ledger) latencies(readers []*reader, since time.Time) (sock, read []time.Duration) {
 	for _, r := range readers {
 		for _, a := range r.got {
@@ -115,7 +115,7 @@ func (l *ledger) latencies(readers []*reader, since time.Time) (sock, read []tim
 	return sock, read
 }
 
-// noteOf reads from a notification which one it is, and whether it is everyone's.
+// noteOf returns the index of a notification, and whether it is a broadcast.
 func noteOf(data []byte) (n int32, all bool, err error) {
 	_, digits, ok := bytes.Cut(data, []byte(`"data":{"n":`))
 	if !ok || len(digits) == 0 || digits[0] < '0' || digits[0] > '9' {

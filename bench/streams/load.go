@@ -7,15 +7,14 @@ import (
 	"time"
 )
 
-// stage is a server with its readers, and what was posted to them.
+// stage is a server with its readers and the posted notifications.
 type stage struct {
 	*server
 	*crowd
 	ledger *ledger
 }
 
-// newStage opens n streams on a server, of which the readers from deaf on are. Whatever happens, the server
-// is the stage's to close.
+// newStage opens n streams on a server. The readers with indexes from deaf on are deaf. The stage closes the server, also after an error.
 func newStage(ctx context.Context, s *server, n, deaf int) (*stage, error) {
 	c, err := newCrowd(s, n, deaf)
 	if err == nil {
@@ -57,8 +56,7 @@ func plainStage(ctx context.Context, set *settings, arg string, n int) (*stage, 
 	return newStage(ctx, s, n, n)
 }
 
-// settled waits until every notification that was accepted has come to all that it is for and is in the inbox, and
-// judges what came.
+// settled waits until every accepted notification has arrived at all its readers and is in the inbox, and judges the arrivals.
 func (st *stage) settled(ctx context.Context) error {
 	single, all := int64(0), int64(0)
 	hearing := int64(0)
@@ -82,7 +80,7 @@ func (st *stage) settled(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	// What did not arrive is better told as what is missing.
+	// A list of missing notifications says more than a timeout.
 	st.crowd.mu.Lock()
 	verdict := st.ledger.judge(st.readers).err()
 	st.crowd.mu.Unlock()
@@ -95,7 +93,7 @@ func (st *stage) settled(ctx context.Context) error {
 	return st.filled(ctx, st.ledger)
 }
 
-// each runs do on so many goroutines, each with a poster, and returns the first error.
+// each runs do on n goroutines, each with a poster, and returns the first error.
 func (st *stage) each(posters int, do func(i int, p *poster) error) error {
 	var wg sync.WaitGroup
 	errs := make(chan error, posters)
@@ -113,8 +111,8 @@ func (st *stage) each(posters int, do func(i int, p *poster) error) error {
 	return <-errs
 }
 
-// pace calls do so often a second, until the time is over or ctx ends, on one goroutine. Turns that came late are made
-// up for, so that a slow answer does not thin the load out.
+// pace calls do at a rate per second until the time is over or ctx ends, on one goroutine. It makes up for late calls, so that a slow response does
+// not reduce the load.
 func pace(ctx context.Context, perSecond int, last time.Duration, do func() error) error {
 	began := time.Now()
 	gap := time.Second / time.Duration(perSecond)
@@ -130,7 +128,7 @@ func pace(ctx context.Context, perSecond int, last time.Duration, do func() erro
 	return nil
 }
 
-// pacedLoad posts to random ones of the first users, so many times a second, over four connections.
+// pacedLoad posts to random ones of the first users, rate times a second, over four connections.
 func (st *stage) pacedLoad(ctx context.Context, users, perSecond int, last time.Duration) error {
 	const posters = 4
 	return st.each(posters, func(i int, p *poster) error {

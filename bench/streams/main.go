@@ -1,11 +1,10 @@
-// Streams measures the real program, hark serve, under many open event streams: what a stream holds and costs
-// to open, what a notification costs on its way to a reader and how long it takes, what a broadcast, readers that do
-// not read, and a crash with everybody coming back do to it.
+// Streams measures the real program, hark serve, with many open event streams: the memory of a stream and the cost of opening it; the cost and
+// the latency of a notification; the effects of broadcasts, of readers that do not read, and of a crash after which everybody reconnects.
 //
 //	go run ./bench/streams [-only memory,publish,…] [-n 15000] [-rounds 3]
 //
-// Each case has a fresh server in a process of its own, over loopback, and checks what arrived while it measures. The
-// readers live in this process: one goroutine reads them all, for they share the machine with the server.
+// Each case has a fresh server in a process of its own, over loopback, and also checks the arrivals. The readers are in this process: one goroutine
+// reads them all, since they share the machine with the server.
 package main
 
 import (
@@ -23,20 +22,20 @@ import (
 	"github.com/hark-jobs/hark/bench/proc"
 )
 
-// settings are what the cases are told from the command line.
+// settings are the flags of the cases.
 type settings struct {
-	n    int    // streams where many are wanted
-	mid  int    // streams where a figure is about something else
+	n    int    // streams of cases about many streams
+	mid  int    // streams of other cases
 	rows int    // of the inbox
 	log  string // SQLite file that keeps the inbox between runs; temporary if empty
 	hark string // the program
 	dir  string // temporary
 }
 
-// bench is one thing to be measured.
+// bench is a case.
 type bench struct {
 	name string
-	rare bool // only when asked for by name
+	rare bool // only runs by name
 	run  func(context.Context, *settings, *report) error
 }
 
@@ -47,6 +46,8 @@ var benches = []bench{
 	{name: "broadcast", run: broadcast},
 	{name: "slow", run: slow},
 	{name: "storm", run: storm},
+	{name: "polling", run: polling, rare: true},
+	{name: "compare", run: compare, rare: true},
 	{name: "inbox", run: inboxes, rare: true},
 }
 
@@ -75,7 +76,8 @@ func fail(err error) {
 func run(ctx context.Context) error {
 	var names, rare []string
 	for _, b := range benches {
-		if names = append(names, b.name); b.rare {
+		names = append(names, b.name)
+		if b.rare {
 			rare = append(rare, b.name)
 		}
 	}

@@ -5,11 +5,10 @@ import (
 	"time"
 )
 
-// openWindow is how many streams are opening at a time where it is not about how many can.
+// openWindow is the number of streams that are opening at a time, in cases about something else.
 const openWindow = 64
 
-// memory opens streams that stay idle, and looks at what each holds and what it cost to open: in hark, and in handlers
-// of net/http that do nothing else.
+// memory opens idle streams, and measures the memory and the cost of opening of each: in hark, and in net/http handlers that do nothing else.
 func memory(ctx context.Context, set *settings, r *report) error {
 	s, err := startHark(ctx, set, set.n)
 	if err != nil {
@@ -37,10 +36,10 @@ func memory(ctx context.Context, set *settings, r *report) error {
 	return nil
 }
 
-// cost is what one stream takes.
+// cost is the cost of a stream.
 type cost struct{ cpu, bytes float64 } // microseconds to open it, and while it is idle
 
-// idle opens all streams, and looks at their memory after a while.
+// idle opens all streams, and measures their memory after a while.
 func idle(ctx context.Context, set *settings, r *report, s *server, prefix string, after time.Duration) (each cost, err error) {
 	if err := warmUp(ctx, s); err != nil {
 		return each, err
@@ -84,8 +83,8 @@ func idle(ctx context.Context, set *settings, r *report, s *server, prefix strin
 	return cost{micros(cpu.Total()) / n, float64(held.RSS-before.RSS) / n}, c.check()
 }
 
-// warmUp opens and closes some streams, so that what a process pays once, as the pages of its code that are read from
-// disk, is not divided among the streams; and waits until the process has come to rest and given back what it can.
+// warmUp opens and closes some streams, so that one-time costs, such as reading code pages from disk, are not divided among the streams. Then it
+// waits until the process is idle and has released its unused memory.
 func warmUp(ctx context.Context, s *server) error {
 	c, err := newCrowd(s, 100, 100)
 	if err != nil {

@@ -6,13 +6,13 @@ import (
 	"fmt"
 )
 
-// parser takes a response with an event stream apart, as the bytes come. It knows just what servers here send: a
-// body that is chunked or ends with the connection, and lines that end with \n.
+// parser parses a response with an event stream, in pieces of any size. It supports only what the servers here send: a body
+// that is chunked or ends with the connection, and lines that end with \n.
 type parser struct {
 	state  parseState
 	chunks bool
-	left   int    // bytes of the chunk that are to come
-	rest   []byte // of a head or an event that has not ended; nil when there is none
+	left   int    // remaining bytes of the chunk
+	rest   []byte // an incomplete head or event; nil if there is none
 }
 
 type parseState uint8
@@ -29,7 +29,7 @@ var (
 	eventEnd = []byte("\n\n")
 )
 
-// feed parses what came, and calls event with each event that is whole.
+// feed parses bytes, and calls event for each complete event.
 func (p *parser) feed(b []byte, event func(name, id, data []byte) error) error {
 	for len(b) > 0 {
 		switch p.state {
@@ -55,14 +55,16 @@ func (p *parser) feed(b []byte, event func(name, id, data []byte) error) error {
 			case c != '\r':
 				return fmt.Errorf("a chunk's size with %q in it", c)
 			}
-			if b = b[1:]; p.state == inBody && p.left == 0 {
+			b = b[1:]
+			if p.state == inBody && p.left == 0 {
 				return errors.New("the last chunk")
 			}
 		case inBody:
 			part := b
 			if p.chunks {
 				part = b[:min(len(b), p.left)]
-				if p.left -= len(part); p.left == 0 {
+				p.left -= len(part)
+				if p.left == 0 {
 					p.state = inBreak
 				}
 			}
@@ -85,7 +87,8 @@ func (p *parser) head(head []byte) error {
 		return errors.New("not answered with 200")
 	}
 	p.state = inBody
-	if p.chunks = bytes.Contains(head, []byte("Transfer-Encoding: chunked")); p.chunks {
+	p.chunks = bytes.Contains(head, []byte("Transfer-Encoding: chunked"))
+	if p.chunks {
 		p.state = inSize
 	}
 	return nil

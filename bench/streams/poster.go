@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// poster posts notifications over one connection that it keeps. It is for one goroutine.
+// poster posts notifications over one persistent connection. It is for one goroutine.
 type poster struct {
 	server *server
 	ledger *ledger
@@ -26,13 +26,13 @@ type poster struct {
 
 func newPoster(s *server, l *ledger) *poster { return &poster{server: s, ledger: l} }
 
-// The types of the notifications that are posted. The readers count the broadcasts apart.
+// The types of the posted notifications. The readers count broadcasts separately.
 const (
 	typeNote     = "bench.note"
 	typeEveryone = "bench.everyone"
 )
 
-// post posts a notification with a pad of so many bytes, and enters it into the ledger.
+// post posts a notification with a number of padding bytes, and records it in the ledger.
 func (p *poster) post(to int32, pad int) (n int32, err error) {
 	if n, err = p.ledger.draw(to); err != nil {
 		return 0, err
@@ -42,7 +42,7 @@ func (p *poster) post(to int32, pad int) (n int32, err error) {
 	return n, p.exchange(n)
 }
 
-// postAll posts several with one request.
+// postAll posts several notifications with one request.
 func (p *poster) postAll(to []int32) error {
 	notes := make([]int32, len(to))
 	body := append(p.body[:0], `{"notifications":[`...)
@@ -51,7 +51,8 @@ func (p *poster) postAll(to []int32) error {
 		if err != nil {
 			return err
 		}
-		if notes[i] = n; i > 0 {
+		notes[i] = n
+		if i > 0 {
 			body = append(body, ',')
 		}
 		body = p.note(body, n, 0, false)
@@ -95,7 +96,7 @@ func (p *poster) close() {
 	}
 }
 
-// refusal is an answer that is not a success.
+// refusal is a response that is not a success.
 type refusal struct {
 	status int
 	body   string
@@ -131,7 +132,7 @@ func (p *poster) request(body []byte) {
 	p.out = append(p.out, p.body...)
 }
 
-// exchange sends the request, which brings these notes, and takes the answer.
+// exchange sends a request with these notes, and reads the response.
 func (p *poster) exchange(notes ...int32) error {
 	if p.conn == nil {
 		conn, err := net.Dial("tcp", p.server.addr)

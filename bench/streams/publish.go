@@ -13,7 +13,7 @@ const (
 	several    = 100 // notifications in one POST
 )
 
-// publish posts as fast as it can, and looks at what each notification costs until it has arrived.
+// publish posts at full speed, and measures the cost of each notification until it has arrived.
 func publish(ctx context.Context, set *settings, r *report) error {
 	st, err := harkStage(ctx, set, set.mid)
 	if err != nil {
@@ -37,7 +37,7 @@ func publish(ctx context.Context, set *settings, r *report) error {
 	return nil
 }
 
-// plainFlood does so with a server that hark is compared with.
+// plainFlood is flood for a server that hark is compared with.
 func plainFlood(ctx context.Context, set *settings, r *report, arg, prefix string) (float64, error) {
 	st, err := plainStage(ctx, set, arg, set.mid)
 	if err != nil {
@@ -48,7 +48,7 @@ func plainFlood(ctx context.Context, set *settings, r *report, arg, prefix strin
 	return cost, st.blame(err)
 }
 
-// flood publishes for ten seconds, so many notifications in each request, and returns the server's CPU per
+// flood publishes for ten seconds, with a number of notifications in each request, and returns the server's CPU per
 // notification, in microseconds.
 func (st *stage) flood(ctx context.Context, r *report, prefix string, t target, each int) (float64, error) {
 	before, err := st.cpu()
@@ -92,7 +92,7 @@ func (st *stage) flood(ctx context.Context, r *report, prefix string, t target, 
 	return per, nil
 }
 
-// paced posts at a moderate rate, and looks at how long it takes until a notification has arrived.
+// paced posts at a moderate rate, and measures the latency of notifications.
 func paced(ctx context.Context, set *settings, r *report) error {
 	st, err := harkStage(ctx, set, set.mid)
 	if err != nil {

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// report prints the figures, a line each, and remembers them for the summary of several rounds.
+// report prints each figure on a line, and stores the figures for the summary of several rounds.
 type report struct {
 	out   io.Writer
-	bench string // whose figures are coming
+	bench string // the current case
 	order []figureKey
 	seen  map[figureKey]*figure
 }
@@ -23,10 +23,10 @@ type figure struct {
 	target target
 }
 
-// target is what a figure should be. The zero target wants nothing.
+// target is the expected bound of a figure. The zero target has none.
 type target struct {
 	bound float64
-	least bool // the bound is the least there should be, not the most
+	least bool // the bound is a minimum, not a maximum
 }
 
 func atMost(bound float64) target  { return target{bound: bound} }
@@ -41,7 +41,7 @@ func newReport(out io.Writer) *report {
 	return &report{out: out, seen: make(map[figureKey]*figure)}
 }
 
-// add takes in one figure.
+// add records a figure.
 func (r *report) add(name string, value float64, unit string, t target) {
 	key := figureKey{r.bench, name}
 	f := r.seen[key]
@@ -54,12 +54,12 @@ func (r *report) add(name string, value float64, unit string, t target) {
 	r.line(key, show(value, unit), f, value)
 }
 
-// took takes in a duration.
+// took records a duration.
 func (r *report) took(name string, d time.Duration, t target) {
 	r.add(name, float64(d)/float64(time.Millisecond), "ms", t)
 }
 
-// quantiles takes in the distribution of durations; the target is the 99th percentile's.
+// quantiles records the distribution of durations. The target is for the 99th percentile.
 func (r *report) quantiles(name string, all []time.Duration, t target) {
 	slices.Sort(all)
 	r.took(name+", p50", quantile(all, 0.50), noTarget)
@@ -76,7 +76,7 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[min(int(float64(len(sorted))*q), len(sorted)-1)]
 }
 
-// summary prints the median of each figure over the rounds, and between what it lay.
+// summary prints the median and the range of each figure over the rounds.
 func (r *report) summary() {
 	fmt.Fprintln(r.out, "\nmedian of all rounds (least … most)")
 	for _, key := range r.order {
@@ -91,7 +91,7 @@ func (r *report) line(key figureKey, measured string, f *figure, value float64) 
 	fmt.Fprintf(r.out, "%-9s | %-52s | %24s | %s\n", key.bench, key.name, measured, f.target.judge(value, f.unit))
 }
 
-// judge says what was wanted and whether that is what came.
+// judge returns the target, and whether the figure meets it.
 func (t target) judge(value float64, unit string) string {
 	if t == noTarget {
 		return ""

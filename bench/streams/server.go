@@ -18,17 +18,17 @@ import (
 	"github.com/hark-jobs/hark/notifier/auth"
 )
 
-// server is what is measured: a program that takes notifications and has event streams, in a process of its own.
+// server is the measured program, in a process of its own: it accepts notifications and serves event streams.
 type server struct {
 	addr    string
-	admin   string           // where it can be looked into
+	admin   string           // the address for profiles
 	service string           // lines of the head of a request that posts
-	user    func(int) string // and of one of a user's
-	reads   bool             // it has an inbox to be asked
+	user    func(int) string // the same for a request of a user
+	reads   bool             // has an inbox
 
 	path    string
 	args    []string
-	ready   string // path that answers 200 once it is
+	ready   string // a path that gets 200 when the server is ready
 	data    string // folder
 	log     *os.File
 	process *proc.Process
@@ -36,8 +36,13 @@ type server struct {
 
 func userName(i int) string { return fmt.Sprintf("user-%05d@example.com", i) }
 
-// startHark starts the real program with an empty data folder, and makes tokens for so many users.
+// startHark starts the real program with an empty data folder, and creates tokens for the users.
 func startHark(ctx context.Context, set *settings, users int) (*server, error) {
+	return startCommand(ctx, set, users, "serve")
+}
+
+// startCommand starts a command of the real program, with flags.
+func startCommand(ctx context.Context, set *settings, users int, command ...string) (*server, error) {
 	addr, err := proc.FreeAddr()
 	if err != nil {
 		return nil, err
@@ -70,7 +75,7 @@ func startHark(ctx context.Context, set *settings, users int) (*server, error) {
 		addr: addr, admin: admin, service: "Authorization: Bearer " + service + "\r\n", reads: true,
 		user: func(i int) string { return "Authorization: Bearer " + tokens[i] + "\r\n" },
 		path: set.hark, ready: "/readyz", data: data,
-		args: []string{"serve", "--listen", addr, "--data", data, "--jwt-secret", secret, "--admin", admin, "--log-level", "warn"},
+		args: append(command, "--listen", addr, "--data", data, "--jwt-secret", secret, "--admin", admin, "--log-level", "warn"),
 	}
 	return s, s.open(ctx)
 }
@@ -101,7 +106,8 @@ func (s *server) open(ctx context.Context) (err error) {
 	if s.log, err = os.Create(filepath.Join(s.data, "bench.log")); err != nil {
 		return err
 	}
-	if err = s.start(); err == nil {
+	err = s.start()
+	if err == nil {
 		err = s.wait(ctx)
 	}
 	if err != nil {
@@ -123,7 +129,7 @@ func (s *server) wait(ctx context.Context) error {
 	return s.process.Ready(ctx, "http://"+s.addr+s.ready)
 }
 
-// close ends the process and removes what it kept.
+// close ends the process and removes its data.
 func (s *server) close() {
 	if s.process != nil {
 		s.process.Kill()
@@ -132,7 +138,7 @@ func (s *server) close() {
 	os.RemoveAll(s.data)
 }
 
-// blame adds to an error the last that the server said.
+// blame adds the end of the server's log to an error.
 func (s *server) blame(err error) error {
 	if err == nil {
 		return nil
@@ -150,24 +156,14 @@ func (s *server) memory() (proc.Memory, error) { return proc.MemoryOf(s.process.
 // profileRate is [runtime.MemProfileRate] in the server.
 const profileRate = 512 << 10
 
-// heapOf collects the server's garbage, and returns how many bytes are in use that code of a package has allocated, as
-// the heap's profile estimates it: of each so many bytes that are allocated it knows of one object.
+// heapOf collects the server's garbage, and returns the bytes in use that a package has allocated. The heap profile estimates them from samples.
 func (s *server) heapOf(ctx context.Context, pkg string) (int64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.admin+"/debug/pprof/heap?gc=1&debug=1", nil)
-	if err != nil {
-		return 0, err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
+	text, err := s.heapProfile(ctx, "?gc=1&debug=1")
 	if err != nil {
 		return 0, err
 	}
 	sum := 0.0
-	for record := range strings.SplitSeq(string(text), "\n\n") {
+	for record := range strings.SplitSeq(text, "\n\n") {
 		if !strings.Contains(record, pkg+".") {
 			continue
 		}
@@ -184,7 +180,46 @@ func (s *server) heapOf(ctx context.Context, pkg string) (int64, error) {
 	return int64(sum), nil
 }
 
-// inbox asks for all notifications of a user, and returns their sequences, oldest first.
+func (s *server) heapProfile(ctx context.Context, query string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.admin+"/debug/pprof/heap"+query, nil)
+	if err != nil {
+		return "", err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	return string(text), err
+}
+
+// memStats are the parts of the server's memory, in bytes.
+type memStats struct{ stacks, live, garbage int64 }
+
+// memStats reads them, and then collects the garbage.
+func (s *server) memStats(ctx context.Context) (m memStats, err error) {
+	before, err := s.heapProfile(ctx, "?debug=1")
+	if err != nil {
+		return m, err
+	}
+	after, err := s.heapProfile(ctx, "?gc=1&debug=1")
+	if err != nil {
+		return m, err
+	}
+	number := func(text, name string) (n int64) {
+		_, rest, found := strings.Cut(text, "\n# "+name+" = ")
+		if _, scanErr := fmt.Sscan(rest, &n); !found || scanErr != nil {
+			err = fmt.Errorf("heap profile has no %s: %w", name, scanErr)
+		}
+		return n
+	}
+	m.stacks, m.live = number(before, "Stack"), number(after, "HeapAlloc")
+	m.garbage = number(before, "HeapAlloc") - m.live
+	return m, err
+}
+
+// inbox lists all notifications of a user, and returns their sequences, oldest first.
 func (s *server) inbox(ctx context.Context, user int) (seqs []uint64, err error) {
 	before := ""
 	for {
@@ -199,7 +234,8 @@ func (s *server) inbox(ctx context.Context, user int) (seqs []uint64, err error)
 			}
 			seqs = append([]uint64{seq}, seqs...)
 		}
-		if before = page.Next; before == "" {
+		before = page.Next
+		if before == "" {
 			return seqs, nil
 		}
 	}
@@ -234,7 +270,7 @@ func (s *server) inboxPage(ctx context.Context, user, limit int, before string) 
 	return page, json.NewDecoder(res.Body).Decode(&page)
 }
 
-// filled waits until the inbox has what was stored last, so that all the work for what was posted is done.
+// filled waits until the inbox has ingested the last notification, so that all work for the posted ones is done.
 func (s *server) filled(ctx context.Context, l *ledger) error {
 	var last note
 	for _, n := range l.posted() {
@@ -272,7 +308,7 @@ func until(ctx context.Context, most time.Duration, what string, done func() (bo
 	}
 }
 
-// rest lets the machine settle. Nothing is waited for that could be asked.
+// rest waits until the machine is idle again, which cannot be polled for.
 func rest(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// slow looks at what readers that never read do to the others, and what they hold. It runs the same load twice, on
-// a fresh server each time: once with everybody reading, since the load itself takes memory too.
+// slow measures the effect of readers that never read on the others, and their memory. It runs the same load twice, each time on a fresh server:
+// once with all readers reading, since the load itself needs memory, too.
 func slow(ctx context.Context, set *settings, r *report) error {
 	n, deaf := set.mid, set.mid/5
 	without, grew, err := slowRun(ctx, set, r, n, deaf, false)
@@ -21,12 +21,12 @@ func slow(ctx context.Context, set *settings, r *report) error {
 		return err
 	}
 	r.add("p99 with slow readers, ratio to that without", with.Seconds()/without.Seconds(), ratio, noTarget)
-	// The backlog, and a little for the goroutine that waits until there is room again.
+	// The backlog, and some memory for the goroutine that waits for space.
 	r.add("memory per slow reader", float64(grewMore-grew)/float64(deaf), "B", atMost(80<<10))
 	return nil
 }
 
-// slowRun returns the 99th percentile of those who read, and by how much what streams hold grew.
+// slowRun returns the 99th percentile of the readers that read, and the growth of the streams' memory.
 func slowRun(ctx context.Context, set *settings, r *report, n, deaf int, present bool) (p99 time.Duration, grew int64, err error) {
 	s, err := startHark(ctx, set, n)
 	if err != nil {
@@ -49,7 +49,7 @@ func slowRun(ctx context.Context, set *settings, r *report, n, deaf int, present
 	if err := st.fill(ctx, n-deaf, n); err != nil {
 		return 0, 0, err
 	}
-	// What is left to do for the load itself must not be taken for what slow readers do.
+	// Wait for the rest of the load, so that it does not count for the slow readers.
 	if err := st.filled(ctx, st.ledger); err != nil {
 		return 0, 0, err
 	}
@@ -63,7 +63,7 @@ func slowRun(ctx context.Context, set *settings, r *report, n, deaf int, present
 	if err := errors.Join(err, <-more); err != nil {
 		return 0, 0, err
 	}
-	// Before the slow ones are cut, as they are after half a minute, and let go of what they hold.
+	// Before the slow readers are cut, after half a minute, and their memory is released.
 	after, err := st.heapOf(ctx, "notifier/sse")
 	if err != nil {
 		return 0, 0, err
@@ -83,11 +83,10 @@ func slowRun(ctx context.Context, set *settings, r *report, n, deaf int, present
 	return p99, after - before, nil
 }
 
-// pad is nearly as much as a notification's data may have.
+// pad is nearly the largest size of a notification's data.
 const pad = 15 << 10
 
-// fill posts to each of some users more than a deaf reader's socket and the server's backlog for it take: about 100
-// and 64 KB.
+// fill posts to each of some users more than a deaf reader's socket and its backlog in the server can have: about 100 and 64 KB.
 func (st *stage) fill(ctx context.Context, from, to int) error {
 	const each = 16
 	return st.each(publishers, func(i int, p *poster) error {
@@ -105,7 +104,7 @@ func (st *stage) fill(ctx context.Context, from, to int) error {
 	})
 }
 
-// trickle goes on posting to them.
+// trickle continues to post to them.
 func (st *stage) trickle(ctx context.Context, from, to int) error {
 	return st.each(1, func(_ int, p *poster) error {
 		return pace(ctx, 25, time.Hour, func() error {

@@ -8,9 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dial begins to connect to an address from one of the loopback's many, which each have ports of their own.
-// A deaf reader's socket takes next to nothing, and in the segments of an Ethernet: those of the loopback are
-// so large that a server's socket would hold megabytes.
+// dial begins to connect to an address from one of several loopback addresses, since each has its own ports. A deaf reader's socket has a minimal
+// buffer, and segments of the size of Ethernet: with those of the loopback interface a server's socket would buffer megabytes.
 func dial(to netip.AddrPort, from int, deaf bool) (fd int, err error) {
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -44,10 +43,10 @@ func dial(to netip.AddrPort, from int, deaf bool) (fd int, err error) {
 	return fd, nil
 }
 
-// sources is how many addresses the readers come from.
+// sources is the number of addresses of the readers.
 const sources = 8
 
-// receiver reads sockets, and when the kernel got what it reads. It is for one goroutine.
+// receiver reads sockets, with the time when the kernel received the bytes. It is for one goroutine.
 type receiver struct {
 	buf     []byte
 	control [64]byte
@@ -64,8 +63,8 @@ func newReceiver() *receiver {
 	return r
 }
 
-// receive reads what a socket has, which is valid until the next call, and when the last of it came, in Unix
-// nanoseconds, 0 if the kernel does not say. The socket does not block, and the runtime is not bothered.
+// receive reads a socket without blocking. The bytes are valid until the next call. The time of the last byte is in Unix nanoseconds; 0 if it is
+// unknown. It does not use the runtime's poller.
 func (r *receiver) receive(fd int) (b []byte, stamp int64, err error) {
 	r.msg.SetControllen(len(r.control))
 	n, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&r.msg)), 0)

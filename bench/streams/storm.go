@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
+	"net/http"
 	"slices"
 	"time"
 )
 
-// storm kills the server under all its streams, starts it again, and lets everybody come back at once, while
-// notifications go on being posted. Nobody may miss one or get one twice.
+// storm kills the server with all its streams, starts it again, and lets everybody reconnect at the same time, while notifications are posted. No
+// reader may miss a notification or get one twice.
 func storm(ctx context.Context, set *settings, r *report) error {
 	st, err := harkStage(ctx, set, set.n)
 	if err != nil {
@@ -48,7 +48,7 @@ func (st *stage) storm(ctx context.Context, r *report) error {
 	if err := st.start(); err != nil {
 		return err
 	}
-	listening, err := st.listening(ctx)
+	ready, err := st.ready(ctx)
 	if err != nil {
 		return err
 	}
@@ -56,19 +56,19 @@ func (st *stage) storm(ctx context.Context, r *report) error {
 	st.held = false
 	st.pump()
 	st.crowd.mu.Unlock()
-	// Some hear this one live and the others from the log.
-	told := make(chan error, 1)
-	go func() { told <- st.each(1, func(_ int, p *poster) error { return p.insist(ctx, everyone) }) }()
+	// Some readers get this one live, and the others from the log.
+	sent := make(chan error, 1)
+	go func() { sent <- st.each(1, func(_ int, p *poster) error { return p.insist(ctx, everyone) }) }()
 	err = until(ctx, 2*time.Minute, "all streams to be back", func() (bool, error) {
 		return int(st.opened.Load()) == len(st.readers), st.check()
 	})
 	if err != nil {
 		return fmt.Errorf("%w; %d are open", err, st.opened.Load())
 	}
-	if err := <-told; err != nil {
+	if err := <-sent; err != nil {
 		return err
 	}
-	if err := rest(ctx, time.Second); err != nil { // with everybody back
+	if err := rest(ctx, time.Second); err != nil { // after everybody has reconnected
 		return err
 	}
 	stop()
@@ -82,7 +82,7 @@ func (st *stage) storm(ctx context.Context, r *report) error {
 	opens, resumed := 0, 0
 	st.crowd.mu.Lock()
 	for _, reader := range st.readers {
-		back = append(back, time.Duration(reader.hello-listening.UnixNano()))
+		back = append(back, time.Duration(reader.hello-ready.UnixNano()))
 		opens += reader.opens - 1
 		for _, a := range reader.got {
 			if st.ledger.notes[a.note].at < reader.hello && a.read >= reader.hello {
@@ -92,11 +92,11 @@ func (st *stage) storm(ctx context.Context, r *report) error {
 	}
 	refused := st.refused
 	st.crowd.mu.Unlock()
-	r.took("kill to listening again", listening.Sub(killed), noTarget)
+	r.took("kill to ready again", ready.Sub(killed), noTarget)
 	slices.Sort(back)
-	r.took("listening to hello, p50", quantile(back, 0.5), noTarget)
-	r.took("listening to hello, p99", quantile(back, 0.99), noTarget)
-	r.took("listening until all streams are back", quantile(back, 1), atMost(5000))
+	r.took("ready to hello, p50", quantile(back, 0.5), noTarget)
+	r.took("ready to hello, p99", quantile(back, 0.99), noTarget)
+	r.took("ready until all streams are back", quantile(back, 1), atMost(5000))
 	r.add("streams reopened", float64(opens), "", noTarget)
 	r.add("connections refused meanwhile", float64(refused), "", noTarget)
 	r.add("notifications posted", float64(st.ledger.drawn.Load()), "", noTarget)
@@ -123,22 +123,21 @@ func (st *stage) oneForEach(ctx context.Context) error {
 	return st.settled(ctx)
 }
 
-// listening waits until the server takes a connection.
-func (st *stage) listening(ctx context.Context) (at time.Time, err error) {
-	err = until(ctx, time.Minute, "the server to listen", func() (bool, error) {
-		conn, err := net.Dial("tcp", st.server.addr)
+// ready waits until the server answers requests. Before that it listens and answers 503, with a Retry-After of 2 s.
+func (st *stage) ready(ctx context.Context) (at time.Time, err error) {
+	err = until(ctx, time.Minute, "the server to be ready", func() (bool, error) {
+		res, err := http.Get("http://" + st.server.addr + "/readyz")
 		if err != nil {
 			return false, nil
 		}
+		defer res.Body.Close()
 		at = time.Now()
-		conn.Close()
-		return true, nil
+		return res.StatusCode == http.StatusOK, nil
 	})
 	return at, err
 }
 
-// compareInboxes compares what some readers got with what the server lists for them: a second witness, besides
-// the ids that it answered with.
+// compareInboxes compares the arrivals of some readers with their inboxes: a second check, in addition to the ids of the responses.
 func (st *stage) compareInboxes(ctx context.Context, r *report) error {
 	sample := min(200, len(st.readers))
 	for range sample {

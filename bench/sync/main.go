@@ -1,5 +1,5 @@
-// Command sync measures what durability against power loss costs on this machine's disk: notifications stored a
-// second, one after another and from 32 callers, with JetStream syncing every two minutes and before each answer.
+// Command sync measures the cost of durability against power loss on this machine's disk: stored notifications per second, from one caller and
+// from 32 callers, with JetStream syncing every two minutes and before each ack.
 //
 //	go run ./bench/sync
 package main
@@ -15,8 +15,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hark-jobs/hark/internal/natsd"
+	"github.com/hark-jobs/hark"
 	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/worker"
 )
 
 func main() {
@@ -37,27 +38,21 @@ func main() {
 	}
 }
 
-// measure returns how many notifications a second were stored.
+// measure returns the stored notifications per second.
 func measure(parent string, always bool, callers int, length time.Duration) (float64, error) {
 	dir, err := os.MkdirTemp(parent, "hark-sync-*")
 	if err != nil {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	ns, err := natsd.Start(natsd.Options{Dir: dir, SyncAlways: always, Log: slog.New(slog.DiscardHandler)})
+	srv, err := hark.New(context.Background(), hark.Options{
+		Only: hark.Worker, Data: dir, SyncAlways: always, Handlers: []worker.Handler{worker.Sleep()}, Logger: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		return 0, err
 	}
-	defer ns.Stop()
-	nc, err := ns.Connect()
-	if err != nil {
-		return 0, err
-	}
-	defer nc.Close()
-	queue, err := jobs.Open(context.Background(), nc, jobs.Config{})
-	if err != nil {
-		return 0, err
-	}
+	defer srv.Close()
+	queue := srv.Queue()
 	var stored atomic.Int64
 	var failed atomic.Pointer[error]
 	var all sync.WaitGroup
@@ -66,7 +61,7 @@ func measure(parent string, always bool, callers int, length time.Duration) (flo
 		all.Go(func() {
 			user := fmt.Sprint("user ", i)
 			for time.Since(begin) < length {
-				if _, _, err := queue.Notify(context.Background(), user, jobs.Notification{Type: "t", Title: "Title"}); err != nil {
+				if _, err := queue.Notify(context.Background(), user, jobs.Notification{Type: "t", Title: "Title"}); err != nil {
 					failed.Store(&err)
 					return
 				}

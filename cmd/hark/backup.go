@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -13,8 +14,7 @@ import (
 	"github.com/hark-jobs/hark/internal/backup"
 )
 
-// backupSource is where the data is that is saved or restored: on NATS servers, or in the folder of a hark that is
-// stopped.
+// backupSource is the source or the destination of a backup: NATS servers, or the data folder of a stopped hark.
 type backupSource struct {
 	natsFlags
 	Data string `help:"Data folder of a hark serve that is stopped, in place of --nats." env:"-" type:"path" placeholder:"DIR"`
@@ -25,11 +25,17 @@ func (f *backupSource) open(ctx context.Context, s Streams, name string, create 
 	log := newLog(s, &processFlags{})
 	if f.Data != "" {
 		if f.NATS != "" {
-			return nil, nil, badUsage("--nats and --data are two places; give one")
+			return nil, nil, badUsage("give either --nats or --data")
+		}
+		if f.JSDomain != "" || f.JSAPIPrefix != "" {
+			return nil, nil, badUsage("--js-domain and --js-api-prefix are for --nats; leave them out with --data")
+		}
+		if err := f.location().Check(); err != nil {
+			return nil, nil, badUsage("%s", strings.TrimPrefix(err.Error(), "joblog: "))
 		}
 		if !create {
 			if _, err := os.Stat(filepath.Join(f.Data, "nats")); err != nil {
-				return nil, nil, fmt.Errorf("--data %s is no data folder of hark serve: it holds no folder nats", f.Data)
+				return nil, nil, fmt.Errorf("--data %s is not a data folder of hark serve: it has no folder nats", f.Data)
 			}
 		}
 		return backup.Local(f.Data, log)
@@ -58,14 +64,14 @@ type BackupCmd struct {
 	backupSource
 }
 
-// Run saves what NATS holds of hark.
+// Run saves hark's streams and buckets.
 func (c *BackupCmd) Run(ctx context.Context, s Streams) error {
 	nc, end, err := c.open(ctx, s, "hark backup", false)
 	if err != nil {
 		return err
 	}
 	defer end()
-	summary, err := backup.Backup(ctx, nc, c.Dir, newLog(s, &processFlags{}))
+	summary, err := backup.Backup(ctx, nc, c.location(), c.Dir, newLog(s, &processFlags{}))
 	if err != nil {
 		return err
 	}
@@ -77,14 +83,14 @@ func (c *BackupCmd) Run(ctx context.Context, s Streams) error {
 type RestoreCmd struct {
 	Dir      string        `arg:"" help:"The folder of the backup." type:"existingdir"`
 	Check    bool          `help:"Only check that the backup is whole, and print what is in it."`
-	Replace  bool          `help:"Delete what is there of hark first."`
+	Replace  bool          `help:"Delete the streams and buckets of hark first."`
 	Replicas int           `help:"How many servers of a NATS cluster keep each message; by default as many as when it was saved." placeholder:"N"`
-	MaxAge   time.Duration `help:"How long jobs and notifications stay in the stream; by default as when it was saved. What is older is left out." placeholder:"DURATION"`
+	MaxAge   time.Duration `help:"How long jobs and notifications stay in the stream; by default as when it was saved. Older messages are left out." placeholder:"DURATION"`
 	FileAge  time.Duration `help:"How long a file can be downloaded after its job ended; by default as when it was saved." placeholder:"DURATION"`
 	backupSource
 }
 
-// Run restores what a backup holds.
+// Run restores a backup.
 func (c *RestoreCmd) Run(ctx context.Context, s Streams) error {
 	if c.Check {
 		summary, err := backup.Check(c.Dir)
@@ -99,7 +105,8 @@ func (c *RestoreCmd) Run(ctx context.Context, s Streams) error {
 	}
 	defer end()
 	summary, err := backup.Restore(ctx, nc, c.Dir, backup.Options{
-		Replicas: c.Replicas, MaxAge: c.MaxAge, FileAge: c.FileAge, Replace: c.Replace, Log: newLog(s, &processFlags{}),
+		Location: c.location(),
+		Replicas: c.Replicas, MaxAge: c.MaxAge, FileAge: c.FileAge, Replace: c.Replace, Logger: newLog(s, &processFlags{}),
 	})
 	if err != nil {
 		return err

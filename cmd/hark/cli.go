@@ -13,7 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/hark-jobs/hark/internal/client"
+	"github.com/hark-jobs/hark/client"
 )
 
 // Exit codes. A command that a signal ended leaves with 128 and the signal's number.
@@ -23,42 +23,43 @@ const (
 	exitUsage  = 2
 )
 
-// CLI is the command line: a field for each command. Every flag can be given by a variable, HARK_ and its
-// name, as well; the flag goes first.
+// CLI is the command line: a field for each command. Every flag can also be set by an environment variable, HARK_ and its
+// name; the flag has precedence.
 type CLI struct {
 	Serve    ServeCmd    `cmd:"" help:"Run everything in one process: NATS, inbox, worker, HTTP service and page."`
 	Notifier NotifierCmd `cmd:"" help:"Run the HTTP service alone, for many machines."`
 	Worker   WorkerCmd   `cmd:"" help:"Run the worker alone, for many machines."`
 
-	Setup   SetupCmd   `cmd:"" help:"Create what hark needs in NATS, and change how it is kept."`
-	Health  HealthCmd  `cmd:"" help:"Ask a health check, and fail unless it says ready."`
-	Backup  BackupCmd  `cmd:"" help:"Save what NATS holds of hark into a folder."`
-	Restore RestoreCmd `cmd:"" help:"Restore what hark backup saved, or check it."`
+	Setup   SetupCmd   `cmd:"" help:"Create the streams and buckets in NATS, and change their settings."`
+	Health  HealthCmd  `cmd:"" help:"Call a health check, and fail unless hark is ready."`
+	Check   CheckCmd   `cmd:"" help:"Check the proxies between here and hark: whether events arrive live."`
+	Backup  BackupCmd  `cmd:"" help:"Save hark's data in NATS to a folder."`
+	Restore RestoreCmd `cmd:"" help:"Restore a backup of hark backup, or check it."`
 
-	Export ExportCmd `cmd:"" help:"Export a dataset into a file: ask for it, watch it grow, download it."`
+	Export ExportCmd `cmd:"" help:"Export a dataset to a file: enqueue the job, show its progress, download the file."`
 	Jobs   JobsCmd   `cmd:"" help:"List my jobs, newest first."`
-	Watch  WatchCmd  `cmd:"" help:"Print what happens as it happens: my jobs and notifications."`
-	Notify NotifyCmd `cmd:"" help:"Tell a user, or everyone, something."`
-	Token  TokenCmd  `cmd:"" help:"Make a token that speaks for a user."`
-	Revoke RevokeCmd `cmd:"" help:"Make the tokens that a user has, or one token, good no more."`
+	Watch  WatchCmd  `cmd:"" help:"Print my jobs and notifications, live."`
+	Notify NotifyCmd `cmd:"" help:"Send a notification to a user, or to everyone."`
+	Token  TokenCmd  `cmd:"" help:"Make a token for a user."`
+	Revoke RevokeCmd `cmd:"" help:"Revoke the tokens of a user, or one token."`
 
 	Version kong.VersionFlag `help:"Print the version." env:"-"`
 }
 
-// Streams are where a command reads and writes. What it is run for goes to Out, all else to Err.
+// Streams are the input and output of a command. Results go to Out, everything else to Err.
 type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
 }
 
-// usageError is a command line that can never work.
+// usageError is an invalid command line.
 type usageError struct{ sentence string }
 
 func (e *usageError) Error() string { return e.sentence }
 
 func badUsage(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
 
-// exited is what [kong.Kong] panics with where it would end the process: after --help and --version.
+// exited is the panic with which [kong.Kong] ends a command after --help and --version.
 type exited int
 
 // run runs one command line and returns the exit code. It reads the environment for the HARK_ variables.
@@ -100,7 +101,7 @@ func report(ctx context.Context, w io.Writer, err error) int {
 	sentence := strings.TrimSuffix(printable(err.Error()), ".")
 	var unreachable *client.UnreachableError
 	if errors.As(err, &unreachable) {
-		sentence += "; is the server running, and is that its URL?"
+		sentence += "; check that the server is running and the URL is right"
 	}
 	var interrupt *interruptError
 	if errors.As(context.Cause(ctx), &interrupt) {
@@ -120,7 +121,7 @@ func report(ctx context.Context, w io.Writer, err error) int {
 // buildVersion is set when hark is built from sources without their history: -ldflags "-X main.buildVersion=v1.2.3".
 var buildVersion string
 
-// version says what was built, with what and for what.
+// version returns the release, the Go version and the platform.
 func version() string {
 	return fmt.Sprintf("hark %s %s %s/%s", release(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -23,14 +23,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// hark runs a command line as in a fresh account, whose data folder dataDir returns.
-func hark(ctx context.Context, args ...string) (code int, stdout, stderr string) {
+// harkCommand runs a command line as in a fresh account, whose data folder dataDir returns.
+func harkCommand(ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	code = run(ctx, args, Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
 	return code, out.String(), errs.String()
 }
 
-// freshAccount hides the environment of whoever runs the test.
+// freshAccount hides the environment of the user who runs the test.
 func freshAccount(t *testing.T) (dataDir string) {
 	t.Helper()
 	for _, v := range os.Environ() {
@@ -50,7 +50,7 @@ func freshAccount(t *testing.T) (dataDir string) {
 	return dir
 }
 
-// fake is a server with one export and checks who asks.
+// fake is a server with one export. It checks the caller.
 type fake struct {
 	t      *testing.T
 	verify *auth.Verifier
@@ -176,7 +176,7 @@ func TestExitCodes(t *testing.T) {
 		"jobs --limit=-1 " + url:              {exitUsage, "hark: --limit must be 0 or more"},
 		"jobs --url=localhost":                {exitUsage, "hark: no token"},
 		"jobs --token=x --url=localhost":      {exitUsage, "hark: --url localhost is not a URL"},
-		"jobs --url=https://hark.example.com": {exitUsage, "hark: no token: give --token or HARK_TOKEN to speak to https://hark.example.com"},
+		"jobs --url=https://hark.example.com": {exitUsage, "hark: no token: give --token or HARK_TOKEN to call https://hark.example.com"},
 		"jobs --token=x " + url:               {exitFailed, "hark: The token is not a well-formed JWT\n"},
 		"jobs --jwt-secret=short " + url:      {exitFailed, "hark: auth: the JWT secret has 5 bytes"},
 		"jobs --data=none " + url:             {exitUsage, "hark: no token: give --token or HARK_TOKEN, or run hark serve"},
@@ -188,13 +188,14 @@ func TestExitCodes(t *testing.T) {
 		"notify --user=bob " + url:            {exitUsage, "hark: missing flags: --title"},
 		"notify --title=x " + url:             {exitUsage, "hark: missing flags: --user=NAME or --everyone"},
 		"notify --title=x --user=bob --everyone " + url: {exitUsage, "hark: --user and --everyone can't be used together"},
-		"token":                       {exitUsage, "hark: missing flags: --user"},
-		"token --user=_all":           {exitUsage, "hark: --user must not be _all"},
-		"token --user=ana --ttl=1ms":  {exitUsage, "hark: --ttl must be at least 1s"},
-		`token --user=ana --scope=x"`: {exitUsage, "hark: --scope \"x\\\"\" is no scope"},
-		"token --user=ana --ttl=soon": {exitUsage, "hark: --ttl: expected duration"},
+		"token":                        {exitUsage, "hark: missing flags: --user"},
+		"token --user=_all":            {exitUsage, "hark: --user must not be _all"},
+		"notify --user=_all --title=T": {exitUsage, "hark: --user must not be _all"},
+		"token --user=ana --ttl=1ms":   {exitUsage, "hark: --ttl must be at least 1s"},
+		`token --user=ana --scope=x"`:  {exitUsage, "hark: --scope \"x\\\"\" is not a scope"},
+		"token --user=ana --ttl=soon":  {exitUsage, "hark: --ttl: expected duration"},
 	} {
-		code, _, stderr := hark(t.Context(), strings.Fields(line)...)
+		code, _, stderr := harkCommand(t.Context(), strings.Fields(line)...)
 		if code != want.code || !strings.HasPrefix(stderr, want.stderr) || want.stderr == "" && stderr != "" || strings.Count(stderr, "\n") > 1 {
 			t.Errorf("hark %s: got %d, %q, want %d, %q", line, code, stderr, want.code, want.stderr)
 		}
@@ -208,7 +209,7 @@ func TestExitCodes(t *testing.T) {
 
 func TestVersionAndVariables(t *testing.T) {
 	freshAccount(t)
-	if code, out, _ := hark(t.Context(), "--version"); code != exitOK || !strings.HasPrefix(out, "hark ") {
+	if code, out, _ := harkCommand(t.Context(), "--version"); code != exitOK || !strings.HasPrefix(out, "hark ") {
 		t.Errorf("--version: %d, %q", code, out)
 	}
 	secret := "a secret from the environment, long enough"
@@ -216,17 +217,17 @@ func TestVersionAndVariables(t *testing.T) {
 	f := newFake(t, []byte(secret))
 	t.Setenv("HARK_URL", f.server.URL)
 	t.Setenv("HARK_USER", "ana")
-	if code, _, stderr := hark(t.Context(), "jobs"); code != exitOK || fmt.Sprint(f.asked) != "[GET /v1/jobs ana]" {
+	if code, _, stderr := harkCommand(t.Context(), "jobs"); code != exitOK || fmt.Sprint(f.asked) != "[GET /v1/jobs ana]" {
 		t.Errorf("got %d, %s, %v", code, stderr, f.asked)
 	}
-	if code, _, stderr := hark(t.Context(), "jobs", "--user=bob"); code != exitOK || f.asked[1] != "GET /v1/jobs bob" {
+	if code, _, stderr := harkCommand(t.Context(), "jobs", "--user=bob"); code != exitOK || f.asked[1] != "GET /v1/jobs bob" {
 		t.Errorf("the flag goes first: got %d, %s, %v", code, stderr, f.asked)
 	}
 }
 
 func TestToken(t *testing.T) {
 	dir := freshAccount(t)
-	code, token, stderr := hark(t.Context(), "token", "--user", "ana", "--scope", "notify admin", "--ttl", "2h")
+	code, token, stderr := harkCommand(t.Context(), "token", "--user", "ana", "--scope", "notify admin", "--ttl", "2h")
 	if code != exitOK || !strings.Contains(stderr, filepath.Join(dir, "secret")) {
 		t.Fatalf("got %d, %s", code, stderr)
 	}
@@ -242,7 +243,7 @@ func TestToken(t *testing.T) {
 	if err != nil || id.User != "ana" || !id.Has("notify") || !id.Has("admin") || time.Until(id.ExpiresAt) < 119*time.Minute {
 		t.Errorf("got %+v, %v", id, err)
 	}
-	if code, _, stderr = hark(t.Context(), "token", "--user", "ana"); code != exitOK || stderr != "" {
+	if code, _, stderr = harkCommand(t.Context(), "token", "--user", "ana"); code != exitOK || stderr != "" {
 		t.Errorf("the second time: %d, %s", code, stderr)
 	}
 }
@@ -254,8 +255,8 @@ func TestNotify(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newFake(t, secret)
-	t.Setenv("HARK_USER", "eve") // is who asks elsewhere, and must not be who is told
-	code, out, stderr := hark(t.Context(), "notify", "--everyone", "--title", "Lunch", "--body", "is ready", "--key", "k", "--url", f.server.URL)
+	t.Setenv("HARK_USER", "eve") // the caller in other commands, and not the recipient
+	code, out, stderr := harkCommand(t.Context(), "notify", "--everyone", "--title", "Lunch", "--body", "is ready", "--key", "k", "--url", f.server.URL)
 	if code != exitOK || out != "e-7\n" || f.scope != "notify" ||
 		f.params != `{"everyone":true,"type":"message","title":"Lunch","body":"is ready","key":"k"}` {
 		t.Errorf("got %d, %q, %q, scope %s, %s", code, out, stderr, f.scope, f.params)
@@ -270,13 +271,13 @@ func TestJobs(t *testing.T) {
 	}
 	f := newFake(t, secret)
 	f.change(func(j *jobs.Job) { j.State, j.Progress = jobs.Running, jobs.Progress{Done: 1500, Total: 6000} })
-	code, out, stderr := hark(t.Context(), "jobs", "--url", f.server.URL, "--user", "ana")
+	code, out, stderr := harkCommand(t.Context(), "jobs", "--url", f.server.URL, "--user", "ana")
 	lines := strings.Split(out, "\n")
 	if code != exitOK || stderr != "" || len(lines) != 3 || !strings.HasPrefix(lines[0], "ID  STATE    KIND") ||
 		!strings.HasPrefix(lines[1], "J   running  export") || !strings.HasSuffix(lines[1], "Orders  25% (1,500 of 6,000)") {
 		t.Errorf("got %d, %s\n%s", code, stderr, out)
 	}
-	code, out, _ = hark(t.Context(), "jobs", "--url", f.server.URL, "--json")
+	code, out, _ = harkCommand(t.Context(), "jobs", "--url", f.server.URL, "--json")
 	var job jobs.Job
 	if err := json.Unmarshal([]byte(out), &job); code != exitOK || err != nil || job.ID != "J" || job.Progress.Total != 6000 {
 		t.Errorf("got %d, %s, %v", code, out, err)

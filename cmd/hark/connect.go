@@ -13,33 +13,33 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hark-jobs/hark/internal/client"
+	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/internal/secret"
 	"github.com/hark-jobs/hark/notifier/auth"
 )
 
-// Connection are the flags of every command that asks a server.
+// Connection are the flags of every command that calls a server.
 type Connection struct {
 	URL       string `name:"url" default:"http://localhost:4280" help:"The server."`
-	Token     string `secret:"" help:"The token to send. Without it, and with the server's secret at hand, one is made." placeholder:"JWT"`
+	Token     string `secret:"" help:"The token to send. By default one is made, if the server's secret is available." placeholder:"JWT"`
 	TokenFile string `help:"File with that token." type:"path" placeholder:"FILE"`
 	Keys
 }
 
-// Keys are the flags that say where the secret is which tokens are made with.
+// Keys are the flags for the secret that signs tokens.
 type Keys struct {
-	JWTSecret     string `name:"jwt-secret" secret:"" help:"The server's HS256 secret. Without it, the one in the data folder." placeholder:"SECRET"`
+	JWTSecret     string `name:"jwt-secret" secret:"" help:"The server's HS256 secret. By default the one in the data folder." placeholder:"SECRET"`
 	JWTSecretFile string `name:"jwt-secret-file" help:"File with that secret." type:"path" placeholder:"FILE"`
 	Data          string `help:"The server's data folder, if it is on this machine." placeholder:"DIR" type:"path"`
 	claimFlags
 }
 
-// As is the flag that says who a made token speaks for.
+// As is the flag for the user of a token that is made.
 type As struct {
-	User string `help:"The user to be, if a token is made. Your login name without it." placeholder:"NAME"`
+	User string `help:"The user of the token, if one is made. By default your login name." placeholder:"NAME"`
 }
 
-// connect returns a client for the server. It does not call it yet.
+// connect returns a client for the server. It does no I/O.
 func (c *Connection) connect(userName string, scope ...string) (*client.Client, error) {
 	o := client.Options{URL: c.URL}
 	var err error
@@ -65,7 +65,7 @@ func (c *Connection) connect(userName string, scope ...string) (*client.Client, 
 	return server, nil
 }
 
-// issuer makes tokens with the secret given, or else, for a server on this machine, with the one it keeps.
+// issuer makes tokens with the given secret, or, for a server on this machine, with the one in its data folder.
 func (c *Connection) issuer() (*auth.Issuer, error) {
 	key, err := c.Keys.given()
 	if err != nil {
@@ -73,7 +73,7 @@ func (c *Connection) issuer() (*auth.Issuer, error) {
 	}
 	if len(key) == 0 {
 		if !isLocal(c.URL) {
-			return nil, badUsage("no token: give --token or HARK_TOKEN to speak to %s", c.URL)
+			return nil, badUsage("no token: give --token or HARK_TOKEN to call %s", c.URL)
 		}
 		path, err := c.secretPath()
 		if err != nil {
@@ -90,7 +90,7 @@ func (c *Connection) issuer() (*auth.Issuer, error) {
 	return c.newIssuer(key)
 }
 
-// newIssuer makes tokens as the server with the same flags wants them.
+// newIssuer returns an issuer of tokens that a server with the same flags accepts.
 func (k *Keys) newIssuer(key []byte) (*auth.Issuer, error) {
 	o := auth.IssuerOptions{Secret: key, Issuer: k.JWTIssuer, UserClaim: k.UserClaim, Scopes: k.ScopeMap}
 	if len(k.JWTAudience) > 0 {
@@ -99,7 +99,7 @@ func (k *Keys) newIssuer(key []byte) (*auth.Issuer, error) {
 	return auth.NewIssuer(o)
 }
 
-// given returns the secret that the flags hold, nil if they hold none.
+// given returns the secret of the flags, or nil.
 func (k *Keys) given() ([]byte, error) {
 	text, err := (secret.Secret{Value: k.JWTSecret, File: k.JWTSecretFile}).Read()
 	if err != nil {
@@ -119,7 +119,7 @@ func (k *Keys) secretPath() (string, error) {
 	return filepath.Join(dir, secretFile), nil
 }
 
-// tokenMaker makes tokens that are valid for an hour, a new one when five minutes are left.
+// tokenMaker makes tokens that are valid for an hour, and a new one five minutes before the end.
 type tokenMaker struct {
 	issuer *auth.Issuer
 	user   string
@@ -144,7 +144,7 @@ func (m *tokenMaker) token(context.Context) (string, error) {
 	return token, nil
 }
 
-// isLocal reports whether the URL can only mean this machine.
+// isLocal reports whether the host of the URL is this machine.
 func isLocal(text string) bool {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -158,7 +158,7 @@ func isLocal(text string) bool {
 func loginName() (string, error) {
 	me, err := user.Current()
 	if err != nil {
-		return "", fmt.Errorf("find your login name (say who you are with --user): %w", err)
+		return "", fmt.Errorf("find your login name (give the user with --user): %w", err)
 	}
 	return me.Username[strings.LastIndex(me.Username, `\`)+1:], nil
 }

@@ -8,21 +8,19 @@ import (
 	"runtime"
 )
 
-// secretFile is where, in the data folder, a server without a key keeps the secret it signs with.
+// secretFile is the file in the data folder with the secret of a server that was given no key.
 const secretFile = "secret"
 
-// DefaultDataDir returns the folder that hark keeps its data in if it is not told otherwise, whether it is
-// there or not.
+// DefaultDataDir returns the default data folder, which may not exist.
 func DefaultDataDir() (string, error) {
 	dir, err := dataHome(runtime.GOOS, os.Getenv, os.UserHomeDir)
 	if err != nil {
-		return "", fmt.Errorf("find the data folder (say where with --data): %w", err)
+		return "", fmt.Errorf("find the data folder (give it with --data): %w", err)
 	}
 	return filepath.Join(dir, "hark"), nil
 }
 
-// dataHome returns the folder in which programs keep a user's data on the system. A relative
-// XDG_DATA_HOME counts as none, as its specification wants.
+// dataHome returns the system's folder for a user's data. It ignores a relative XDG_DATA_HOME, as the specification demands.
 func dataHome(system string, getenv func(string) string, userHome func() (string, error)) (string, error) {
 	switch system {
 	case "windows":

@@ -9,24 +9,24 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hark-jobs/hark/internal/client"
+	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/jobs"
 )
 
 const (
 	exportKind = "export"
-	// cancelWait is how long an interrupted export may take to call its job off.
+	// cancelWait is how long an interrupted export waits for its job to be cancelled.
 	cancelWait = 10 * time.Second
-	// enqueueTries is how often the server is asked for the job, always with the same key.
+	// enqueueTries is the limit of tries to enqueue the job, always with the same key.
 	enqueueTries = 5
 )
 
 // ExportCmd is hark export.
 type ExportCmd struct {
 	Dataset string   `arg:"" help:"What to export."`
-	Param   []string `short:"p" sep:"none" help:"A param of the dataset, as often as need be." placeholder:"NAME=VALUE"`
-	Format  string   `short:"f" help:"xlsx or csv. Without it, what the name after -o ends in, or else the server's choice." placeholder:"FORMAT"`
-	Output  string   `short:"o" help:"The file to write, a folder to put it in, or - for stdout. Without it, the server's name for it, here." placeholder:"FILE"`
+	Param   []string `short:"p" sep:"none" help:"A param of the dataset. May be given several times." placeholder:"NAME=VALUE"`
+	Format  string   `short:"f" help:"xlsx or csv. By default the extension of the file after -o, or else the server's default." placeholder:"FORMAT"`
+	Output  string   `short:"o" help:"The file to write, a folder for it, or - for stdout. By default the server's file name, in the current folder." placeholder:"FILE"`
 	Connection
 	As
 }
@@ -66,14 +66,14 @@ func (c *ExportCmd) Run(ctx context.Context, s Streams) error {
 		return fmt.Errorf("%w (the file of job %s is still on the server)", err, job.ID)
 	}
 	bar.end()
-	bar.say("%s", summary(&job, t.path, time.Since(began)))
+	bar.printf("%s", summary(&job, t.path, time.Since(began)))
 	if c.Output == "" {
 		fmt.Fprintln(s.Out, t.path) // for scripts, which cannot know it
 	}
 	return nil
 }
 
-// request makes the job's request of the flags, and checks it against what the server offers.
+// request makes the request from the flags, and checks it against the server's kinds.
 func (c *ExportCmd) request(ctx context.Context, server *client.Client) (client.Request, error) {
 	kinds, err := server.Kinds(ctx)
 	if err != nil {
@@ -99,10 +99,10 @@ func (c *ExportCmd) request(ctx context.Context, server *client.Client) (client.
 		params, err := typeParams(kind, given)
 		return client.Request{Kind: exportKind, Params: params, IdempotencyKey: rand.Text()}, err
 	}
-	return client.Request{}, errors.New("the server offers no exports at the moment; is a worker running?")
+	return client.Request{}, errors.New("no worker has published the kind export; check that a worker is running")
 }
 
-// formatOf reads the format off the name of the file, if it is one of those hark has.
+// formatOf returns the format by the extension of the file name, or "".
 func formatOf(output string) string {
 	switch ext := strings.ToLower(filepath.Ext(output)); ext {
 	case ".xlsx", ".csv":
@@ -111,7 +111,7 @@ func formatOf(output string) string {
 	return ""
 }
 
-// enqueue asks until there is an answer: the key makes it one job however often it is asked for.
+// enqueue enqueues the job and retries temporary errors. The idempotency key makes it one job.
 func enqueue(ctx context.Context, server *client.Client, request client.Request) (jobs.Job, error) {
 	for try := 1; ; try++ {
 		job, err := server.Enqueue(ctx, request)
@@ -126,24 +126,24 @@ func enqueue(ctx context.Context, server *client.Client, request client.Request)
 	}
 }
 
-// follow returns the job once it succeeded. When ctx ends it calls the job off.
+// follow returns the job when it has succeeded. When ctx ends it cancels the job.
 func follow(ctx context.Context, server *client.Client, job jobs.Job, bar *progress) (jobs.Job, error) {
-	told := false
+	reported := false
 	job, err := server.Follow(ctx, job, client.FollowOptions{
 		OnJob: bar.job,
 		OnTrouble: func(err error) {
 			switch {
 			case err == nil:
-				bar.say("the server is back")
-			case !told:
-				bar.say("%v; the job goes on, waiting for the server to come back", err)
+				bar.printf("reconnected to the server")
+			case !reported:
+				bar.printf("%v; the job continues; reconnecting", err)
 			}
-			told = err != nil
+			reported = err != nil
 		},
 	})
 	switch {
 	case ctx.Err() != nil:
-		callOff(context.WithoutCancel(ctx), server, job.ID, bar)
+		cancelJob(context.WithoutCancel(ctx), server, job.ID, bar)
 		return job, ctx.Err()
 	case err != nil:
 		return job, fmt.Errorf("%w (the export is job %s)", err, job.ID)
@@ -157,26 +157,26 @@ func follow(ctx context.Context, server *client.Client, job jobs.Job, bar *progr
 	return job, nil
 }
 
-// callOff asks to cancel the job, waits a little for it to end, and says what came of it.
-func callOff(ctx context.Context, server *client.Client, id string, bar *progress) {
+// cancelJob cancels the job, waits a little for its end, and prints the outcome.
+func cancelJob(ctx context.Context, server *client.Client, id string, bar *progress) {
 	ctx, cancel := context.WithTimeout(ctx, cancelWait)
 	defer cancel()
-	bar.say("interrupted; cancelling the export (once more to leave at once)")
+	bar.printf("interrupted; cancelling the export (interrupt again to exit at once)")
 	job, err := server.Cancel(ctx, id)
 	var problem *client.Problem
 	switch {
 	case errors.As(err, &problem) && problem.Code == "job_ended":
-		bar.say("the export had ended already")
+		bar.printf("the export has already ended")
 		return
 	case err != nil:
-		bar.say("the export (job %s) could not be cancelled and goes on: %v", id, err)
+		bar.printf("the export (job %s) could not be cancelled and continues: %v", id, err)
 		return
 	}
 	if job, err = server.Follow(ctx, job, client.FollowOptions{OnJob: bar.job}); err != nil {
-		bar.say("the export (job %s) will be cancelled when its worker has stopped", id)
+		bar.printf("the export (job %s) will be cancelled when its worker has stopped", id)
 		return
 	}
-	bar.say("the export is %s", job.State)
+	bar.printf("the export is %s", job.State)
 }
 
 // download writes the job's file to the target.
@@ -186,7 +186,7 @@ func download(ctx context.Context, server *client.Client, job *jobs.Job, t *targ
 		return fmt.Errorf("download: %w", err)
 	}
 	if job.File.Size > 0 && w.n != job.File.Size {
-		return fmt.Errorf("download: got %s of %s bytes", comma(w.n), comma(job.File.Size))
+		return fmt.Errorf("download: got %s of %s bytes", formatCount(w.n), formatCount(job.File.Size))
 	}
 	if err := t.commit(); err != nil {
 		return fmt.Errorf("write the file: %w", err)
@@ -194,7 +194,7 @@ func download(ctx context.Context, server *client.Client, job *jobs.Job, t *targ
 	return nil
 }
 
-// summary says what came of it.
+// summary describes the finished export.
 func summary(job *jobs.Job, path string, took time.Duration) string {
 	name := path
 	if name == "" {
@@ -202,12 +202,12 @@ func summary(job *jobs.Job, path string, took time.Duration) string {
 	}
 	s := name + ": "
 	if job.Progress.Done > 0 {
-		s += comma(job.Progress.Done) + " rows, "
+		s += formatCount(job.Progress.Done) + " rows, "
 	}
-	return s + size(job.File.Size) + " in " + span(max(took, time.Second))
+	return s + size(job.File.Size) + " in " + formatDuration(max(took, time.Second))
 }
 
-// ticking draws what the progress held back until the function it returns is called.
+// ticking draws delayed progress until the returned function is called.
 func ticking(bar *progress) (stop func()) {
 	done, stopped := make(chan struct{}), make(chan struct{})
 	go func() {

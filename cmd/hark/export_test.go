@@ -29,7 +29,7 @@ func exporting(t *testing.T) *fake {
 func TestExport(t *testing.T) {
 	f := exporting(t)
 	f.succeed()
-	code, out, stderr := hark(t.Context(), "export", "orders", "-p", "limit=7", "--param", "note=a,b", "-o", "out.CSV", "--url", f.server.URL, "--user", "ana")
+	code, out, stderr := harkCommand(t.Context(), "export", "orders", "-p", "limit=7", "--param", "note=a,b", "-o", "out.CSV", "--url", f.server.URL, "--user", "ana")
 	if code != exitOK || out != "" || content(t, "out.CSV") != f.file || !strings.HasSuffix(stderr, "hark: out.CSV: 1 rows, 13 B in 1s\n") {
 		t.Errorf("got %d, %q, %q", code, out, stderr)
 	}
@@ -41,11 +41,11 @@ func TestExport(t *testing.T) {
 		string(asked.Params) != `{"dataset":"orders","format":"csv","limit":7,"note":"a,b"}` {
 		t.Errorf("asked for %s, %v", f.params, err)
 	}
-	code, out, stderr = hark(t.Context(), "export", "orders", "--url", f.server.URL)
+	code, out, stderr = harkCommand(t.Context(), "export", "orders", "--url", f.server.URL)
 	if code != exitOK || out != "orders.csv\n" || content(t, "orders.csv") != f.file {
 		t.Errorf("without -o: got %d, %q, %q", code, out, stderr)
 	}
-	code, out, stderr = hark(t.Context(), "export", "orders", "-o", "-", "--url", f.server.URL)
+	code, out, stderr = harkCommand(t.Context(), "export", "orders", "-o", "-", "--url", f.server.URL)
 	if code != exitOK || out != f.file {
 		t.Errorf("to stdout: got %d, %q, %q", code, out, stderr)
 	}
@@ -64,7 +64,7 @@ func TestExportThatFails(t *testing.T) {
 		},
 	} {
 		f.change(change)
-		code, out, stderr := hark(t.Context(), "export", "orders", "-o", "out.csv", "--url", f.server.URL)
+		code, out, stderr := harkCommand(t.Context(), "export", "orders", "-o", "out.csv", "--url", f.server.URL)
 		if code != exitFailed || out != "" || !strings.HasSuffix(stderr, want) {
 			t.Errorf("got %d, %q, %q, want %q", code, out, stderr, want)
 		}

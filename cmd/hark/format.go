@@ -8,8 +8,8 @@ import (
 	"unicode"
 )
 
-// printable makes one line of text from elsewhere that a terminal shows and does not obey: no control
-// characters, and none that turn the direction of writing.
+// printable makes text safe for a terminal: one line, without control characters and without characters that change the
+// direction of writing.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -22,8 +22,8 @@ func printable(s string) string {
 	}, strings.TrimSpace(s))
 }
 
-// comma writes 1234567 as 1,234,567.
-func comma(n int64) string {
+// formatCount formats 1234567 as 1,234,567.
+func formatCount(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
 		s = s[:i] + "," + s[i:]
@@ -31,7 +31,7 @@ func comma(n int64) string {
 	return s
 }
 
-// size writes bytes as people do: 999 B, 1.5 kB, 12 MB.
+// size formats bytes: 999 B, 1.5 kB, 12 MB.
 func size(n int64) string {
 	if n < 1000 {
 		return fmt.Sprintf("%d B", n)
@@ -48,8 +48,8 @@ func size(n int64) string {
 	return strconv.FormatFloat(f, 'f', digits, 64) + " " + []string{"B", "kB", "MB", "GB", "TB", "PB"}[unit]
 }
 
-// span writes a duration in its one or two largest units: 8s, 1m05s, 2h30m.
-func span(d time.Duration) string {
+// formatDuration formats a duration in its one or two largest units: 8s, 1m05s, 2h30m.
+func formatDuration(d time.Duration) string {
 	s := int64(d.Round(time.Second) / time.Second)
 	switch {
 	case s < 60:

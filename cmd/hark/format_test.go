@@ -11,7 +11,7 @@ func TestFormats(t *testing.T) {
 		0: "0", 7: "7", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1000: "-1,000", -100: "-100",
 		math.MaxInt64: "9,223,372,036,854,775,807",
 	} {
-		if got := comma(n); got != want {
+		if got := formatCount(n); got != want {
 			t.Errorf("comma(%d) = %s, want %s", n, got, want)
 		}
 	}
@@ -27,7 +27,7 @@ func TestFormats(t *testing.T) {
 		0: "0s", 8400 * time.Millisecond: "8s", 59600 * time.Millisecond: "1m00s", 65 * time.Second: "1m05s",
 		150 * time.Minute: "2h30m", 72 * time.Hour: "3d",
 	} {
-		if got := span(d); got != want {
+		if got := formatDuration(d); got != want {
 			t.Errorf("span(%v) = %s, want %s", d, got, want)
 		}
 	}

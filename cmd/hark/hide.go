@@ -7,11 +7,11 @@ import (
 )
 
 // hideSecrets returns a copy of the process's arguments, and overwrites in place the values of those that hold secrets:
-// every user of the machine can read the arguments of all processes (ps, /proc/PID/cmdline). A moment remains in which
-// they can be seen, so files are better.
+// every user of the machine can read the arguments of all processes (ps, /proc/PID/cmdline). The secrets are visible for a
+// moment, so files are better.
 //
 // It works where Go's os.Args are the memory that the system reads the arguments from, as on Linux. args must be those of
-// the process: a constant could not be written to.
+// the process: writing to a constant would crash.
 func hideSecrets(args []string) []string {
 	kept := make([]string, len(args))
 	for i, arg := range args {
@@ -26,7 +26,8 @@ func hideSecrets(args []string) []string {
 			continue
 		}
 		if !hasValue {
-			if i++; i == len(args) {
+			i++
+			if i == len(args) {
 				break
 			}
 			value = args[i]
@@ -46,8 +47,8 @@ func overwrite(s string) {
 	}
 }
 
-// secretFlags returns the names of the flags with the tag secret, and what the tag says of them: "url" is one that holds
-// a secret only if there is a login in it.
+// secretFlags returns the names of the flags with the tag secret, and the value of the tag: "url" is a URL that is secret only
+// if it contains a login.
 func secretFlags(t reflect.Type) map[string]string {
 	flags := make(map[string]string)
 	for i := range t.NumField() {

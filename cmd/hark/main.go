@@ -7,23 +7,27 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	_ "time/tzdata" // exports in any time zone, also where the system has no zones: 0.4 MB
+
+	"github.com/gin-gonic/gin"
 )
 
-// gcPercent is how much garbage, in hundredths of what is live, is left before it is collected, if GOGC does not say. A
-// collection takes milliseconds of all cores, which are what the slowest notifications wait for; idle streams are too
-// small for its being rarer to cost much, and what a burst leaves is given back to the operating system anyway.
+// gcPercent is the default of GOGC. A collection takes milliseconds of all cores, and the slowest notifications wait for it, so
+// it should be rare. That costs little memory: idle streams are small, and package app returns the garbage of a burst to the
+// operating system.
 const gcPercent = 200
 
 func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	gin.SetMode(gin.ReleaseMode) // not in package notifier: the mode is a global of the process
 	ctx := signalled(os.Exit)
 	os.Exit(run(ctx, hideSecrets(os.Args)[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 }
 
 // signalled returns a context that the first SIGINT or SIGTERM cancels, with an [*interruptError] as its
-// cause. Whoever sends a second one wants out: exit is called at once.
+// cause. A second signal calls exit at once.
 func signalled(exit func(code int)) context.Context {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/hark-jobs/hark/internal/client"
+	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/auth"
 )
 
@@ -12,23 +12,28 @@ import (
 type NotifyCmd struct {
 	User     string `xor:"audience" required:"" env:"-" help:"Who is told." placeholder:"NAME"`
 	Everyone bool   `xor:"audience" required:"" env:"-" help:"Tell everyone."`
-	Title    string `required:"" env:"-" help:"What they are told, in a line." placeholder:"TEXT"`
-	Body     string `env:"-" help:"What more there is to say." placeholder:"TEXT"`
-	Link     string `env:"-" help:"Where it leads: a path or an http(s) URL." placeholder:"URL"`
+	Title    string `required:"" env:"-" help:"The title, in one line." placeholder:"TEXT"`
+	Body     string `env:"-" help:"The text." placeholder:"TEXT"`
+	Link     string `env:"-" help:"The link: a path or an http(s) URL." placeholder:"URL"`
 	Type     string `default:"message" help:"The sort of notification, for programs." placeholder:"TYPE"`
-	Key      string `env:"-" help:"What makes it the same notification if it is sent again." placeholder:"KEY"`
+	Key      string `env:"-" help:"Idempotency key: a notification with the same key is stored once." placeholder:"KEY"`
 	Connection
 }
 
 // Run sends the notification and prints its id once it is stored.
 func (c *NotifyCmd) Run(ctx context.Context, s Streams) error {
+	to := jobs.Everyone
+	if !c.Everyone {
+		to = c.User
+		if err := jobs.CheckUser(to); err != nil { // It must not be jobs.Everyone.
+			return badUsage("--%v", err)
+		}
+	}
 	server, err := c.connect("", auth.ScopeNotify)
 	if err != nil {
 		return err
 	}
-	n, err := server.Notify(ctx, client.Notice{
-		User: c.User, Everyone: c.Everyone, Type: c.Type, Title: c.Title, Body: c.Body, Link: c.Link, Key: c.Key,
-	})
+	n, err := server.Notify(ctx, to, jobs.Notification{Type: c.Type, Title: c.Title, Body: c.Body, Link: c.Link, Key: c.Key})
 	if err != nil {
 		return err
 	}

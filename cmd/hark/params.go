@@ -25,12 +25,12 @@ func splitParams(given map[string]string, params []string) error {
 	return nil
 }
 
-// typeParams makes the params of a job of what was typed: each value gets the JSON type its kind declares.
-// What the kind does not take is a [*usageError], so that nothing is enqueued which cannot run.
+// typeParams converts the given texts to params: each value gets the JSON type that its kind declares. Invalid params are a
+// [*usageError], so that no invalid job is enqueued.
 func typeParams(kind *jobs.Kind, given map[string]string) (json.RawMessage, error) {
 	typed := make(map[string]any, len(given))
 	for name, text := range given {
-		typed[name] = text // what is not declared is for Check to name
+		typed[name] = text // Check reports undeclared params
 	}
 	typeAll(kind.Params, given, typed)
 	raw, err := json.Marshal(typed)
@@ -47,7 +47,7 @@ func typeParams(kind *jobs.Kind, given map[string]string) (json.RawMessage, erro
 	return raw, nil
 }
 
-// typeAll gives the params their types, and those of the options chosen by them, or by default.
+// typeAll converts the params, and those of the options that they choose, by default too.
 func typeAll(params []jobs.Param, given map[string]string, typed map[string]any) {
 	for i := range params {
 		p := &params[i]
@@ -67,7 +67,7 @@ func typeAll(params []jobs.Param, given map[string]string, typed map[string]any)
 	}
 }
 
-// typeValue returns text as a value of the param, or as the string it is if it is none.
+// typeValue returns text as a value of the param, or unchanged if it is not a valid one.
 func typeValue(p *jobs.Param, text string) any {
 	for _, option := range p.Options {
 		if asText(option.Value) == text {
@@ -98,7 +98,7 @@ func typeValue(p *jobs.Param, text string) any {
 	return text
 }
 
-// asText writes a declared value as one would type it.
+// asText returns a declared value as a user would type it.
 func asText(v any) string {
 	if s, ok := v.(string); ok {
 		return s

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -99,5 +101,16 @@ func TestTypeParamsRefuses(t *testing.T) {
 		if !errors.As(err, &usage) || usage.sentence != want {
 			t.Errorf("%s: got %v, want %s", typed, err, want)
 		}
+	}
+}
+
+// The program knows every time zone, also where the system has none.
+func TestZonesAreInTheProgram(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(strings.Fields(string(out)), "time/tzdata") {
+		t.Error("the program is built without time/tzdata")
 	}
 }

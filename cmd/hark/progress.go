@@ -19,23 +19,23 @@ const (
 	lineEvery   = 5 * time.Second
 )
 
-// progress shows how far something has come: one line that redraws itself on a terminal, a line now and
-// then elsewhere. It is safe for concurrent use.
+// progress shows the progress of a job or a download: one line that is redrawn on a terminal, or a line now and then elsewhere.
+// It is safe for concurrent use.
 type progress struct {
 	w     io.Writer
-	width func() int // of the terminal; nil if it is none
+	width func() int // width of the terminal; nil without a terminal
 	title string
 
 	mu      sync.Mutex
-	stage   string // what is going on, if there is no count to show
+	stage   string // shown if there is no count
 	done    int64
 	total   int64
 	unit    string
 	rate    rate
 	attempt int
-	pending bool      // there is something that was not drawn yet
-	drawnAt time.Time // when it was last
-	drawn   int       // the width of the line that stands on the terminal
+	pending bool      // something was not drawn yet
+	drawnAt time.Time // time of the last drawing
+	drawn   int       // width of the line on the terminal
 }
 
 func newProgress(w io.Writer, title string) *progress {
@@ -63,7 +63,7 @@ func (p *progress) job(j jobs.Job) {
 	p.show(changed)
 }
 
-// bytes shows how much of a download is here.
+// bytes shows the progress of a download.
 func (p *progress) bytes(done, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,18 +81,18 @@ func (p *progress) count(done, total int64, afresh bool) {
 	p.rate.add(time.Now(), done)
 }
 
-// stageOf says in words where a job stands.
+// stageOf describes the state of a job.
 func stageOf(j *jobs.Job) string {
 	switch {
 	case j.CancelRequested && !j.State.Terminal():
 		return "cancelling"
 	case j.State == jobs.Retrying && j.Error != nil:
-		return fmt.Sprintf("attempt %d of %d failed (%s), trying again", j.Attempt, j.MaxAttempts, strings.TrimSuffix(printable(j.Error.Message), "."))
+		return fmt.Sprintf("attempt %d of %d failed (%s), retrying", j.Attempt, j.MaxAttempts, strings.TrimSuffix(printable(j.Error.Message), "."))
 	}
 	return string(j.State)
 }
 
-// tick draws what show held back. It is to be called every [redrawEvery] or so.
+// tick draws delayed progress. It must be called about every [redrawEvery].
 func (p *progress) tick() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -101,8 +101,8 @@ func (p *progress) tick() {
 	}
 }
 
-// say writes a line of its own, above the progress if that is on a terminal.
-func (p *progress) say(format string, args ...any) {
+// printf prints a line, above the progress on a terminal.
+func (p *progress) printf(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.erase()
@@ -110,7 +110,7 @@ func (p *progress) say(format string, args ...any) {
 	p.pending = p.width != nil && p.stage != ""
 }
 
-// end takes the progress off the terminal, for good unless there is news.
+// end removes the progress from the terminal, until the next update.
 func (p *progress) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -125,14 +125,15 @@ func (p *progress) erase() {
 	}
 }
 
-// show draws unless it has just drawn; a line that is not for a terminal waits longer, but for changes.
+// show draws, unless it has just drawn. Without a terminal the pause is longer, except for changes of the state.
 func (p *progress) show(changed bool) {
 	now := time.Now()
 	every := redrawEvery
 	if p.width == nil {
 		every = lineEvery
 	}
-	if p.pending = now.Sub(p.drawnAt) < every && !(changed && p.width == nil); p.pending {
+	p.pending = now.Sub(p.drawnAt) < every && !(changed && p.width == nil)
+	if p.pending {
 		return
 	}
 	p.drawnAt = now
@@ -151,7 +152,7 @@ func (p *progress) counted() bool {
 	return p.done > 0 && (p.stage == string(jobs.Running) || p.unit == "bytes")
 }
 
-// plain is the progress in words.
+// plain returns the progress as text.
 func (p *progress) plain() string {
 	if !p.counted() {
 		return p.title + ": " + p.stage
@@ -166,7 +167,7 @@ func (p *progress) plain() string {
 	return s + p.pace(", ")
 }
 
-// line is the progress in at most width characters.
+// line returns the progress in at most width characters.
 func (p *progress) line(width int) string {
 	if !p.counted() {
 		return cut(p.title+"  "+p.stage, width)
@@ -189,7 +190,7 @@ func (p *progress) percent() int64 {
 }
 
 func (p *progress) amount() string {
-	show := comma
+	show := formatCount
 	if p.unit == "bytes" {
 		show = size
 	}
@@ -203,18 +204,18 @@ func (p *progress) amount() string {
 	return s
 }
 
-// pace is how fast it goes and how long it will take, each after sep, as far as that is known.
+// pace returns the rate and the remaining time, each after sep, as far as they are known.
 func (p *progress) pace(sep string) string {
 	perSecond := p.rate.perSecond()
 	if perSecond <= 0 {
 		return ""
 	}
-	s := sep + comma(int64(perSecond)) + "/s"
+	s := sep + formatCount(int64(perSecond)) + "/s"
 	if p.unit == "bytes" {
 		s = sep + size(int64(perSecond)) + "/s"
 	}
 	if p.total > p.done {
-		s += sep + "ETA " + span(time.Duration(float64(p.total-p.done)/perSecond*float64(time.Second)))
+		s += sep + "ETA " + formatDuration(time.Duration(float64(p.total-p.done)/perSecond*float64(time.Second)))
 	}
 	return s
 }
@@ -226,10 +227,10 @@ func cut(s string, width int) string {
 	return string([]rune(s)[:max(width, 0)])
 }
 
-// rateWindow is how far back the pace is measured: long enough to be calm, short enough to be true.
+// rateWindow is the period of the rate: long enough to be steady, short enough to be current.
 const rateWindow = 10 * time.Second
 
-// rate measures a pace from a count that only grows.
+// rate measures the rate of a growing count.
 type rate struct{ samples []sample }
 
 type sample struct {
@@ -239,7 +240,7 @@ type sample struct {
 
 func (r *rate) add(at time.Time, done int64) {
 	if n := len(r.samples); n > 1 && at.Sub(r.samples[n-2].at) < redrawEvery {
-		r.samples[n-1] = sample{at, done} // close ones are one
+		r.samples[n-1] = sample{at, done} // merge close samples
 	} else {
 		r.samples = append(r.samples, sample{at, done})
 	}
@@ -248,7 +249,7 @@ func (r *rate) add(at time.Time, done int64) {
 	}
 }
 
-// perSecond returns 0 while it is too early to tell.
+// perSecond returns the rate, or 0 while it is not known.
 func (r *rate) perSecond() float64 {
 	if len(r.samples) < 2 {
 		return 0

@@ -32,7 +32,7 @@ func play(p *progress) {
 	for done := int64(50_000); done <= 300_000; done += 50_000 {
 		step(func() { job.Progress = jobs.Progress{Done: done, Total: 300_000} })
 	}
-	p.say("the server is back")
+	p.printf("the server is back")
 	step(func() { job.State = jobs.Succeeded })
 	for done := int64(0); done <= 12_000_000; done += 4_000_000 {
 		p.bytes(done, 12_000_000)
@@ -40,14 +40,14 @@ func play(p *progress) {
 		p.tick()
 	}
 	p.end()
-	p.say("done")
+	p.printf("done")
 	p.tick()
 }
 
 func TestProgressInLines(t *testing.T) {
 	const want = `hark: orders: queued
 hark: orders: running
-hark: orders: attempt 1 of 3 failed (The database�[31m is away), trying again
+hark: orders: attempt 1 of 3 failed (The database�[31m is away), retrying
 hark: orders: running
 hark: orders: 200,000 of 300,000 rows (66%), 50,000/s, ETA 2s
 hark: the server is back
@@ -69,7 +69,7 @@ func TestProgressOnATerminal(t *testing.T) {
 orders  running
 orders  [##----------------------------]   8%  25,000 of 300,000 rows  25,000/s  ETA 11s
 orders  [#####-------------------------]  16%  50,000 of 300,000 rows  25,000/s  ETA 10s
-orders  attempt 1 of 3 failed (The database�[31m is away), trying again
+orders  attempt 1 of 3 failed (The database�[31m is away), retrying
 orders  running
 orders  [#####-------------------------]  16%  50,000 of 300,000 rows  50,000/s  ETA 5s
 orders  [##########--------------------]  33%  100,000 of 300,000 rows  50,000/s  ETA 4s

@@ -5,19 +5,19 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/hark-jobs/hark/internal/client"
+	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/notifier/auth"
 )
 
 // RevokeCmd is hark revoke.
 type RevokeCmd struct {
-	User string `xor:"what" required:"" env:"-" help:"The user whose tokens so far are refused. Later ones are good." placeholder:"NAME"`
-	JTI  string `name:"jti" xor:"what" required:"" env:"-" help:"The jti of the one token that is refused." placeholder:"ID"`
-	Lift bool   `env:"-" help:"Take it back: what was refused is good again until it expires."`
+	User string `xor:"what" required:"" env:"-" help:"The user whose tokens are revoked. Tokens issued later are valid." placeholder:"NAME"`
+	JTI  string `name:"jti" xor:"what" required:"" env:"-" help:"The jti of the token to revoke." placeholder:"ID"`
+	Lift bool   `env:"-" help:"Lift the revocation: the tokens are valid again until they expire."`
 	Connection
 }
 
-// Run revokes and says what holds from now on. Open streams have been told by then, or are being told.
+// Run revokes, and prints what is revoked. Open streams of revoked tokens end.
 func (c *RevokeCmd) Run(ctx context.Context, s Streams) error {
 	server, err := c.connect("", auth.ScopeAdmin)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hark-jobs/hark/internal/app"
-	"github.com/hark-jobs/hark/internal/secret"
+	"github.com/hark-jobs/hark"
+	"github.com/hark-jobs/hark/files"
 )
 
 // ServeCmd runs everything in one process.
@@ -24,14 +24,16 @@ type ServeCmd struct {
 
 // Run runs until ctx ends.
 func (c *ServeCmd) Run(ctx context.Context, s Streams) error {
-	config, err := c.processFlags.config("")
+	options, err := c.processFlags.options(s, "", &c.natsFlags, &c.settingFlags)
 	if err != nil {
 		return err
 	}
-	config.NATSListen, config.SyncAlways = c.NATSListen, c.Sync == "always"
-	c.workerFlags.apply(&config)
-	c.httpFlags.apply(&config)
-	return runApp(ctx, s, &c.processFlags, &c.natsFlags, &c.settingFlags, config)
+	options.NATSListen, options.SyncAlways = c.NATSListen, c.Sync == "always"
+	c.httpFlags.apply(&options)
+	if err := c.workerFlags.apply(&options); err != nil {
+		return err
+	}
+	return serve(ctx, s, options)
 }
 
 // NotifierCmd runs the HTTP service alone.
@@ -47,12 +49,12 @@ func (c *NotifierCmd) Run(ctx context.Context, s Streams) error {
 	if c.NATS == "" {
 		return badUsage("hark notifier needs --nats; hark serve is everything in one process")
 	}
-	config, err := c.processFlags.config("notifier")
+	options, err := c.processFlags.options(s, hark.Notifier, &c.natsFlags, &c.settingFlags)
 	if err != nil {
 		return err
 	}
-	c.httpFlags.apply(&config)
-	return runApp(ctx, s, &c.processFlags, &c.natsFlags, &c.settingFlags, config)
+	c.httpFlags.apply(&options)
+	return serve(ctx, s, options)
 }
 
 // WorkerCmd runs the worker alone.
@@ -69,55 +71,74 @@ func (c *WorkerCmd) Run(ctx context.Context, s Streams) error {
 	if c.NATS == "" {
 		return badUsage("hark worker needs --nats; hark serve is everything in one process")
 	}
-	config, err := c.processFlags.config("worker")
+	options, err := c.processFlags.options(s, hark.Worker, &c.natsFlags, &c.settingFlags)
 	if err != nil {
 		return err
 	}
-	c.workerFlags.apply(&config)
-	config.Listen = c.Listen
-	return runApp(ctx, s, &c.processFlags, &c.natsFlags, &c.settingFlags, config)
-}
-
-// config begins the configuration of a process. Parts that run alone on one machine do not share a folder.
-func (f *processFlags) config(part string) (app.Config, error) {
-	c := app.Config{Data: f.Data, Drain: f.Drain, Admin: f.Admin, Version: release()}
-	if c.Data != "" {
-		return c, nil
+	if err := c.workerFlags.apply(&options); err != nil {
+		return err
 	}
-	dir, err := DefaultDataDir()
-	c.Data = filepath.Join(dir, part)
-	return c, err
+	options.Listen = c.Listen
+	return serve(ctx, s, options)
 }
 
-func (f *httpFlags) apply(c *app.Config) {
-	c.Notifier, c.Listen, c.InboxAge = true, f.Listen, f.InboxAge
-	c.Database = secret.Secret{Value: f.Database, File: f.DatabaseFile}
-	c.JWTSecret = secret.Secret{Value: f.JWTSecret, File: f.JWTSecretFile}
-	c.MaxConnections, c.MaxConnectionsPerAddress = f.MaxConns, f.MaxConnsEach
-	c.JWKS, c.AllowOrigins, c.RateLimit = f.JWKS, f.AllowOrigin, f.RateLimit
-	c.JWTIssuer, c.JWTAudience, c.UserClaim, c.ScopeMap = f.JWTIssuer, f.JWTAudience, f.UserClaim, f.ScopeMap
-	c.MaxTokenAge = f.MaxTokenAge
+// options begins the options of a process. Parts that run alone on one machine do not share a folder.
+func (f *processFlags) options(s Streams, only hark.Part, nats *natsFlags, settings *settingFlags) (_ hark.Options, err error) {
+	o := hark.Options{
+		Only: only, Data: f.Data, Drain: f.Drain, Admin: f.Admin, NATSServers: nats.servers(),
+		Namespace: nats.Namespace, JSDomain: nats.JSDomain, JSAPIPrefix: nats.JSAPIPrefix, Settings: settings.settings(),
+		Version: release(), Logger: newLog(s, f),
+	}
+	if o.Data == "" {
+		if o.Data, err = DefaultDataDir(); err != nil {
+			return o, err
+		}
+		o.Data = filepath.Join(o.Data, string(only))
+	}
+	if f.Files != "" {
+		if o.Files, err = files.OpenFolder(f.Files, files.FolderOptions{UserSpace: int64(settings.UserSpace)}); err != nil {
+			return o, badUsage("--files: %v", err)
+		}
+	}
+	return o, nil
 }
 
-// runApp starts the parts, says where to go, and stops them when ctx ends.
-func runApp(ctx context.Context, s Streams, process *processFlags, nats *natsFlags, settings *settingFlags, config app.Config) error {
+func (f *httpFlags) apply(o *hark.Options) {
+	o.Listen, o.InboxAge = f.Listen, f.InboxAge
+	o.TLSCert, o.TLSKey = f.TLSCert, f.TLSKey
+	o.Database = hark.Secret{Value: f.Database, File: f.DatabaseFile}
+	o.JWTSecret = hark.Secret{Value: f.JWTSecret, File: f.JWTSecretFile}
+	o.MaxConnections, o.MaxConnectionsPerAddress = f.MaxConns, f.MaxConnsEach
+	o.JWKS, o.AllowOrigins, o.RateLimit = f.JWKS, f.AllowOrigin, f.RateLimit
+	o.JWTIssuer, o.JWTAudience, o.UserClaim, o.ScopeMap = f.JWTIssuer, f.JWTAudience, f.UserClaim, f.ScopeMap
+	o.MaxTokenAge = f.MaxTokenAge
+}
+
+// serve runs a server until ctx ends, and prints its addresses when it is ready.
+func serve(ctx context.Context, s Streams, options hark.Options) error {
 	begin := time.Now()
-	config.NATS, config.Settings, config.Log = nats.options(), settings.settings(), newLog(s, process)
-	a, err := app.Start(ctx, config)
+	srv, err := hark.New(ctx, options)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil // stopped while it waited for what it needs
+			return nil // stopped while it waited for NATS
 		}
-		return err
+		return nameFlags(err)
 	}
-	defer a.Stop()
-	fmt.Fprint(s.Out, welcome(a, &config, time.Since(begin)))
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx) }()
+	go releaseIdleMemory(ctx)
 	select {
-	case err := <-a.Failed():
-		return err
+	case <-srv.Ready():
+		fmt.Fprint(s.Out, welcome(srv, &options, time.Since(begin)))
+	case err := <-ended:
+		return nameFlags(err)
+	}
+	select {
+	case err := <-ended:
+		return nameFlags(err)
 	case <-ctx.Done():
-		fmt.Fprintln(s.Err, "Stopping; once more to end at once.")
-		return nil
+		fmt.Fprintln(s.Err, "Stopping; interrupt again to exit at once.")
+		return nameFlags(<-ended)
 	}
 }
 
@@ -129,23 +150,23 @@ func newLog(s Streams, f *processFlags) *slog.Logger {
 	return slog.New(slog.NewTextHandler(s.Err, options))
 }
 
-// welcome says where to go.
-func welcome(a *app.App, c *app.Config, took time.Duration) string {
+// welcome returns the addresses of the process as text.
+func welcome(srv *hark.Server, o *hark.Options, took time.Duration) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "hark is ready, after %v.\n", took.Round(time.Millisecond))
-	if c.Notifier {
-		fmt.Fprintf(&b, "\n  Open        %s\n", a.URL())
+	if o.Only != hark.Worker {
+		fmt.Fprintf(&b, "\n  Open        %s\n", srv.URL())
 		fmt.Fprintf(&b, "  or run      hark export orders --param from=2026-01-01 -o orders.xlsx\n")
 	} else {
-		fmt.Fprintf(&b, "\n  Health      %s/readyz\n", a.URL())
+		fmt.Fprintf(&b, "\n  Health      %s/readyz\n", srv.URL())
 	}
-	if url := a.NATSURL(); url != "" {
+	if url := srv.NATSURL(); url != "" {
 		fmt.Fprintf(&b, "  NATS        %s\n", url)
 	}
-	if c.NATS.URL == "" {
-		fmt.Fprintf(&b, "  Data        %s\n", c.Data)
+	if o.NATSServers.URL == "" {
+		fmt.Fprintf(&b, "  Data        %s\n", o.Data)
 	}
-	if c.NoKey() {
+	if srv.NoKey() {
 		b.WriteString("\n  NO KEY IS CONFIGURED: anybody who can reach this address signs in under any name.\n" +
 			"  That is why only this machine can. Set --jwt-secret-file, --jwks or --jwt-issuer for everything else.\n")
 	}

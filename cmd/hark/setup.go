@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natsconn"
 	"github.com/hark-jobs/hark/internal/trouble"
-	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -21,23 +21,23 @@ type SetupCmd struct {
 	natsFlags
 	settingFlags
 	DryRun bool          `help:"Only print what would be changed."`
-	Wait   time.Duration `help:"How long to wait for NATS servers that are not there yet, or not a cluster yet." default:"2m"`
+	Wait   time.Duration `help:"How long to wait for NATS servers that are not up yet, or not a cluster yet." default:"2m"`
 }
 
 // Run creates what is missing in JetStream, and changes the settings that are given.
 func (c *SetupCmd) Run(ctx context.Context, s Streams) error {
-	settings := c.settings()
+	settings := joblog.Settings(c.settings())
 	if err := settings.Check(); err != nil {
-		return badUsage("%s", strings.TrimPrefix(err.Error(), "jobs: "))
+		return badUsage("%s", strings.TrimPrefix(err.Error(), "joblog: "))
 	}
 	nc, err := c.natsFlags.dial(s, "hark setup")
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
-	var changes []jobs.Change
+	var changes []joblog.Change
 	err = c.retry(ctx, nc, c.Wait, newLog(s, &processFlags{}), func(ctx context.Context) (err error) {
-		done, err := jobs.Setup(ctx, nc.Conn, settings, c.DryRun)
+		done, err := joblog.Setup(ctx, nc.Conn, c.location(), settings, c.DryRun)
 		changes = append(changes, done...)
 		return err
 	})
@@ -60,20 +60,23 @@ func (f *natsFlags) dial(s Streams, name string) (*natsconn.Conn, error) {
 	if f.NATS == "" {
 		return nil, badUsage("%s needs --nats, the URL of the NATS servers", name)
 	}
-	o := f.options()
+	o := natsconn.Options(f.servers())
 	if err := o.Check(); err != nil {
 		return nil, badUsage("%v", err)
+	}
+	if err := f.location().Check(); err != nil {
+		return nil, badUsage("%s", strings.TrimPrefix(err.Error(), "joblog: "))
 	}
 	log := newLog(s, &processFlags{})
 	return natsconn.Connect(o, name, log, func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS", "err", err) })
 }
 
-// retry tries do for as long as its error is one that waiting may cure, and wait is not over.
+// retry retries do while its error is temporary, for at most wait.
 func (f *natsFlags) retry(ctx context.Context, nc *natsconn.Conn, wait time.Duration, log *slog.Logger, do func(context.Context) error) error {
 	t := trouble.New(log, "waiting for NATS", "waiting is over", nil)
 	for end := time.Now().Add(wait); ; {
 		err := nc.Err()
-		if err != nil { // it has logged that itself
+		if err != nil { // the connection has logged it
 			err = fmt.Errorf("NATS at %s: %w", natsconn.Redacted(f.NATS), err)
 		} else {
 			try, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -98,17 +101,16 @@ func (f *natsFlags) retry(ctx context.Context, nc *natsconn.Conn, wait time.Dura
 	}
 }
 
-// What JetStream says to too many replicas: fewer servers than those have joined the cluster so far
-// (JSClusterNoPeersErrF), and there is no cluster at all (JSStreamReplicasNotSupportedErr). And what it says while a
-// stream is being created, by an earlier try or another process, and not all servers know (JSStreamNotFoundErr): what is
-// missing is created, so a stream never stays unfound.
+// Temporary errors of JetStream: too few servers have joined the cluster for the replicas (JSClusterNoPeersErrF), there is no
+// cluster yet (JSStreamReplicasNotSupportedErr), or a stream is being created and not all servers have it yet
+// (JSStreamNotFoundErr).
 const (
 	errCodeNoPeers   = 10005
 	errCodeNoCluster = 10074
 	errCodeNoStream  = 10059
 )
 
-// passes reports whether waiting may cure err. What JetStream refuses as wrong stays wrong.
+// passes reports whether err is temporary. Other errors of JetStream are permanent.
 func passes(err error) bool {
 	var api *jetstream.APIError
 	if !errors.As(err, &api) {

@@ -18,8 +18,8 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natsd"
-	"github.com/hark-jobs/hark/jobs"
 )
 
 // serveNATS starts a server that needs a login, and returns flags with its URL and that login.
@@ -45,14 +45,17 @@ func TestSetup(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"--dry-run"}, 0, "HARK created\nOBJ_hark_files created\nKV_hark_kinds created\nNothing was changed: this was a dry run.\n"},
-		{[]string{"--max-age", "720h"}, 0, "HARK created\nOBJ_hark_files created\nKV_hark_kinds created\n"},
+		{[]string{"--dry-run"}, 0, "hark_log created\nOBJ_hark_files created\nKV_hark_kinds created\nNothing was changed: this was a dry run.\n"},
+		{[]string{"--max-age", "720h"}, 0, "hark_log created\nOBJ_hark_files created\nKV_hark_kinds created\n"},
 		{nil, 0, "Nothing to change.\n"},
-		{[]string{"--max-age", "240h", "--lease", "1m"}, 0, "HARK: max_age 720h0m0s -> 240h0m0s\nHARK: lease 30s -> 1m0s\n"},
+		{[]string{"--max-age", "240h", "--lease", "1m"}, 0, "hark_log: max_age 720h0m0s -> 240h0m0s\nhark_log: lease 30s -> 1m0s\n"},
+		{[]string{"--namespace", "shop"}, 0, "shop_log created\nOBJ_shop_files created\nKV_shop_kinds created\n"},
+		{[]string{"--namespace", "Shop"}, 2, ""},
+		{[]string{"--js-domain", "a.b"}, 2, ""},
 		{[]string{"--replicas", "3"}, 1, ""}, // refused at once, not waited for
 		{[]string{"--lease", "1ms"}, 2, ""},
 	} {
-		code, out, errs := hark(t.Context(), append(append([]string{"setup"}, flags...), c.more...)...)
+		code, out, errs := harkCommand(t.Context(), append(append([]string{"setup"}, flags...), c.more...)...)
 		if code != c.code || out != c.want || (errs == "") != (code == 0) {
 			t.Errorf("setup %v: %d\n%s%s\nwant %s", c.more, code, out, errs, c.want)
 		}
@@ -66,7 +69,7 @@ func TestSetup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := js.Stream(t.Context(), jobs.StreamName)
+	stream, err := js.Stream(t.Context(), joblog.DefaultNamespace.LogStream())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +93,7 @@ func TestSetupFails(t *testing.T) {
 		{[]string{"--nats", login, "--wait", "2s"}, 1, "uthorization"},
 		{[]string{"--nats", s.URL(), "--nats-user", "hark", "--nats-token", "t"}, 2, "more than one login"},
 	} {
-		code, out, errs := hark(t.Context(), append([]string{"setup"}, c.args...)...)
+		code, out, errs := harkCommand(t.Context(), append([]string{"setup"}, c.args...)...)
 		if code != c.code || !strings.Contains(errs, c.want) || out != "" || strings.Contains(errs, "wr0ng") {
 			t.Errorf("setup %v: %d\n%s%s", c.args, code, out, errs)
 		}
@@ -105,15 +108,20 @@ func TestHealth(t *testing.T) {
 		_, _ = w.Write([]byte(`{"status":"x"}`))
 	}))
 	defer server.Close()
-	if code, out, errs := hark(t.Context(), "health", server.URL+"/readyz"); code != 0 || out != "{\"status\":\"x\"}\n" || errs != "" {
+	if code, out, errs := harkCommand(t.Context(), "health", server.URL+"/readyz"); code != 0 || out != "{\"status\":\"x\"}\n" || errs != "" {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+	secured := httptest.NewTLSServer(server.Config.Handler)
+	defer secured.Close()
+	if code, out, errs := harkCommand(t.Context(), "health", secured.URL+"/readyz"); code != 0 || out != "{\"status\":\"x\"}\n" || errs != "" {
 		t.Errorf("%d %s%s", code, out, errs)
 	}
 	status = http.StatusServiceUnavailable
-	if code, out, errs := hark(t.Context(), "health", server.URL+"/readyz"); code != 1 || out != "" || !strings.Contains(errs, "503") || !strings.Contains(errs, `{"status":"x"}`) {
+	if code, out, errs := harkCommand(t.Context(), "health", server.URL+"/readyz"); code != 1 || out != "" || !strings.Contains(errs, "503") || !strings.Contains(errs, `{"status":"x"}`) {
 		t.Errorf("%d %s%s", code, out, errs)
 	}
 	server.Close()
-	if code, _, errs := hark(t.Context(), "health", server.URL+"/readyz"); code != 1 || !strings.Contains(errs, "does not answer") {
+	if code, _, errs := harkCommand(t.Context(), "health", server.URL+"/readyz"); code != 1 || !strings.Contains(errs, "does not answer") {
 		t.Errorf("%d %s", code, errs)
 	}
 }

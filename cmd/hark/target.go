@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// target is where a download goes: a file that is there whole or not at all, or a stream.
+// target is the destination of a download: a file, which appears whole or not at all, or a stream.
 type target struct {
 	path string // empty for a stream
 	w    io.Writer
@@ -54,14 +54,14 @@ func targetPath(output, name string) (string, error) {
 	} else if os.IsPathSeparator(output[len(output)-1]) {
 		return "", badUsage("-o %s: there is no such folder", output)
 	}
-	// What a link points to is replaced, not the link.
+	// The file that a link points to is replaced, not the link.
 	if resolved, err := filepath.EvalSymlinks(output); err == nil {
 		return resolved, nil
 	}
 	return output, nil
 }
 
-// checkTarget finds out what is wrong with -o before an hour's work is done for it.
+// checkTarget returns the error of an invalid -o before the export begins.
 func checkTarget(output string) error {
 	if output == "" || output == "-" {
 		return nil
@@ -76,7 +76,7 @@ func checkTarget(output string) error {
 	return nil
 }
 
-// commit makes what was written the file.
+// commit renames the temporary file to its final name.
 func (t *target) commit() error {
 	if t.tmp == nil {
 		if f, ok := t.w.(io.Closer); ok && t.path != "" {
@@ -90,7 +90,7 @@ func (t *target) commit() error {
 	return os.Rename(t.tmp.Name(), t.path)
 }
 
-// discard takes away what was written. After a commit it does nothing.
+// discard deletes the temporary file. After a commit it does nothing.
 func (t *target) discard() {
 	if t.tmp != nil {
 		t.tmp.Close()
@@ -98,8 +98,8 @@ func (t *target) discard() {
 	}
 }
 
-// safeName makes a file name of what the server calls the file: the last part alone, nothing hidden and
-// nothing a system gives a meaning of its own.
+// safeName makes a safe file name from the server's: only its last part, not hidden, and no name that an operating system
+// reserves.
 func safeName(name string) string {
 	name = name[strings.LastIndexAny(name, `/\`)+1:]
 	name = strings.Map(func(r rune) rune {
@@ -123,7 +123,7 @@ func safeName(name string) string {
 	return name
 }
 
-// freeName returns name, or with a number if there is such a file, as browsers do.
+// freeName returns name, with a number if the file exists, as browsers do.
 func freeName(name string) (string, error) {
 	ext := filepath.Ext(name)
 	for i := 1; i < 1000; i++ {
@@ -135,10 +135,10 @@ func freeName(name string) (string, error) {
 			return free, nil
 		}
 	}
-	return "", badUsage("there are too many files like %s here; say where it shall go with -o", name)
+	return "", badUsage("there are too many files like %s here; give a file with -o", name)
 }
 
-// counting tells of every write how much there is in all.
+// counting reports the total number of bytes after each write.
 type counting struct {
 	w    io.Writer
 	n    int64

@@ -13,8 +13,8 @@ import (
 
 // TokenCmd is hark token.
 type TokenCmd struct {
-	User  string        `required:"" help:"The user it speaks for." placeholder:"NAME"`
-	Scope string        `help:"What more it allows: notify, enqueue, admin, or scopes that your rules name, with spaces between." placeholder:"SCOPES"`
+	User  string        `required:"" help:"The user of the token." placeholder:"NAME"`
+	Scope string        `help:"Scopes of the token: notify, enqueue, admin, or those that your rules name, separated by spaces." placeholder:"SCOPES"`
 	TTL   time.Duration `name:"ttl" default:"24h" help:"How long it is valid."`
 	Keys
 }
@@ -47,7 +47,7 @@ func (c *TokenCmd) Run(s Streams) error {
 	return nil
 }
 
-// secret returns the one given or the data folder's, which is made if a server has not done so yet.
+// secret returns the given secret or the data folder's, which it makes if it is missing.
 func (c *TokenCmd) secret(s Streams) ([]byte, error) {
 	if key, err := c.Keys.given(); err != nil || len(key) > 0 {
 		return key, err
@@ -62,12 +62,12 @@ func (c *TokenCmd) secret(s Streams) ([]byte, error) {
 	return auth.LoadOrCreateSecret(path)
 }
 
-// parseScope reads a list of scopes with spaces or commas between.
+// parseScope parses a list of scopes, separated by spaces or commas.
 func parseScope(text string) ([]string, error) {
 	scope := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' })
 	for _, one := range scope {
 		if strings.ContainsFunc(one, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) {
-			return nil, badUsage("--scope %q is no scope (RFC 6749, section 3.3)", one)
+			return nil, badUsage("--scope %q is not a scope (RFC 6749, section 3.3)", one)
 		}
 	}
 	return scope, nil

@@ -27,7 +27,7 @@ func TestTokenHasWhatTheServerWants(t *testing.T) {
 	ask := []string{"token", "--user", "ana", "--scope", "admin", "--jwt-secret-file", file}
 	good := func(what string, args ...string) {
 		t.Helper()
-		code, out, errs := hark(t.Context(), append(ask, args...)...)
+		code, out, errs := harkCommand(t.Context(), append(ask, args...)...)
 		id, err := v.Verify(t.Context(), strings.TrimSpace(out))
 		if code != 0 || err != nil || id.User != "ana" || !id.Has(auth.ScopeAdmin) || id.ID == "" {
 			t.Errorf("%s: %d %s; %+v, %v", what, code, errs, id, err)
@@ -39,7 +39,7 @@ func TestTokenHasWhatTheServerWants(t *testing.T) {
 	t.Setenv("HARK_USER_CLAIM", "email")
 	t.Setenv("HARK_SCOPE_MAP", "hark:admin=admin,hark:notify=notify")
 	good("variables")
-	code, _, errs := hark(t.Context(), append(ask, "--scope-map", "hark:admin=root")...)
+	code, _, errs := harkCommand(t.Context(), append(ask, "--scope-map", "hark:admin=root")...)
 	if code == 0 || !strings.Contains(errs, "root") {
 		t.Errorf("a scope that hark has not: %d %s", code, errs)
 	}
@@ -57,13 +57,13 @@ func TestRevokeCommand(t *testing.T) {
 		{[]string{"--user", "a&b", "--lift"}, `user=a%26b`, "No longer revoked: a&b\n"},
 		{[]string{"--jti", "j", "--lift"}, `jti=j`, "No longer revoked: j\n"},
 	} {
-		code, out, errs := hark(t.Context(), append([]string{"revoke", "--url", f.server.URL, "--jwt-secret", testSecret}, c.args...)...)
+		code, out, errs := harkCommand(t.Context(), append([]string{"revoke", "--url", f.server.URL, "--jwt-secret", testSecret}, c.args...)...)
 		if code != 0 || out != c.out || f.params != c.sent || f.scope != "admin" {
 			t.Errorf("%v: %d %q %s; sent %s as %s", c.args, code, out, errs, f.params, f.scope)
 		}
 	}
 	for _, args := range [][]string{{}, {"--user", "a", "--jti", "b"}} {
-		if code, _, errs := hark(t.Context(), append([]string{"revoke", "--url", f.server.URL}, args...)...); code != exitUsage {
+		if code, _, errs := harkCommand(t.Context(), append([]string{"revoke", "--url", f.server.URL}, args...)...); code != exitUsage {
 			t.Errorf("%v: %d %s", args, code, errs)
 		}
 	}

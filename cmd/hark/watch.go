@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/hark-jobs/hark/internal/client"
+	"github.com/hark-jobs/hark/client"
+	"github.com/hark-jobs/hark/jobs"
 )
 
 // WatchCmd is hark watch.
@@ -17,14 +18,14 @@ type WatchCmd struct {
 	As
 }
 
-// Run prints events until it is interrupted, which is how it is meant to end.
+// Run prints events until it is interrupted.
 func (c *WatchCmd) Run(ctx context.Context, s Streams) error {
 	server, err := c.connect(c.User)
 	if err != nil {
 		return err
 	}
 	o := client.StreamOptions{LastEventID: c.LastEventID, OnRetry: func(err error, in time.Duration) {
-		fmt.Fprintf(s.Err, "hark: %s; again in %s\n", printable(err.Error()), span(max(in, time.Second)))
+		fmt.Fprintf(s.Err, "hark: %s; reconnecting in %s\n", printable(err.Error()), formatDuration(max(in, time.Second)))
 	}}
 	for event, err := range server.Stream(ctx, o) {
 		if ctx.Err() != nil {
@@ -46,7 +47,7 @@ func (c *WatchCmd) Run(ctx context.Context, s Streams) error {
 	return nil
 }
 
-// jsonLine writes the event as JSON; data that is none becomes a string.
+// jsonLine formats the event as JSON. Data that is not JSON becomes a string.
 func jsonLine(e *client.Event) (string, error) {
 	out := struct {
 		ID    string `json:"id,omitempty"`
@@ -60,18 +61,18 @@ func jsonLine(e *client.Event) (string, error) {
 	return string(line), err
 }
 
-// eventLine writes the event for people.
+// eventLine formats the event as text.
 func eventLine(e *client.Event) string {
 	text := string(e.Data)
 	switch e.Type {
 	case client.EventJob:
 		if job, err := e.Job(); err == nil {
-			text = fmt.Sprintf("%s  %s  %s  %s", job.ID, job.State, job.Title, howFar(&job))
+			text = fmt.Sprintf("%s  %s  %s  %s", job.ID, job.State, job.Title, progressText(&job))
 		}
 	case client.EventNotification:
 		if n, err := e.Notification(); err == nil {
 			text = n.Title
-			for _, more := range []string{n.Body, n.Link} {
+			for _, more := range []string{n.Body, n.Link, fileOf(&n)} {
 				if more != "" {
 					text += "  " + more
 				}
@@ -93,4 +94,12 @@ func eventLine(e *client.Event) string {
 		}
 	}
 	return fmt.Sprintf("%s  %-12s  %s", time.Now().Format(time.TimeOnly), printable(e.Type), printable(text))
+}
+
+// fileOf returns the name of the file of a notification, or "".
+func fileOf(n *jobs.Notification) string {
+	if n.File == nil {
+		return ""
+	}
+	return n.File.Name
 }

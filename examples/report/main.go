@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/queue"
 	"github.com/hark-jobs/hark/worker"
 	"github.com/nats-io/nats.go"
 )
@@ -28,6 +29,9 @@ type Params struct {
 	Pages int  `json:"pages"`
 	Draft bool `json:"draft,omitempty"`
 }
+
+// Report is the kind. A program that enqueues reports imports the same definition.
+var Report = jobs.Define[Params](jobs.Kind{Name: "report", Title: "Report", MaxAttempts: 5})
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -43,12 +47,13 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer nc.Close()
-	queue, err := jobs.Open(ctx, nc, jobs.Config{})
+	q, err := queue.Open(ctx, nc, queue.Options{})
 	if err != nil {
 		return err
 	}
-	w, err := worker.New(worker.Options{Queue: queue, Handlers: []worker.Handler{
-		worker.Handle("report", report, worker.Title("Report"), worker.MaxAttempts(5), worker.Timeout(10*time.Minute)),
+	defer q.Close()
+	w, err := worker.New(worker.Options{Queue: q, Handlers: []worker.Handler{
+		worker.Handle(Report, report, worker.Timeout(10*time.Minute)),
 	}})
 	if err != nil {
 		return err

@@ -1,15 +1,15 @@
-// Package backup copies what hark keeps in JetStream into a folder, and makes it anew from there: the stream of jobs and
-// notifications with the consumers of its workers, the kinds, and the files. The inbox is in a database, which has ways
-// of its own to be backed up. Tickets, which live for 30 s, are left out.
+// Package backup copies hark's streams in JetStream to a folder, and restores them: the log of jobs and notifications with the
+// consumers of its workers, the kinds, and the files. It does not back up the inbox, for which the database has its own
+// tools, nor tickets, which live for 30 s.
 //
-// The streams are read message by message, through a consumer, while hark goes on writing. JetStream's snapshots are not
-// used, though they are what the nats command makes: a snapshot (nats-server 2.15.2) ends at the sequence that was the
-// last when it began, and leaves out what is deleted before it gets there. A state or job request that is replaced
-// meanwhile is then in it neither as it was nor as it is. This package reads on until nothing is left to read. Then each
-// message that it did not meet had been replaced by one that it did.
+// It reads the streams message by message, through a consumer, while hark may be writing. It does not use JetStream's
+// snapshots, which the nats command makes. A snapshot (nats-server 2.15.2) ends at the last sequence of its start, and omits
+// messages that are deleted before it reaches them. So a state or spec that is replaced meanwhile is missing in both its old
+// and its new version. This package reads until nothing is left to read. Then each message that it has missed was replaced
+// by one that it has read.
 //
-// What was read is restored with JetStream's own restore, which keeps sequences, times and headers, and makes a stream
-// with a new creation time: hark's epoch. So no event id of the old log is ever taken for one of the new.
+// It restores with JetStream's own restore, which keeps sequences, times and headers. The restored stream has a new creation
+// time, which begins a new epoch. So no event id of the old log is valid in the new one.
 package backup
 
 import (
@@ -26,30 +26,27 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/internal/joblog"
 )
 
-// streams are what is backed up, in the order of reading. A worker stores a file before the state that names it, so the
-// files come last: whatever file a state in the backup names is there too. They are restored the other way round.
-var streams = []string{logStream, "KV_hark_kinds", filesStream}
+// streamsOf returns the streams of a backup, in the order of reading. A worker stores a file before the state that names it.
+// So the files are read last, and the backup has the file of each state. A restore has the reverse order.
+func streamsOf(ns joblog.Namespace) []string {
+	return []string{ns.LogStream(), joblog.BucketStream(ns.KindsBucket()), ns.FilesStream()}
+}
 
-const (
-	logStream   = jobs.StreamName
-	filesStream = "OBJ_hark_files"
-)
-
-// Error is why a backup or a restore is refused: a stable code, and a sentence or two with a way out.
+// Error is the reason why a backup or a restore is refused: a stable code, and a sentence or two that say what to do.
 type Error struct{ Code, Message string }
 
 func (e *Error) Error() string { return e.Message }
 
-func refuse(code, format string, args ...any) error {
+func newError(code, format string, args ...any) error {
 	return &Error{code, fmt.Sprintf(format, args...)}
 }
 
-// Summary says what a backup holds, or what was restored.
+// Summary describes a backup, or what was restored.
 type Summary struct {
-	Began   time.Time // of the backup: what was stored by then is in it
+	Began   time.Time // of the backup, which has everything that was stored before
 	Ended   time.Time
 	Streams []StreamSummary
 }
@@ -62,46 +59,50 @@ type StreamSummary struct {
 	LastSeq   uint64
 	FileBytes int64 // of the file in the backup
 	Consumers int
-	// Expired is how many of the messages were not restored, since they are older than the stream keeps them.
+	// Expired is the number of messages that were not restored, since they are older than the stream's maximum age.
 	Expired uint64
 }
 
-// Backup copies hark's streams into dir, which must not be there yet or be empty. hark may go on working meanwhile. What
-// is not whole in the end has no manifest, and [Restore] does not accept it.
+// Backup copies hark's streams to dir, which must be empty or not exist. hark may run meanwhile. An incomplete backup has no
+// manifest, and [Restore] does not accept it. Backup blocks until it is complete or ctx ends. A nil log means slog.Default().
 //
 // Errors: an [*Error] with the code folder_not_empty or no_hark, or what went wrong.
-func Backup(ctx context.Context, nc *nats.Conn, dir string, log *slog.Logger) (_ Summary, err error) {
+func Backup(ctx context.Context, nc *nats.Conn, at joblog.Location, dir string, log *slog.Logger) (_ Summary, err error) {
 	if log == nil {
 		log = slog.Default()
 	}
 	if err := emptyFolder(dir); err != nil {
 		return Summary{}, err
 	}
-	js, err := jetstream.New(nc)
+	if err := at.Check(); err != nil {
+		return Summary{}, err
+	}
+	at = at.WithDefaults()
+	js, err := at.JetStream(nc)
 	if err != nil {
 		return Summary{}, fmt.Errorf("backup: %w", err)
 	}
-	m := manifest{Format: format, Began: time.Now().UTC(), Server: nc.ConnectedServerVersion()}
-	// All are looked up before any is read, so that a server without hark is refused at once.
-	for _, name := range streams {
-		if _, err := js.Stream(ctx, name); errors.Is(err, jetstream.ErrStreamNotFound) {
-			return Summary{}, refuse("no_hark", "There is no stream %s on the NATS server at %s, so there is no hark to back up. Check --nats.",
+	m := manifest{Format: format, Namespace: at.Namespace, Began: time.Now().UTC(), Server: nc.ConnectedServerVersion()}
+	// Look up all streams before reading any, so that a server without hark is refused at the start.
+	for _, name := range streamsOf(at.Namespace) {
+		if _, err := lookUp(ctx, js, name, log); errors.Is(err, jetstream.ErrStreamNotFound) {
+			return Summary{}, newError("no_hark", "The NATS server at %[2]s has no stream %[1]s, so there is no hark to back up. Check --nats and --namespace.",
 				name, nc.ConnectedUrlRedacted())
 		} else if err != nil {
 			return Summary{}, fmt.Errorf("backup: stream %s: %w", name, err)
 		}
 	}
 	defer func() {
-		if err != nil { // what is there is of no use
+		if err != nil { // remove the incomplete backup
 			for _, p := range m.Parts {
 				_ = os.Remove(filepath.Join(dir, p.File))
 			}
 		}
 	}()
-	for _, name := range streams {
+	for _, name := range streamsOf(at.Namespace) {
 		p := part{Stream: name, File: name + ".s2"}
 		m.Parts = append(m.Parts, p)
-		if err := p.save(ctx, nc, js, dir, log); err != nil {
+		if err := p.save(ctx, js, dir, log); err != nil {
 			return Summary{}, fmt.Errorf("backup: stream %s: %w", name, err)
 		}
 		m.Parts[len(m.Parts)-1] = p
@@ -114,7 +115,7 @@ func Backup(ctx context.Context, nc *nats.Conn, dir string, log *slog.Logger) (_
 	return m.summary(), nil
 }
 
-// emptyFolder makes dir, if it is not there, and refuses it if something is in it.
+// emptyFolder creates dir if it does not exist, and returns an error if it is not empty.
 func emptyFolder(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("backup: %w", err)
@@ -124,30 +125,30 @@ func emptyFolder(dir string) error {
 		return fmt.Errorf("backup: %w", err)
 	}
 	if len(entries) > 0 {
-		return refuse("folder_not_empty", "There is something in the folder %s already. Name a new folder for this backup.", dir)
+		return newError("folder_not_empty", "The folder %s is not empty. Use a new folder for this backup.", dir)
 	}
 	return nil
 }
 
 // save copies the stream of p into its file and describes it in p.
-func (p *part) save(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, dir string, log *slog.Logger) error {
+func (p *part) save(ctx context.Context, js jetstream.JetStream, dir string, log *slog.Logger) error {
 	var stream jetstream.Stream
 	var info struct {
-		Config  json.RawMessage `json:"config"` // as the server says it, with all that nats.go may not know
+		Config  json.RawMessage `json:"config"` // unchanged from the server, with fields that nats.go may not have
 		Created time.Time       `json:"created"`
 		State   struct {
 			LastSeq uint64 `json:"last_seq"`
 		} `json:"state"`
 	}
-	err := persist(ctx, log, func() (err error) {
+	err := retry(ctx, log, func() (err error) {
 		if stream, err = js.Stream(ctx, p.Stream); err != nil {
 			return err
 		}
-		// The consumers before the log: what they have acked then is in the log with all that came of it.
+		// Read the consumers before the log, so that the log has the results of everything that they have acked.
 		if err := p.readConsumers(ctx, stream); err != nil {
 			return err
 		}
-		return call(ctx, nc, callTimeout, "STREAM.INFO."+p.Stream, nil, &info)
+		return call(ctx, js, callTimeout, "STREAM.INFO."+p.Stream, nil, &info)
 	})
 	if err != nil {
 		return err
@@ -158,7 +159,7 @@ func (p *part) save(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, 
 		return err
 	}
 	defer w.abort()
-	if err := readAll(ctx, nc, stream, w, log); err != nil {
+	if err := readAll(ctx, js, stream, w, log); err != nil {
 		return err
 	}
 	if p.Size, p.SHA256, err = w.close(); err != nil {
@@ -169,7 +170,7 @@ func (p *part) save(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, 
 	return nil
 }
 
-// readConsumers describes the durable consumers. The others belong to processes, which make them anew.
+// readConsumers describes the durable consumers. The others belong to processes, which create them again.
 func (p *part) readConsumers(ctx context.Context, stream jetstream.Stream) error {
 	p.Consumers = nil
 	names := stream.ConsumerNames(ctx)
@@ -196,26 +197,34 @@ func (p *part) readConsumers(ctx context.Context, stream jetstream.Stream) error
 }
 
 const (
-	// callTimeout bounds a request that the server answers without much work.
+	// callTimeout is the timeout of a cheap request to the server.
 	callTimeout = 10 * time.Second
-	// patience is how long what the server cannot do right now is tried again. An election, or a server that is started
-	// anew, takes less.
-	patience = 2 * time.Minute
+	// retryTimeout is how long temporary errors of the server are retried. An election or a restart of a server takes less.
+	retryTimeout = 2 * time.Minute
 )
 
-// persist calls do again for as long as it fails for a reason that passes, such as an election.
-func persist(ctx context.Context, log *slog.Logger, do func() error) error {
+// lookUp returns a stream. Servers that have just started may not be a cluster yet, and do not respond.
+func lookUp(ctx context.Context, js jetstream.JetStream, name string, log *slog.Logger) (stream jetstream.Stream, err error) {
+	err = retry(ctx, log, func() error {
+		stream, err = js.Stream(ctx, name)
+		return err
+	})
+	return stream, err
+}
+
+// retry calls do until it succeeds, fails with a permanent error, or retryTimeout has passed.
+func retry(ctx context.Context, log *slog.Logger, do func() error) error {
 	for began := time.Now(); ; sleep(ctx, 500*time.Millisecond) {
 		err := do()
-		if err == nil || ctx.Err() != nil || !passes(err) || time.Since(began) > patience {
+		if err == nil || ctx.Err() != nil || !isTemporary(err) || time.Since(began) > retryTimeout {
 			return err
 		}
-		log.Warn("backup: trying again", "err", err)
+		log.Warn("backup: retrying", "err", err)
 	}
 }
 
-// passes says of an error of NATS that it may not come again.
-func passes(err error) bool {
+// isTemporary reports whether an error of NATS is temporary, such as an election.
+func isTemporary(err error) bool {
 	for _, e := range []error{context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected,
 		nats.ErrConnectionReconnecting, jetstream.ErrNoStreamResponse} {
 		if errors.Is(err, e) {
@@ -226,11 +235,11 @@ func passes(err error) bool {
 	return errors.As(err, &api) && api.Code == 503
 }
 
-// errNoMessage is the code of JetStream's answer that there is no such message.
+// errNoMessage is JetStream's error code for "no message found".
 const errNoMessage = 10037
 
-// call asks JetStream's API and decodes its answer. An error is a [*jetstream.APIError] if it is the server's.
-func call(ctx context.Context, nc *nats.Conn, timeout time.Duration, subject string, request, answer any) error {
+// call calls JetStream's API and decodes the response. Errors of the server are [*jetstream.APIError].
+func call(ctx context.Context, js jetstream.JetStream, timeout time.Duration, subject string, request, answer any) error {
 	var body []byte
 	if request != nil {
 		var err error
@@ -240,20 +249,20 @@ func call(ctx context.Context, nc *nats.Conn, timeout time.Duration, subject str
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	m, err := nc.RequestWithContext(ctx, jetstream.DefaultAPIPrefix+subject, body)
+	m, err := js.Conn().RequestWithContext(ctx, joblog.APISubject(js, subject), body)
 	if err != nil {
 		return fmt.Errorf("%s: %w", subject, err)
 	}
 	return decode(m.Data, answer)
 }
 
-// decode reads an answer of JetStream's API.
+// decode decodes a response of JetStream's API.
 func decode(data []byte, answer any) error {
 	var failed struct {
 		Error *jetstream.APIError `json:"error"`
 	}
 	if err := json.NewDecoder(bytes.NewReader(data)).Decode(&failed); err != nil {
-		return fmt.Errorf("answer of JetStream: %w", err)
+		return fmt.Errorf("response of JetStream: %w", err)
 	}
 	if failed.Error != nil {
 		return failed.Error

@@ -21,14 +21,15 @@ import (
 
 	"github.com/hark-jobs/hark/harktest"
 	"github.com/hark-jobs/hark/internal/backup"
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 )
 
-// ledger is what a whole hark was asked for and said.
+// ledger records the requests to a whole hark, and its responses.
 type ledger struct {
 	*testing.T
-	runs    sync.Map // how often a job's handler was started by the hark of now: id to *atomic.Int64
+	runs    sync.Map // how often the current hark has started a job's handler: id to *atomic.Int64
 	release atomic.Bool
 }
 
@@ -37,7 +38,7 @@ type reportParams struct {
 	Hold bool `json:"hold,omitempty"`
 }
 
-// report leaves a file of some chunks that only this job can have made.
+// report writes a file of some chunks whose content depends on the job.
 func (l *ledger) report(ctx context.Context, job *worker.Job, p reportParams) (jobs.Result, error) {
 	n, _ := l.runs.LoadOrStore(job.ID, new(atomic.Int64))
 	n.(*atomic.Int64).Add(1)
@@ -67,7 +68,7 @@ func (l *ledger) ran(id string) int64 {
 	return 0
 }
 
-// call makes a request as user and decodes the answer into answer, unless that is nil.
+// call makes a request as user and decodes the response into answer, unless that is nil.
 func (l *ledger) call(h *harktest.Hark, user, method, path string, answer any) []byte {
 	l.Helper()
 	req, err := http.NewRequestWithContext(l.Context(), method, h.URL+path, nil)
@@ -92,7 +93,7 @@ func (l *ledger) call(h *harktest.Hark, user, method, path string, answer any) [
 	return body
 }
 
-// inbox reads all of user's inbox, by key. A key that is there twice is an error.
+// inbox reads the whole inbox of a user, by key. A duplicate key is an error.
 func (l *ledger) inbox(h *harktest.Hark, user string) map[string]jobs.Notification {
 	l.Helper()
 	all := map[string]jobs.Notification{}
@@ -108,13 +109,14 @@ func (l *ledger) inbox(h *harktest.Hark, user string) map[string]jobs.Notificati
 			}
 			all[n.Key] = n
 		}
-		if next = page.Next; next == "" {
+		next = page.Next
+		if next == "" {
 			return all
 		}
 	}
 }
 
-func (l *ledger) enqueue(q *jobs.Queue, kind, params string) jobs.Job {
+func (l *ledger) enqueue(q *joblog.Store, kind, params string) jobs.Job {
 	l.Helper()
 	job, _, err := q.Enqueue(l.Context(), jobs.Request{Kind: kind, User: "ana", Params: json.RawMessage(params)})
 	if err != nil {
@@ -123,7 +125,7 @@ func (l *ledger) enqueue(q *jobs.Queue, kind, params string) jobs.Job {
 	return job
 }
 
-func (l *ledger) get(q *jobs.Queue, id string) jobs.Job {
+func (l *ledger) get(q *joblog.Store, id string) jobs.Job {
 	l.Helper()
 	job, err := q.Get(l.Context(), "ana", id)
 	if err != nil {
@@ -132,7 +134,7 @@ func (l *ledger) get(q *jobs.Queue, id string) jobs.Job {
 	return job
 }
 
-func (l *ledger) notify(q *jobs.Queue, user, key string) {
+func (l *ledger) notify(q *joblog.Store, user, key string) {
 	l.Helper()
 	if _, _, err := q.Notify(l.Context(), user, jobs.Notification{Type: "t", Title: key, Key: key}); err != nil {
 		l.Fatal(err)
@@ -152,15 +154,15 @@ func copyInbox(t *testing.T, from, to string) {
 	}
 }
 
-// A whole hark is backed up while it works, inbox first, and what comes back has all that was accepted by then: jobs
-// with their states and files, and each notification once, read or not as the inbox had it.
+// A running hark is backed up, inbox first. The restored hark has everything that was accepted before: jobs with their states and files, and
+// each notification once, read or unread as in the inbox.
 func TestLedger(t *testing.T) {
 	t.Parallel()
 	l, ctx := &ledger{T: t}, t.Context()
 	data, copied := t.TempDir(), t.TempDir()
-	report := worker.Handle("report", l.report, worker.Slots(4), worker.PerUser(4))
+	report := worker.Handle(jobs.Define[reportParams](jobs.Kind{Name: "report"}), l.report, worker.Concurrency(4), worker.PerUser(4))
 	h := harktest.Start(t, harktest.Data(data), harktest.Handlers(report), harktest.Lease(2*time.Second))
-	q := h.Queue
+	q := h.Queue.Store()
 	if err := q.PublishKind(ctx, jobs.Kind{Name: "later", Title: "later", MaxAttempts: 1, Open: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +206,7 @@ func TestLedger(t *testing.T) {
 	copyInbox(t, filepath.Join(data, "inbox.db"), filepath.Join(copied, "inbox.db"))
 	oldID := before["own 5"].ID
 
-	// Between the two: what the inbox's copy does not have, and the log has.
+	// Between the two backups: the log has this, and the inbox's copy does not.
 	l.call(h, "ana", "POST", "/v1/notifications/"+before["own 3"].ID+"/read", nil)
 	l.notify(q, "ana", "between")
 	l.notify(q, jobs.Everyone, "all between")
@@ -212,7 +214,7 @@ func TestLedger(t *testing.T) {
 	until(t, func() bool { between = l.get(q, between.ID); return between.State.Terminal() })
 	ended = append(ended, between)
 
-	// And hark goes on meanwhile.
+	// hark continues meanwhile.
 	var wg sync.WaitGroup
 	working, stop := context.WithCancel(ctx)
 	defer wg.Wait()
@@ -232,7 +234,7 @@ func TestLedger(t *testing.T) {
 	until(t, func() bool { _, ok := accepted.Load("meanwhile 0 5"); return ok })
 	began := time.Now()
 	dir := filepath.Join(t.TempDir(), "backup")
-	summary, err := backup.Backup(ctx, q.Conn(), dir, logTo(t))
+	summary, err := backup.Backup(ctx, q.Conn(), joblog.Location{}, dir, logTo(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +247,7 @@ func TestLedger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = backup.Restore(ctx, nc, dir, backup.Options{Log: logTo(t)}); err != nil {
+	if _, err = backup.Restore(ctx, nc, dir, backup.Options{Logger: logTo(t)}); err != nil {
 		t.Fatal(err)
 	}
 	close()
@@ -259,9 +261,9 @@ func TestLedger(t *testing.T) {
 	l.runs.Clear()
 	l.release.Store(true)
 	h = harktest.Start(t, harktest.Data(copied), harktest.Lease(2*time.Second),
-		harktest.Handlers(report, worker.Handle("later", l.report)))
+		harktest.Handlers(report, worker.Handle(jobs.Define[reportParams](jobs.Kind{Name: "later"}), l.report)))
 	defer http.DefaultClient.CloseIdleConnections()
-	q = h.Queue
+	q = h.Queue.Store()
 
 	for _, was := range ended {
 		is := l.get(q, was.ID)
@@ -282,7 +284,7 @@ func TestLedger(t *testing.T) {
 	want := []string{"own 0", "own 1", "own 3", "own 4", "own 5", "all 0", "all 2", "between", "all between"}
 	accepted.Range(func(what, when any) bool {
 		if when.(time.Time).After(began) {
-			return true // it may be there or not
+			return true // the backup may have it or not
 		}
 		if key := what.(string); strings.Contains(key, " ") {
 			want = append(want, key)
@@ -291,7 +293,7 @@ func TestLedger(t *testing.T) {
 		}
 		return true
 	})
-	// All that was on its way is told of before the inbox is looked at.
+	// All messages in transit are ingested before the inbox is read.
 	l.notify(q, "ana", "last")
 	var inbox map[string]jobs.Notification
 	until(t, func() bool { inbox = l.inbox(h, "ana"); return inbox["last"].ID != "" })
@@ -307,7 +309,7 @@ func TestLedger(t *testing.T) {
 			t.Errorf("%s is back", key)
 		}
 	}
-	// Ids of before still name what the inbox had.
+	// Ids of the old epoch still identify notifications of the inbox.
 	l.call(h, "ana", "POST", "/v1/notifications/"+before["own 4"].ID+"/read", nil)
 	l.call(h, "ana", "DELETE", "/v1/notifications/"+before["own 5"].ID, nil)
 	l.call(h, "ana", "POST", "/v1/notifications/"+before["all 2"].ID+"/read", nil)
@@ -321,7 +323,7 @@ func TestLedger(t *testing.T) {
 		}
 	}
 
-	// A stream that goes on from an id of before starts anew.
+	// A stream that resumes after an id of the old epoch gets a reset.
 	req, err := http.NewRequestWithContext(ctx, "GET", h.URL+"/v1/stream", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -336,30 +338,31 @@ func TestLedger(t *testing.T) {
 	head := make([]byte, 0, 4096)
 	for !bytes.Contains(head, []byte("event: reset")) {
 		n, err := res.Body.Read(head[len(head):cap(head)])
-		if head = head[:len(head)+n]; err != nil || len(head) == cap(head) {
+		head = head[:len(head)+n]
+		if err != nil || len(head) == cap(head) {
 			t.Fatalf("no reset in %s, %v", head, err)
 		}
 	}
 }
 
-// With the wrong order, an inbox that is newer than the log, the inbox knows of an end that the log does not: the job runs
-// again, and what the user was told first stays. Still nothing is doubled, and nothing that is told later is left out.
+// With the wrong order the inbox is newer than the log: it has the end of a job that the log does not have. The job runs again, and the first
+// notification stays. Still nothing is duplicated, and no later notification is missing.
 func TestInboxNewer(t *testing.T) {
 	t.Parallel()
 	l, ctx, data, copied, dir := &ledger{T: t}, t.Context(), t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "backup")
 	l.release.Store(false)
-	report := worker.Handle("report", l.report)
+	report := worker.Handle(jobs.Define[reportParams](jobs.Kind{Name: "report"}), l.report)
 	h := harktest.Start(t, harktest.Data(data), harktest.Handlers(report), harktest.Lease(2*time.Second))
-	l.notify(h.Queue, "ana", "before")
-	job := l.enqueue(h.Queue, "report", `{"hold":true}`)
-	until(t, func() bool { return l.get(h.Queue, job.ID).State == jobs.Running })
-	if _, err := backup.Backup(ctx, h.Queue.Conn(), dir, logTo(t)); err != nil {
+	l.notify(h.Queue.Store(), "ana", "before")
+	job := l.enqueue(h.Queue.Store(), "report", `{"hold":true}`)
+	until(t, func() bool { return l.get(h.Queue.Store(), job.ID).State == jobs.Running })
+	if _, err := backup.Backup(ctx, h.Queue.Store().Conn(), joblog.Location{}, dir, logTo(t)); err != nil {
 		t.Fatal(err)
 	}
-	l.notify(h.Queue, "ana", "after")
+	l.notify(h.Queue.Store(), "ana", "after")
 	l.release.Store(true)
-	var told map[string]jobs.Notification
-	until(t, func() bool { told = l.inbox(h, "ana"); return len(told) == 3 })
+	var notified map[string]jobs.Notification
+	until(t, func() bool { notified = l.inbox(h, "ana"); return len(notified) == 3 })
 	copyInbox(t, filepath.Join(data, "inbox.db"), filepath.Join(copied, "inbox.db"))
 	h.Stop()
 
@@ -367,31 +370,31 @@ func TestInboxNewer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = backup.Restore(ctx, nc, dir, backup.Options{Log: logTo(t)}); err != nil {
+	if _, err = backup.Restore(ctx, nc, dir, backup.Options{Logger: logTo(t)}); err != nil {
 		t.Fatal(err)
 	}
 	close()
 	l.runs.Clear()
 	h = harktest.Start(t, harktest.Data(copied), harktest.Handlers(report), harktest.Lease(2*time.Second))
 	defer http.DefaultClient.CloseIdleConnections()
-	until(t, func() bool { return l.get(h.Queue, job.ID).State == jobs.Succeeded })
+	until(t, func() bool { return l.get(h.Queue.Store(), job.ID).State == jobs.Succeeded })
 	if n := l.ran(job.ID); n != 1 {
 		t.Errorf("the job ran %d times", n)
 	}
-	// As many as the log had before, and more: their sequences were used before, in the other epoch.
+	// More messages than the old log had, so that their sequences were used in the other epoch.
 	for i := range 5 {
-		l.notify(h.Queue, "ana", fmt.Sprint("later ", i))
+		l.notify(h.Queue.Store(), "ana", fmt.Sprint("later ", i))
 	}
 	var inbox map[string]jobs.Notification
-	until(t, func() bool { inbox = l.inbox(h, "ana"); return len(inbox) >= len(told)+5 })
-	for key, n := range told {
+	until(t, func() bool { inbox = l.inbox(h, "ana"); return len(inbox) >= len(notified)+5 })
+	for key, n := range notified {
 		if inbox[key].ID != n.ID {
 			t.Errorf("%s is %s, and was %s", key, inbox[key].ID, n.ID)
 		}
 	}
 }
 
-// sameJob compares jobs as they are sent.
+// sameJob compares the JSON of jobs.
 func sameJob(a, b jobs.Job) bool {
 	x, err1 := json.Marshal(a)
 	y, err2 := json.Marshal(b)

@@ -12,8 +12,9 @@ import (
 	"github.com/hark-jobs/hark/internal/natsd"
 )
 
-// Local starts the NATS server of hark serve on what its data folder holds, without hark, and returns a connection to it
-// and what ends both. Nobody else can connect to it. It takes the folder's lock: no hark can use the folder meanwhile.
+// Local starts the NATS server of hark serve on a data folder, without hark. It returns a connection to the server, and a
+// function that stops both. No other program can connect. Local locks the folder, so that no hark can use it meanwhile. It
+// blocks until the server is ready.
 //
 // Errors: an [*Error] with the code data_in_use, or what went wrong.
 func Local(data string, log *slog.Logger) (nc *nats.Conn, stop func(), err error) {
@@ -26,9 +27,9 @@ func Local(data string, log *slog.Logger) (nc *nats.Conn, stop func(), err error
 		return nil, nil, fmt.Errorf("backup: %w", err)
 	}
 	if !got {
-		return nil, nil, refuse("data_in_use", "Another hark uses the data folder %s; stop it first.", data)
+		return nil, nil, newError("data_in_use", "Another hark uses the data folder %s; stop it first.", data)
 	}
-	ns, err := natsd.Start(natsd.Options{Dir: filepath.Join(data, "nats"), Log: log})
+	ns, err := natsd.Start(natsd.Options{Dir: filepath.Join(data, "nats"), Logger: log})
 	if err != nil {
 		_ = lock.Unlock()
 		return nil, nil, err

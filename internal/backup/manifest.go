@@ -12,12 +12,14 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/hark-jobs/hark/internal/joblog"
 )
 
-// format is the version of what is in the folder. It is raised when an older hark could not read it.
+// format is the version of the backup's format. A change that an older hark cannot read must increment it.
 const format = 1
 
-// manifestName is the file that makes a backup of a folder. It is written last.
+// manifestName is the file that a complete backup has. It is written last.
 const manifestName = "manifest.json"
 
 // manifest describes a backup.
@@ -26,7 +28,9 @@ type manifest struct {
 	Began  time.Time `json:"began"`
 	Ended  time.Time `json:"ended"`
 	Server string    `json:"server"` // the version of the NATS server
-	Parts  []part    `json:"parts"`
+	// Namespace begins the names of the streams, and the subjects of their messages.
+	Namespace joblog.Namespace `json:"namespace"`
+	Parts     []part           `json:"parts"`
 }
 
 // part describes one stream and the file with its messages.
@@ -35,14 +39,14 @@ type part struct {
 	File     string          `json:"file"`
 	Size     int64           `json:"size"` // of the file
 	SHA256   string          `json:"sha256"`
-	Created  time.Time       `json:"created"` // the stream's; hark's epoch
+	Created  time.Time       `json:"created"` // of the stream
 	Config   json.RawMessage `json:"config"`
 	Messages uint64          `json:"messages"`
 	Bytes    uint64          `json:"bytes"` // of the messages, not compressed
 	FirstSeq uint64          `json:"first_seq"`
 	LastSeq  uint64          `json:"last_seq"`
-	// BeganAt is the stream's last sequence when the backup began. What replaces another message and stands up to there
-	// had replaced it before: the other one is not in the file.
+	// BeganAt is the stream's last sequence when the backup began. Messages that were replaced by one up to there are not in
+	// the file.
 	BeganAt   uint64     `json:"began_at"`
 	Consumers []consumer `json:"consumers,omitempty"`
 }
@@ -59,13 +63,13 @@ type sequences struct {
 	Stream   uint64 `json:"stream_seq"`
 }
 
-// sealed is the file: the manifest, and the hash that shows if a byte of it has changed.
+// sealed is the content of the file: the manifest and its hash.
 type sealed struct {
 	SHA256 string          `json:"sha256"` // of the backup's JSON without white space
 	Backup json.RawMessage `json:"backup"`
 }
 
-// write writes the manifest in such a way that it is there whole or not at all, after all else is on the disk.
+// write writes the manifest atomically. Everything else must be synced before.
 func (m *manifest) write(dir string) error {
 	body, err := json.Marshal(m)
 	if err != nil {
@@ -100,16 +104,16 @@ func syncFolder(dir string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// readManifest reads what describes the backup in dir and checks that it is whole. It does not look at the parts.
+// readManifest reads and verifies the manifest of the backup in dir. It does not read the parts.
 func readManifest(dir string) (*manifest, error) {
 	text, err := os.ReadFile(filepath.Join(dir, manifestName))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, refuse("no_backup", "There is no %s in %s: this is no backup, or one that was interrupted. Use another backup.", manifestName, dir)
+		return nil, newError("no_backup", "%[2]s has no %[1]s: it is not a backup, or it was interrupted. Use another backup.", manifestName, dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("backup: %w", err)
 	}
-	damaged := refuse("backup_damaged", "%s is damaged. Use another backup.", filepath.Join(dir, manifestName))
+	damaged := newError("backup_damaged", "%s is damaged. Use another backup.", filepath.Join(dir, manifestName))
 	var s sealed
 	if json.Unmarshal(text, &s) != nil {
 		return nil, damaged
@@ -126,7 +130,7 @@ func readManifest(dir string) (*manifest, error) {
 		return nil, damaged
 	}
 	if m.Format != format {
-		return nil, refuse("backup_format", "The backup in %s has format %d, and this hark reads format %d. Use the version of hark that made it.",
+		return nil, newError("backup_format", "The backup in %s has format %d, and this hark reads format %d. Use the version of hark that has made the backup.",
 			dir, m.Format, format)
 	}
 	for _, p := range m.Parts {
@@ -137,12 +141,12 @@ func readManifest(dir string) (*manifest, error) {
 	return m, nil
 }
 
-// check verifies that the file of p is as it was written.
+// check verifies the size and the hash of the file of p.
 func (p *part) check(dir string) error {
 	path := filepath.Join(dir, p.File)
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return refuse("backup_damaged", "%s is missing from the backup. Use another backup.", path)
+		return newError("backup_damaged", "%s is missing from the backup. Use another backup.", path)
 	}
 	if err != nil {
 		return err
@@ -154,7 +158,7 @@ func (p *part) check(dir string) error {
 		return err
 	}
 	if n != p.Size || hex.EncodeToString(hash.Sum(nil)) != p.SHA256 {
-		return refuse("backup_damaged", "%s is damaged: it has %d bytes with another SHA-256 than the %d bytes that were written. Use another backup.",
+		return newError("backup_damaged", "%s is damaged: it has %d bytes, and its SHA-256 differs from that of the %d bytes that were written. Use another backup.",
 			path, n, p.Size)
 	}
 	return nil
@@ -173,8 +177,8 @@ func (p *part) summary() StreamSummary {
 		FileBytes: p.Size, Consumers: len(p.Consumers)}
 }
 
-// Check verifies that the backup in dir is whole: the manifest, the hash of each file, and every message in it. It needs
-// no server, and returns what the backup holds.
+// Check verifies that the backup in dir is complete: the manifest, the hash of each file, and every message. It needs no server,
+// blocks for as long as reading takes, and returns the summary of the backup.
 //
 // Errors: an [*Error] with the code no_backup, backup_damaged or backup_format, or what went wrong.
 func Check(dir string) (Summary, error) {
@@ -185,15 +189,15 @@ func Check(dir string) (Summary, error) {
 	return m.summary(), nil
 }
 
-// load reads all of the backup in dir and returns its manifest and what is to be restored of each part.
+// load reads and verifies the backup in dir. It returns the manifest and the survey of each part.
 func load(dir string, o Options) (*manifest, []*survey, error) {
 	m, err := readManifest(dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, name := range streams {
+	for _, name := range streamsOf(m.Namespace) {
 		if !slices.ContainsFunc(m.Parts, func(p part) bool { return p.Stream == name }) {
-			return nil, nil, refuse("backup_damaged", "The backup in %s does not have the stream %s. Use another backup.", dir, name)
+			return nil, nil, newError("backup_damaged", "The backup in %s does not have the stream %s. Use another backup.", dir, name)
 		}
 	}
 	surveys := make([]*survey, len(m.Parts))

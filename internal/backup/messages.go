@@ -18,10 +18,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// A file of messages is an archive as nats-server has it in its snapshots, compressed with S2, which has checksums: an
-// entry per message, and an empty one at the end, without which it is not whole.
+// A file of messages is an archive like those in nats-server's snapshots, compressed with S2, which has checksums. It has an
+// entry per message, and an empty entry at the end; without that it is incomplete.
 
-// messageWriter writes such a file.
+// messageWriter writes a file of messages.
 type messageWriter struct {
 	file    *os.File
 	hash    hash.Hash
@@ -62,7 +62,7 @@ func (w *messageWriter) write(subject string, seq uint64, stored time.Time, head
 	return err
 }
 
-// close ends the file and puts it on the disk.
+// close completes, syncs and closes the file.
 func (w *messageWriter) close() (size int64, sum string, err error) {
 	err = errors.Join(w.archive.WriteHeader(&archive.Header{}), w.archive.Close(), w.s2.Close(), w.file.Sync())
 	if err == nil {
@@ -72,12 +72,12 @@ func (w *messageWriter) close() (size int64, sum string, err error) {
 	return size, hex.EncodeToString(w.hash.Sum(nil)), err
 }
 
-// abort closes the file, if it is not closed yet.
+// abort closes the file. It does nothing after close.
 func (w *messageWriter) abort() {
 	_ = w.file.Close()
 }
 
-// encodeHeader writes a header as it stands in a message. Its keys may have stood in another order.
+// encodeHeader encodes a header in the form of a message, with sorted keys.
 func encodeHeader(header nats.Header) []byte {
 	if len(header) == 0 {
 		return nil
@@ -101,16 +101,16 @@ func encodeHeader(header nats.Header) []byte {
 // message is an entry of the file.
 type message struct {
 	archive.Header
-	body []byte // header and data; valid until the next one
+	body []byte // header and data; valid until the next message
 }
 
-// replacesOthers says whether the message's header makes it the only one of its subject.
+// replacesOthers reports whether the message is a rollup, which removes all earlier messages of its subject.
 func (m *message) replacesOthers() bool {
 	line := "\r\n" + jetstream.MsgRollup + ": " + jetstream.MsgRollupSubject + "\r\n"
 	return bytes.Contains(m.body[:m.HeaderSize], []byte(line))
 }
 
-// readMessages calls each for every message of a file, and returns an error if the file is not whole.
+// readMessages calls each for every message of a file. It returns an error if the file is incomplete.
 func readMessages(path string, each func(*message) error) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -122,7 +122,7 @@ func readMessages(path string, each func(*message) error) error {
 	for {
 		h, err := r.Next()
 		if err == io.EOF {
-			err = io.ErrUnexpectedEOF // the last entry says that it is the last
+			err = io.ErrUnexpectedEOF // the last entry is missing
 		}
 		if err != nil {
 			return err

@@ -7,44 +7,42 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
-	// readBatch is how many messages are asked for at once. They are in memory together, and a chunk of a file has
-	// 128 KiB.
+	// readBatch is the number of messages of a fetch. They are in memory together; a chunk of a file has 128 KiB.
 	readBatch = 100
-	// progressEvery is how often the log hears how far it is.
-	progressEvery = 5 * time.Second
+	// progressInterval is the interval of log lines about the progress.
+	progressInterval = 5 * time.Second
 )
 
-// errLost says that a message did not arrive: reading goes on behind the last one that did.
+// errLost says that a message was lost. Reading continues after the last one that has arrived.
 var errLost = errors.New("a message was lost on the way")
 
 // streamReader reads a stream to its end.
 type streamReader struct {
-	nc     *nats.Conn
+	js     jetstream.JetStream
 	stream jetstream.Stream
 	w      *messageWriter
 
-	consumer  jetstream.Consumer // nil when there is to be another one
+	consumer  jetstream.Consumer // nil before the next one is opened
 	delivered uint64             // the consumer's sequence of the last message
-	pending   uint64             // how many messages stood behind the last one when it was sent
+	pending   uint64             // the number of messages after the last one, when the server sent it
 	at        uint64             // the stream's sequence of the last message
 }
 
-// readAll writes all messages of stream. It ends when it has caught up with what is written meanwhile: at that moment,
-// each message that is not in w, or is there no more, had been replaced by one in w, had been deleted, or had expired.
-func readAll(ctx context.Context, nc *nats.Conn, stream jetstream.Stream, w *messageWriter, log *slog.Logger) error {
-	r := &streamReader{nc: nc, stream: stream, w: w}
+// readAll writes all messages of stream to w. It ends when it has caught up with the writers: at that moment each message that
+// is not in w was replaced by one in w, or was deleted, or has expired.
+func readAll(ctx context.Context, js jetstream.JetStream, stream jetstream.Stream, w *messageWriter, log *slog.Logger) error {
+	r := &streamReader{js: js, stream: stream, w: w}
 	defer r.closeConsumer(ctx)
-	// The consumer may read from a replica that lags. The leader says how far it has to read at least.
+	// The consumer may read from a lagging replica. It must read at least up to the leader's last sequence.
 	target, err := r.lastSeq(ctx, log)
 	if err != nil {
 		return err
 	}
-	moved, told, caughtUp := time.Now(), time.Now(), false
+	moved, logged, caughtUp := time.Now(), time.Now(), false
 	for {
 		n, err := r.batch(ctx)
 		if ctx.Err() != nil {
@@ -53,22 +51,22 @@ func readAll(ctx context.Context, nc *nats.Conn, stream jetstream.Stream, w *mes
 		if n > 0 {
 			moved = time.Now()
 		}
-		if time.Since(told) > progressEvery {
-			told = time.Now()
+		if time.Since(logged) > progressInterval {
+			logged = time.Now()
 			log.Info("backup: reading", "stream", stream.CachedInfo().Config.Name, "messages", w.messages, "bytes", w.bytes, "to_read", r.pending)
 		}
 		var bad *writeError
 		switch {
 		case errors.As(err, &bad):
 			return bad.err
-		case err != nil && time.Since(moved) > patience:
+		case err != nil && time.Since(moved) > retryTimeout:
 			return err
 		case err != nil:
-			log.Warn("backup: reading again", "stream", stream.CachedInfo().Config.Name, "after", r.at, "err", err)
+			log.Warn("backup: reading failed; retrying", "stream", stream.CachedInfo().Config.Name, "after", r.at, "err", err)
 			r.closeConsumer(ctx)
 			sleep(ctx, 500*time.Millisecond)
 		case n == 0:
-			// Nothing came, which may be since nothing is there, or was too slow.
+			// No message came: either there is none, or the server was too slow.
 			last, err := r.lastSeq(ctx, log)
 			if err != nil {
 				return err
@@ -76,15 +74,15 @@ func readAll(ctx context.Context, nc *nats.Conn, stream jetstream.Stream, w *mes
 			if last <= r.at {
 				return nil
 			}
-			if time.Since(moved) > patience {
-				return fmt.Errorf("no message comes after %d, and the last is %d", r.at, last)
+			if time.Since(moved) > retryTimeout {
+				return fmt.Errorf("no message arrives after %d, and the last one is %d", r.at, last)
 			}
 			sleep(ctx, 100*time.Millisecond)
 		case r.at < target:
 		case caughtUp:
 			return nil
 		case r.pending == 0:
-			// The server counts what is pending a moment after it has stored it. One more look covers that moment.
+			// The server counts a pending message a moment after it has stored it. Another check covers that moment.
 			caughtUp = true
 			if target, err = r.lastSeq(ctx, log); err != nil {
 				return err
@@ -96,12 +94,12 @@ func readAll(ctx context.Context, nc *nats.Conn, stream jetstream.Stream, w *mes
 	}
 }
 
-// writeError is an error of the disk: nothing to try again.
+// writeError is an error of the disk, which is not retried.
 type writeError struct{ err error }
 
 func (e *writeError) Error() string { return e.err.Error() }
 
-// batch reads some messages, and none if there are none.
+// batch reads up to readBatch messages. It does not wait for messages.
 func (r *streamReader) batch(ctx context.Context) (n int, err error) {
 	if r.consumer == nil {
 		if err := r.openConsumer(ctx); err != nil {
@@ -117,7 +115,8 @@ func (r *streamReader) batch(ctx context.Context) (n int, err error) {
 		if err != nil {
 			return n, err
 		}
-		if r.delivered++; meta.Sequence.Consumer != r.delivered {
+		r.delivered++
+		if meta.Sequence.Consumer != r.delivered {
 			return n, errLost
 		}
 		if err := r.w.write(m.Subject(), meta.Sequence.Stream, meta.Timestamp, m.Headers(), m.Data()); err != nil {
@@ -141,7 +140,7 @@ func (r *streamReader) openConsumer(ctx context.Context) (err error) {
 	r.delivered = 0
 	if err != nil {
 		r.consumer = nil
-		return fmt.Errorf("make a consumer: %w", err)
+		return fmt.Errorf("create a consumer: %w", err)
 	}
 	return nil
 }
@@ -152,20 +151,20 @@ func (r *streamReader) closeConsumer(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	// The server removes what this does not, after five minutes.
+	// If this fails, the server deletes the consumer after five minutes.
 	_ = r.stream.DeleteConsumer(ctx, r.consumer.CachedInfo().Name)
 	r.consumer = nil
 }
 
-// lastSeq asks the stream's leader for the sequence of the last message that is there; 0 if there is none.
+// lastSeq asks the stream's leader for the sequence of the last stored message; 0 if there is none.
 func (r *streamReader) lastSeq(ctx context.Context, log *slog.Logger) (uint64, error) {
 	var answer struct {
 		Message struct {
 			Seq uint64 `json:"seq"`
 		} `json:"message"`
 	}
-	err := persist(ctx, log, func() error {
-		return call(ctx, r.nc, callTimeout, "STREAM.MSG.GET."+r.stream.CachedInfo().Config.Name, map[string]string{"last_by_subj": ">"}, &answer)
+	err := retry(ctx, log, func() error {
+		return call(ctx, r.js, callTimeout, "STREAM.MSG.GET."+r.stream.CachedInfo().Config.Name, map[string]string{"last_by_subj": ">"}, &answer)
 	})
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api.ErrorCode == errNoMessage {

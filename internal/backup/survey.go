@@ -6,27 +6,27 @@ import (
 	"time"
 )
 
-// survey is what is known of a file of messages once it was read through.
+// survey describes the messages of a file that are to be restored.
 type survey struct {
-	// kept are the messages to restore, and bytes and oldest what they come to and when the first was stored.
+	// kept is the number of messages to restore, bytes their size, and oldest when the first one was stored.
 	kept, bytes uint64
 	firstSeq    uint64
 	oldest      time.Time
-	// expired are those that were stored before since: the stream would not keep them.
+	// expired is the number of messages that were stored before since, which the stream would not keep.
 	expired uint64
 	since   time.Time
-	// replacedBy has, for each subject that was rewritten while it was read, the message that replaced what stands
-	// before it: there may be both in the file.
+	// replacedBy has the sequence of the last replacing message for each subject that was rewritten during the backup. The file
+	// may have the replaced messages, too.
 	replacedBy map[string]uint64
 }
 
-// stale says whether a message is to be left out, since another in the file has replaced it.
+// stale reports whether another message in the file has replaced this one.
 func (s *survey) stale(m *message) bool { return m.Sequence < s.replacedBy[m.Name] }
 
-// old says whether a message is to be left out for its age.
+// old reports whether a message is older than the stream's maximum age.
 func (s *survey) old(m *message) bool { return m.Timestamp < s.since.UnixNano() }
 
-// survey verifies the file of p, its hash and every message, and says what is to be restored of it.
+// survey verifies the hash and every message of the file of p.
 func (p *part) survey(dir string, o Options) (*survey, error) {
 	if err := p.check(dir); err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func (p *part) survey(dir string, o Options) (*survey, error) {
 		return nil, err
 	}
 	path := filepath.Join(dir, p.File)
-	// Only what was written during the backup can have replaced what is in it, so no more than that is remembered.
+	// Only messages that were written during the backup can have replaced messages of the file.
 	s := &survey{replacedBy: map[string]uint64{}, since: time.Unix(0, 0)}
 	if age > 0 {
 		s.since = time.Now().Add(-age)
@@ -50,7 +50,7 @@ func (p *part) survey(dir string, o Options) (*survey, error) {
 	var count, last uint64
 	err = readMessages(path, func(m *message) error {
 		if m.Sequence <= last {
-			return refuse("backup_damaged", "%s is damaged: message %d stands behind message %d. Use another backup.", path, m.Sequence, last)
+			return newError("backup_damaged", "%s is damaged: message %d comes after message %d. Use another backup.", path, m.Sequence, last)
 		}
 		count, last = count+1, m.Sequence
 		if m.Sequence > p.BeganAt && (settings.MaxMsgsPerSubject == 1 || m.replacesOthers()) {
@@ -62,7 +62,7 @@ func (p *part) survey(dir string, o Options) (*survey, error) {
 		return nil, err
 	}
 	if count != p.Messages || last > p.LastSeq {
-		return nil, refuse("backup_damaged", "%s is damaged: it has %d messages up to %d, and not %d up to %d. Use another backup.",
+		return nil, newError("backup_damaged", "%s is damaged: it has %d messages up to %d, not %d up to %d. Use another backup.",
 			path, count, last, p.Messages, p.LastSeq)
 	}
 	err = readMessages(path, func(m *message) error {
@@ -73,7 +73,8 @@ func (p *part) survey(dir string, o Options) (*survey, error) {
 			s.expired++
 			return nil
 		}
-		if s.kept++; s.kept == 1 {
+		s.kept++
+		if s.kept == 1 {
 			s.firstSeq, s.oldest = m.Sequence, time.Unix(0, m.Timestamp)
 		}
 		s.bytes += uint64(len(m.Name) + len(m.body))

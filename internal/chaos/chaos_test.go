@@ -13,9 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hark-jobs/hark/internal/client"
+	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/internal/harkproc"
-	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/notifier/auth"
 	"github.com/nats-io/nats.go"
 )
@@ -25,20 +27,25 @@ const secret = "a secret that only this test knows, and long enough"
 // setting is the size of a run.
 type setting struct {
 	jobs, users, streams int           // streams per user
-	length               time.Duration // how long jobs are asked for
-	every                time.Duration // a process is killed
+	waiting              int           // how many jobs of a user may wait
+	length               time.Duration // for which jobs are enqueued
+	every                time.Duration // after which a process is killed
 }
+
+// eager says whether the user of that number enqueues all jobs at once, so that the limits of one user hold them back. The
+// others enqueue theirs at a pace.
+func eager(user int) bool { return user%5 == 0 }
 
 // TestChaos kills hark's processes while it works. With HARK_CHAOS_JOBS set, as `make chaos` does, it is
 // as long as that says; otherwise it is short.
 func TestChaos(t *testing.T) {
-	s := setting{jobs: 100, users: 10, streams: 2, length: 12 * time.Second, every: time.Second}
+	s := setting{jobs: 100, users: 10, streams: 2, waiting: 3, length: 12 * time.Second, every: time.Second}
 	if text := os.Getenv("HARK_CHAOS_JOBS"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s = setting{jobs: n, users: 50, streams: 2, length: 2 * time.Minute, every: 2 * time.Second}
+		s = setting{jobs: n, users: 50, streams: 2, waiting: 8, length: 2 * time.Minute, every: 2 * time.Second}
 	}
 	c := newCluster(t, s)
 	stopHavoc, havocEnded := make(chan struct{}), make(chan struct{})
@@ -54,10 +61,11 @@ func TestChaos(t *testing.T) {
 type cluster struct {
 	t         *testing.T
 	s         setting
+	dir       string // each process has its folder there
 	urls      []string
 	processes []process
 	readers   []*reader
-	queue     *jobs.Queue
+	queue     *joblog.Store
 	stop      context.CancelFunc
 	reading   sync.WaitGroup
 
@@ -70,16 +78,21 @@ type cluster struct {
 func newCluster(t *testing.T, s setting) *cluster {
 	dir, log := t.TempDir(), logFile(t)
 	natsAddr, first, second := harkproc.FreeAddr(t), harkproc.FreeAddr(t), harkproc.FreeAddr(t)
-	c := &cluster{t: t, s: s, urls: []string{"http://" + first, "http://" + second},
+	c := &cluster{t: t, s: s, dir: dir, urls: []string{"http://" + first, "http://" + second},
 		accepted: make(map[string]string), calls: make(map[string]int)}
 	add := func(name string, args ...string) {
 		args = append(args, "--data", filepath.Join(dir, name), "--drain", "2s")
 		c.processes = append(c.processes, process{name, harkproc.Start(t, log, args...)})
 	}
-	add("serve", "serve", "--listen", first, "--nats-listen", natsAddr, "--jwt-secret", secret, "--lease", "2s")
-	add("notifier", "notifier", "--listen", second, "--nats", "nats://"+natsAddr, "--jwt-secret", secret)
-	add("worker-1", "worker", "--nats", "nats://"+natsAddr, "--listen", "127.0.0.1:0")
-	add("worker-2", "worker", "--nats", "nats://"+natsAddr, "--listen", "127.0.0.1:0")
+	waiting := fmt.Sprintf("sleep=%d", s.waiting)
+	add("serve", "serve", "--listen", first, "--nats-listen", natsAddr, "--jwt-secret", secret, "--lease", "2s",
+		"--waiting-per-user", waiting, "--running-per-user", "sleep=2")
+	add("notifier", "notifier", "--listen", second, "--nats", "nats://"+natsAddr, "--jwt-secret", secret,
+		"--database", filepath.Join(dir, "inbox.db")) // the inbox of serve is another one: both must have all
+	add("worker-1", "worker", "--nats", "nats://"+natsAddr, "--listen", "127.0.0.1:0",
+		"--waiting-per-user", waiting, "--running-per-user", "sleep=1")
+	add("worker-2", "worker", "--nats", "nats://"+natsAddr, "--listen", "127.0.0.1:0",
+		"--waiting-per-user", waiting, "--concurrency", "sleep=16", "--running-per-user", "sleep=2")
 	for _, url := range c.urls {
 		harkproc.Ready(t, url)
 	}
@@ -88,38 +101,34 @@ func newCluster(t *testing.T, s setting) *cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	if c.queue, err = jobs.Open(t.Context(), nc, jobs.Config{}); err != nil {
+	if c.queue, err = joblog.Open(natstest.Context(t), nc, joblog.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stop = cancel
 	t.Cleanup(func() { cancel(); c.reading.Wait() })
 	for u := range s.users {
-		for range s.streams {
-			r := &reader{user: userName(u), token: token(t, userName(u)), urls: c.urls, client: &http.Client{}}
+		for i := range s.streams {
+			r := &reader{user: userName(u), token: token(t, userName(u)), urls: c.urls, client: &http.Client{}, polls: (u+i)%3 == 0}
 			c.readers = append(c.readers, r)
 			c.reading.Go(func() { r.run(ctx) })
 		}
 	}
-	for _, r := range c.readers { // each is owed all that comes from here on
-		for end := time.Now().Add(time.Minute); r.position() == ""; time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("a stream does not open")
-			}
-		}
+	for _, r := range c.readers { // each must get all that comes from here on
+		polltest.Until(t, "the stream is open", func() bool { return r.position() != "" })
 	}
 	return c
 }
 
 func userName(i int) string { return fmt.Sprintf("user %d@example.com", i) }
 
-func token(t *testing.T, user string) string {
+func token(t *testing.T, user string, scopes ...string) string {
 	t.Helper()
 	issuer, err := auth.NewIssuer(auth.IssuerOptions{Secret: []byte(secret)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, _, err := issuer.Issue(user, nil, time.Hour)
+	text, _, err := issuer.Issue(user, scopes, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +144,9 @@ func (c *cluster) enqueueAll() {
 		users.Go(func() {
 			clients := c.clients(userName(u))
 			for i := u; i < c.s.jobs; i += c.s.users {
-				time.Sleep(rand.N(2 * pause))
+				if !eager(u) {
+					time.Sleep(rand.N(2 * pause))
+				}
 				c.ask(clients, userName(u), i)
 			}
 		})
@@ -194,7 +205,11 @@ func (c *cluster) enqueue(clients []*client.Client, request client.Request) stri
 		if err == nil {
 			return job.ID
 		}
-		c.count("enqueues failed, and asked again")
+		if problem, ok := errors.AsType[*client.Problem](err); ok && problem.Code == "too_many_waiting" {
+			c.count("enqueues refused, since too many of the user's jobs wait")
+		} else {
+			c.count("enqueues failed, and made again")
+		}
 		if !client.Temporary(err) || time.Now().After(end) {
 			c.t.Errorf("%s is not accepted: %v", request.IdempotencyKey, err)
 			return ""

@@ -7,12 +7,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hark-jobs/hark/internal/client"
+	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/internal/harkproc"
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// settle waits, with nothing being killed any more, until all jobs have ended, all is told, and all streams
+// settle waits, with nothing being killed any more, until all jobs have ended, all notifications are published, and all streams
 // and inboxes have what there is. What has not come by then is counted as missing.
 func (c *cluster) settle() {
 	for _, p := range c.processes {
@@ -94,7 +94,8 @@ func (c *cluster) verdict() (v verdict) {
 			if e.note.JobID != id {
 				continue
 			}
-			if told++; e.note.Type != "job."+string(job.State) {
+			told++
+			if e.note.Type != "job."+string(job.State) {
 				v.untold++
 			}
 		}
@@ -115,7 +116,7 @@ func (c *cluster) verdict() (v verdict) {
 
 func (c *cluster) log(user string) (entries []logEntry) {
 	for after := uint64(0); ; {
-		page, more, err := c.queue.NotesPage(c.t.Context(), user, after, 256)
+		page, more, err := c.queue.NotificationsPage(c.t.Context(), user, after, 256)
 		if err != nil {
 			c.t.Fatal(err)
 		}

@@ -6,30 +6,37 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
 )
 
-// reader is a browser's event stream: it comes back with the last id that it saw, to whichever notifier.
+// reader is a browser's event stream: it comes back with the last id that it saw, to whichever notifier. Some poll.
 // It is written apart from hark's own clients, for it is the judge of what a stream delivers.
 type reader struct {
 	user   string
 	token  string
 	urls   []string
 	client *http.Client
+	polls  bool
 
 	mu       sync.Mutex
-	first    string   // the id of its first hello: it is owed all that comes after
+	first    string   // the id of its first hello: it must get all that comes after
 	ids      []string // of the notifications, as they came
 	resets   int
 	connects int
 	last     string
+	stream   string // of the last answer to a poll
 }
 
 func (r *reader) run(ctx context.Context) {
+	listen := r.connect
+	if r.polls {
+		listen = r.poll
+	}
 	for ctx.Err() == nil {
-		r.connect(ctx)
+		listen(ctx)
 		select {
 		case <-ctx.Done():
 		case <-time.After(rand.N(200 * time.Millisecond)):
@@ -80,6 +87,53 @@ func (r *reader) connect(ctx context.Context) {
 			event, id, data = "", "", ""
 		}
 	}
+}
+
+// poll polls one notifier until it fails.
+func (r *reader) poll(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond+rand.N(20*time.Second))
+	defer cancel()
+	r.mu.Lock()
+	r.connects++
+	r.mu.Unlock()
+	for at := r.urls[rand.IntN(len(r.urls))]; r.ask(ctx, at); {
+	}
+}
+
+// ask polls once, and reports whether it was answered.
+func (r *reader) ask(ctx context.Context, at string) bool {
+	query := url.Values{"wait": {"5"}, "after": {r.position()}, "stream": {r.stream}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at+"/v1/events?"+query.Encode(), nil)
+	if err != nil {
+		panic(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+r.token)
+	res, err := r.client.Do(req)
+	if err != nil {
+		return false
+	}
+	defer res.Body.Close()
+	var answer struct {
+		Stream, ID string
+		Events     []struct {
+			Event, ID string
+			Data      json.RawMessage
+		}
+	}
+	if res.StatusCode != http.StatusOK || json.NewDecoder(res.Body).Decode(&answer) != nil {
+		return false
+	}
+	if rand.IntN(20) == 0 {
+		return true // and the answer was lost on its way
+	}
+	for _, e := range answer.Events {
+		r.take(e.Event, e.ID, string(e.Data))
+	}
+	r.stream = answer.Stream
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = answer.ID
+	return true
 }
 
 // take takes in a whole event; one that was cut off in the middle does not count (WHATWG HTML, 9.2.6).

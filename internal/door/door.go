@@ -1,27 +1,27 @@
-// Package door is what every HTTP connection passes: how long a request may take to arrive, how long its answer may wait
-// for its reader, and how many connections there may be.
+// Package door returns HTTP servers with deadlines for requests and responses, and a limit of connections.
 package door
 
 import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
 )
 
-// Deadlines are how long things may take. The zero value of a field is its default.
+// Deadlines are the timeouts of a server. The zero value of a field is its default.
 type Deadlines struct {
-	// Header is for the head of a request, from its first byte, or from the connection's first moment. 10 s.
+	// Header is for the head of a request, from its first byte, or from the start of the connection. Defaults to 10 s.
 	Header time.Duration
-	// Body is for a body, from the end of the head. 30 s. Handlers that take longer ones set their own deadline.
+	// Body is for a body, from the end of the head. Handlers that accept longer ones set their own deadline. Defaults to 30 s.
 	Body time.Duration
-	// Drain is for what is left of a body after the answer is made. 1 s.
+	// Drain is for the rest of a body after the handler has returned. Defaults to 1 s.
 	Drain time.Duration
-	// Write is for an answer, or, where a handler sets its deadline anew as it goes, for each part of it. 30 s.
+	// Write is for a response, or, if a handler extends its deadline, for each part of it. Defaults to 30 s.
 	Write time.Duration
-	// Idle is for the pause between two requests. 2 min.
+	// Idle is for the pause between two requests. Defaults to 2 min.
 	Idle time.Duration
 }
 
@@ -39,18 +39,24 @@ func (d *Deadlines) defaults() {
 type Options struct {
 	Handler   http.Handler
 	Deadlines Deadlines
-	// Limit is what admits connections; nil admits all.
+	// Limit limits the connections. Defaults to no limit.
 	Limit *Limit
-	// Full answers the requests on connections that are more than the limit allows; required with Limit. They are closed
-	// after one answer.
+	// Full responds to the requests on connections above the limit, which are closed after one response. It is required with
+	// Limit.
 	Full http.Handler
+	// Logger gets what net/http has to say, such as failed TLS handshakes. Defaults to slog.Default().
+	Logger *slog.Logger
 }
 
 // NewServer returns a server whose requests have deadlines and whose connections are limited.
 func NewServer(o Options) *http.Server {
 	o.Deadlines.defaults()
 	d := &o.Deadlines
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
 	s := &http.Server{
+		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelInfo),
 		Handler:           &door{o},
 		ReadHeaderTimeout: d.Header, IdleTimeout: d.Idle, WriteTimeout: d.Write,
 		MaxHeaderBytes: 32 << 10,
@@ -70,8 +76,8 @@ func NewServer(o Options) *http.Server {
 
 type door struct{ Options }
 
-// ServeHTTP gives the body its deadline. (http.Server.ReadTimeout would count on after the body has come: net/http reads
-// on to notice that the client has gone, would take the deadline for that, and cancel a request that waits or downloads.)
+// ServeHTTP sets the deadline of the body. (http.Server.ReadTimeout continues after the body has arrived: net/http reads to notice
+// that the client has disconnected, would treat the deadline like that, and cancel a request that waits or downloads.)
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	next := d.Handler
 	if d.Limit != nil && isFull(r.Context()) {
@@ -85,34 +91,37 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete:
 	default:
-		// No handler reads it. net/http would wait for it before it answers, unless the connection ends then.
-		w.Header().Set("Connection", "close")
+		// No handler reads the body. net/http would wait for it before it responds, unless the response closes the connection.
+		// With HTTP/2 it does not wait, and the connection has other requests.
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close")
+		}
 	}
-	// A connection that cannot have deadlines is a test's.
+	// Only the connections of tests do not support deadlines.
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(d.Deadlines.Body))
 	b := &body{ReadCloser: r.Body, control: control}
-	with := r.WithContext(r.Context()) // net/http looks at the body of its own
+	with := r.WithContext(r.Context()) // net/http keeps its own request with the original body
 	with.Body = b
 	next.ServeHTTP(w, with)
-	if !b.whole { // net/http reads some of what is left before it answers
+	if !b.complete { // net/http reads some of the rest before it responds
 		now := time.Now()
 		_ = control.SetReadDeadline(now.Add(d.Deadlines.Drain))
 		_ = control.SetWriteDeadline(now.Add(d.Deadlines.Drain + d.Deadlines.Write))
 	}
 }
 
-// body takes its deadline away when it has come whole.
+// body removes its deadline when it was read to its end.
 type body struct {
 	io.ReadCloser
-	control *http.ResponseController
-	whole   bool
+	control  *http.ResponseController
+	complete bool
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) && !b.whole {
-		b.whole = true
+	if errors.Is(err, io.EOF) && !b.complete {
+		b.complete = true
 		_ = b.control.SetReadDeadline(time.Time{})
 	}
 	return n, err

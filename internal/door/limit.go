@@ -10,10 +10,9 @@ import (
 	"time"
 )
 
-// Limit bounds how many connections are open. It is safe for concurrent use.
+// Limit limits the open connections. It is safe for concurrent use.
 //
-// A few more than the limit are let in, to be told so: each gets one answer. What comes on top of those is closed without
-// a word.
+// A few connections above the limit get one response that says so. Further connections are closed without a response.
 type Limit struct {
 	max, perAddress int
 	elsewhere       func() int
@@ -26,8 +25,8 @@ type Limit struct {
 }
 
 // NewLimit returns a limit of max connections in all, and perAddress of each client address, or /64 network with IPv6; 0
-// means no limit of that kind. Elsewhere, if not nil, says how many connections there are that were taken over from
-// net/http; those are counted, too.
+// means no limit of that kind. elsewhere, if not nil, returns the number of connections that were taken over from net/http, which
+// count, too.
 func NewLimit(max, perAddress int, elsewhere func() int, log *slog.Logger) *Limit {
 	if elsewhere == nil {
 		elsewhere = func() int { return 0 }
@@ -35,7 +34,7 @@ func NewLimit(max, perAddress int, elsewhere func() int, log *slog.Logger) *Limi
 	return &Limit{max: max, perAddress: perAddress, elsewhere: elsewhere, log: log, by: make(map[netip.Addr]int)}
 }
 
-// spare is how many connections more than a limit are let in to be told so.
+// spare returns the number of connections above a limit that get a response.
 func spare(limit int) int { return min(max(limit/8, 8), 256) }
 
 func (l *Limit) admit(ctx context.Context, c net.Conn) context.Context {
@@ -43,7 +42,7 @@ func (l *Limit) admit(ctx context.Context, c net.Conn) context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open++
-	over, all := 0, l.open+taken // by how many there are too many
+	over, all := 0, l.open+taken // over is the number of connections above the limit
 	if l.max > 0 {
 		over = all - l.max
 	}
@@ -79,12 +78,12 @@ func (l *Limit) leave(c net.Conn, state http.ConnState) {
 	defer l.mu.Unlock()
 	l.open--
 	if state == http.StateClosed {
-		l.forget(clientOf(c))
+		l.forgetLocked(clientOf(c))
 	}
 }
 
-// Taken is called for a connection that was taken over from net/http. It returns what to call when that is closed, or nil
-// if nobody needs to know.
+// Taken must be called for a connection that was taken over from net/http. It returns a function to call when the connection is
+// closed, or nil if that is not needed.
 func (l *Limit) Taken(c net.Conn) (closed func()) {
 	if l.perAddress == 0 {
 		return nil
@@ -93,21 +92,22 @@ func (l *Limit) Taken(c net.Conn) (closed func()) {
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.forget(from)
+		l.forgetLocked(from)
 	}
 }
 
-// forget takes one from those of an address. The lock is held.
-func (l *Limit) forget(from netip.Addr) {
+// forgetLocked removes a connection of an address. l.mu must be held.
+func (l *Limit) forgetLocked(from netip.Addr) {
 	if l.perAddress == 0 {
 		return
 	}
-	if l.by[from]--; l.by[from] <= 0 {
+	l.by[from]--
+	if l.by[from] <= 0 {
 		delete(l.by, from)
 	}
 }
 
-// clientOf is the address of a connection's client, or with IPv6 the network that one client has as a rule.
+// clientOf returns the address of a connection's client, or with IPv6 its /64 network, which a client usually has.
 func clientOf(c net.Conn) netip.Addr {
 	addr, err := netip.ParseAddrPort(c.RemoteAddr().String())
 	if err != nil {
@@ -122,7 +122,7 @@ func clientOf(c net.Conn) netip.Addr {
 	return ip
 }
 
-// Open returns how many connections are open that net/http serves.
+// Open returns the number of open connections that net/http serves.
 func (l *Limit) Open() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

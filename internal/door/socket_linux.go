@@ -6,11 +6,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unsent is how many bytes of an answer may wait in the kernel to be sent for the first time. Without this a socket takes
-// megabytes, and says that it takes more only once a third of that has gone: a slow reader would seem to take nothing.
+// unsent is the limit for bytes of a response in the kernel that were not sent yet. Without it a socket accepts megabytes, and is
+// writable again only when a third of them was sent: a slow reader would seem to read nothing.
 const unsent = 64 << 10
 
 func fewUnsent(c net.Conn) {
+	if inside, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
+		c = inside.NetConn()
+	}
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
 		return
@@ -24,7 +27,7 @@ func fewUnsent(c net.Conn) {
 	})
 }
 
-// files is how many files this process may open.
+// files returns the number of files that this process may open.
 func files() int {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {

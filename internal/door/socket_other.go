@@ -6,5 +6,5 @@ import "net"
 
 func fewUnsent(net.Conn) {}
 
-// files is how many files a process may be expected to open.
+// files returns a number of files that a process can usually open.
 func files() int { return 10_000 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,8 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hark-jobs/hark/internal/client"
+	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/auth"
 	"golang.org/x/sys/unix"
 )
@@ -38,7 +40,7 @@ func token(t *testing.T, user string, scopes ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, _, err := issuer.Issue(user, scopes, time.Hour)
+	token, _, err := issuer.Issue(user, scopes, 24*time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,6 +51,7 @@ func token(t *testing.T, user string, scopes ...string) string {
 // there is room again, all goes on by itself. The disk is a small one of the test's own, in a mount
 // namespace that ends with it.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("HARK_E2E_NAMESPACE") == "" {
 		inNamespace(t)
 		return
@@ -75,11 +78,11 @@ func TestFullDisk(t *testing.T) {
 		}
 	}()
 	notify := func(title string) error {
-		_, err := service.Notify(ctx, client.Notice{User: "ana", Type: "test", Title: title,
+		_, err := service.Notify(ctx, "ana", jobs.Notification{Type: "test", Title: title,
 			Data: fmt.Appendf(nil, "%q", strings.Repeat("x", 12<<10))})
 		return err
 	}
-	// The stream may not be open yet, so it is told until it hears.
+	// The stream may not be open yet, so notifications are sent until one arrives.
 	told := 0
 	for deadline := time.Now().Add(time.Minute); len(heard) == 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -112,6 +115,11 @@ func TestFullDisk(t *testing.T) {
 	if problem.Status != http.StatusServiceUnavailable {
 		t.Errorf("on a full disk: %+v", problem)
 	}
+	for _, call := range []string{"POST cancel", "POST retry", "DELETE file"} {
+		method, what, _ := strings.Cut(call, " ")
+		isRefused(t, method, url+"/v1/jobs/01JD3QF4X5S7H8J9K0M1N2P3R4/"+what)
+	}
+	isRefused(t, "POST", url+"/v1/stream/ticket")
 	res, err := http.Get(url + "/readyz")
 	if err != nil {
 		t.Fatal(err)
@@ -147,12 +155,31 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// isRefused expects that a call of ana's is refused for want of room, before anything is looked up or tried.
+func isRefused(t *testing.T, method, url string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token(t, "ana"))
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), `"storage_unavailable"`) {
+		t.Errorf("%s %s: %s %s, %v", method, url, res.Status, body, err)
+	}
+}
+
 // inNamespace runs the test again in a mount namespace of its own, which needs no root where user namespaces
 // are allowed.
 func inNamespace(t *testing.T) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout", "5m")
-	cmd.Env = append(os.Environ(), "HARK_E2E_NAMESPACE=1")
+	cmd.Env = append(os.Environ(), "HARK_E2E_NAMESPACE=1", harkproc.BinaryVariable+"="+harkproc.Binary(t))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if os.Geteuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER

@@ -9,12 +9,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/hark-jobs/hark/harktest"
 	"github.com/hark-jobs/hark/internal/browsertest"
 	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/jobs"
 	"go.uber.org/goleak"
 )
 
@@ -44,8 +46,56 @@ const record = `window.seen = []; new MutationObserver(() => {
 	}
 }).observe(document.body, {subtree: true, childList: true, attributes: true}); true`
 
+// How a dataset is exported is chosen in the form, which offers what goes together and says what the server refuses.
+func TestPageChoosesTheFormat(t *testing.T) {
+	t.Parallel()
+	url, _ := serve(t, t.TempDir())
+	p := browsertest.New(t, browsertest.Options{}).Tab(url)
+	// Browsers differ in the zones that they know.
+	browsertest.Eval[bool](p, `(known => { Intl.supportedValuesOf = key => [...known(key), "Factory", "localtime", "posixrules", "posix/UTC", "right/UTC", "SystemV/EST5"]; })(Intl.supportedValuesOf), true`)
+	p.Fill(browsertest.ID("sign-in-name"), "ana")
+	p.Click(browsertest.ID("sign-in"))
+	p.Fill(browsertest.ID("param-dataset"), "products")
+	p.Until("a workbook has no separator", `!document.querySelector('[data-testid="param-csv_separator"]')`)
+	p.Fill(browsertest.ID("param-format"), "csv")
+	options := func(param string) string {
+		return browsertest.Eval[string](p, `[...document.querySelector('[data-testid="param-`+param+`"]').options].map(o => o.value + (o.selected ? "*" : "")).join(" ")`)
+	}
+	if got := options("csv_separator") + " and " + options("csv_decimal"); got != ",* ; tab | and .*" {
+		t.Errorf("the form offers %s", got)
+	}
+	p.Fill(browsertest.ID("param-csv_separator"), ";")
+	if got := options("csv_decimal"); got != ".* ," {
+		t.Errorf("beside a semicolon the form offers %s", got)
+	}
+	p.Fill(browsertest.ID("param-csv_decimal"), ",")
+	p.Until("the zones are offered", `document.getElementById("time-zones").options.length > 100`)
+	for _, name := range browsertest.Eval[[]string](p, `[...document.getElementById("time-zones").options].map(o => o.value)`) {
+		if _, err := jobs.LoadZone(name); err != nil {
+			t.Errorf("the page offers a zone that the server refuses: %v", err)
+		}
+	}
+	p.Fill(browsertest.ID("param-timezone"), "Europe/Atlantis")
+	p.Click(browsertest.ID("export"))
+	p.Shows(browsertest.ID("param-timezone-error"), "Time zone must be a time zone of the IANA database")
+	p.Fill(browsertest.ID("param-timezone"), "Europe/Berlin")
+	p.Click(browsertest.ID("export"))
+	p.Until("the job succeeds", `!!document.querySelector('[data-job-id][data-state="succeeded"]')`)
+	dir := t.TempDir()
+	p.Downloads(dir)
+	p.Click("[data-job-id] " + browsertest.ID("download"))
+	data, err := os.ReadFile(browsertest.Downloaded(t, dir, "*.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`^\x{feff}"SKU";"Product";"Category";"Price";"Stock";"Weight \(kg\)"\r\n"[^"]*";"[^"]*";"[^"]*";\d+,\d+;\d+;\d+(,\d+)?\r\n`).Match(data) {
+		t.Errorf("the file begins with %.200q", data)
+	}
+}
+
 // The story of the page, in two tabs of one browser: ask, watch, be told, download, read, reload.
 func TestPage(t *testing.T) {
+	t.Parallel()
 	url, _ := serve(t, t.TempDir())
 	b := browsertest.New(t, browsertest.Options{})
 	one := b.Tab(url)
@@ -71,11 +121,12 @@ func TestPage(t *testing.T) {
 	}
 	one.Shows("[data-job-id]", "300,000")
 
-	// Be told, in both tabs.
+	// Be told, in both tabs, and shown it in one: in the one that was opened last, and so is looked at.
 	for _, p := range []*browsertest.Tab{one, two} {
-		p.Shows(browsertest.ID("toast"), "Order lines")
 		p.Shows(browsertest.ID("unread"), "1")
 	}
+	two.Shows(browsertest.ID("toast"), "Order lines")
+	one.Hides(browsertest.ID("toast"))
 
 	// Download.
 	dir := t.TempDir()
@@ -110,8 +161,26 @@ func TestPage(t *testing.T) {
 	one.Until("the stream is live", `document.querySelector('[data-testid="connection"]').dataset.state === "live"`)
 	one.Hides(browsertest.ID("unread"))
 	one.Hides(browsertest.ID("toast"))
+
+	// Delete a file, once it was asked whether: the other tab offers it no more, and the job stays.
+	downloads := func(n int) string {
+		return fmt.Sprintf(`document.querySelectorAll('[data-testid="download"]:not([hidden])').length === %d`, n)
+	}
+	two.Until("both files can be downloaded", downloads(2))
+	browsertest.Eval[bool](one, `window.confirm = () => false; true`)
+	one.Click("[data-job-id] " + browsertest.ID("delete-file"))
+	one.Until("the file stays when that is not confirmed", downloads(2))
+	browsertest.Eval[bool](one, `window.confirm = (text) => text.startsWith("Delete "); true`)
+	one.Click("[data-job-id] " + browsertest.ID("delete-file"))
+	for _, p := range []*browsertest.Tab{one, two} {
+		p.Until("one file is left", downloads(1))
+		p.Shows("[data-job-id]", "file gone")
+	}
+
 	one.Click(browsertest.ID("bell"))
 	one.Until("both notifications are there, read", `document.querySelectorAll('[data-testid="notification"][data-status="read"]').length === 2`)
+	one.Until("one offers its file, and none what is gone", `document.querySelectorAll('[data-testid="note-download"]').length === 1 &&
+		document.querySelectorAll('[data-testid="note-link"]').length === 0`)
 	if dir := os.Getenv("HARK_SCREENSHOTS"); dir != "" {
 		if err := os.WriteFile(filepath.Join(dir, "page.png"), one.Screenshot(), 0o644); err != nil {
 			t.Error(err)
@@ -121,6 +190,7 @@ func TestPage(t *testing.T) {
 
 // A job that runs can be cancelled, and one that failed be run again, from either tab.
 func TestPageCancelAndRetry(t *testing.T) {
+	t.Parallel()
 	hark := harktest.Start(t)
 	b := browsertest.New(t, browsertest.Options{})
 	one := b.Tab(hark.URL)

@@ -10,18 +10,24 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/harktest"
-	"github.com/hark-jobs/hark/internal/client"
 	"github.com/hark-jobs/hark/internal/pgtest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/jackc/pgx/v5"
 	"github.com/xuri/excelize/v2"
 )
 
-// A dataset and an inbox on PostgreSQL: an export is asked for, told of, and opened again.
+// A dataset and an inbox on PostgreSQL: an export is asked for, told of, and opened again. Behind PgBouncer it is the same.
 func TestPostgres(t *testing.T) {
-	dsn := pgtest.DSN(t)
-	db, err := pgx.Connect(t.Context(), dsn)
+	t.Parallel()
+	for name, dsn := range map[string]func(testing.TB) string{"direct": pgtest.DSN, "pgbouncer": pgtest.Pooled} {
+		t.Run(name, func(t *testing.T) { testPostgres(t, dsn(t), dsn(t)) })
+	}
+}
+
+func testPostgres(t *testing.T, dsn, inbox string) {
+	db, err := pgx.Connect(t.Context(), dsn+"&default_query_exec_mode=exec")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +56,7 @@ datasets:
 		t.Fatal(err)
 	}
 
-	hark := harktest.Start(t, harktest.Export(config), harktest.Database(pgtest.DSN(t)))
+	hark := harktest.Start(t, harktest.Export(config), harktest.Database(inbox))
 	c, err := client.New(client.Options{URL: hark.URL, Token: hark.Token("ana")})
 	if err != nil {
 		t.Fatal(err)

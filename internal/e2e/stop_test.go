@@ -12,8 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hark-jobs/hark/internal/client"
+	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -58,9 +59,10 @@ func awaitState(t *testing.T, c *client.Client, id string, state jobs.State) job
 	}
 }
 
-// SIGTERM: streams are told to come back, and when; the running job goes back to the queue without using up its
+// SIGTERM: streams get a time to come back; the running job goes back to the queue without using up its
 // only attempt; the process ends by itself, with open streams and all. Started again, everything is there.
 func TestStop(t *testing.T) {
+	t.Parallel()
 	addr, data := harkproc.FreeAddr(t), t.TempDir()
 	url := "http://" + addr
 	p := harkproc.Start(t, t.Output(), "serve", "--listen", addr, "--data", data, "--jwt-secret", secret, "--drain", "1s")
@@ -103,6 +105,7 @@ func TestStop(t *testing.T) {
 
 // A second signal ends the process at once, in the middle of the grace. Nothing is lost: the job runs again.
 func TestStopAtOnce(t *testing.T) {
+	t.Parallel()
 	addr, data, out := harkproc.FreeAddr(t), t.TempDir(), new(output)
 	url := "http://" + addr
 	p := harkproc.Start(t, out, "serve", "--listen", addr, "--data", data, "--jwt-secret", secret, "--drain", "10m", "--lease", "2s")
@@ -110,11 +113,7 @@ func TestStopAtOnce(t *testing.T) {
 	ana := newClient(t, url, "ana")
 	job := runningJob(t, ana)
 	p.Signal(syscall.SIGTERM)
-	for end := time.Now().Add(time.Minute); !strings.Contains(out.String(), "Stopping"); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the first signal is not heard")
-		}
-	}
+	polltest.Until(t, "the first signal has an effect", func() bool { return strings.Contains(out.String(), "Stopping") })
 	if code := p.Stop(); code != 128+int(syscall.SIGTERM) {
 		t.Errorf("exit code %d", code)
 	}
@@ -137,6 +136,7 @@ func TestStopAtOnce(t *testing.T) {
 
 // What is wrong with how hark is started is one sentence, and exit code 1.
 func TestStartErrors(t *testing.T) {
+	t.Parallel()
 	addr, data := harkproc.FreeAddr(t), t.TempDir()
 	harkproc.Start(t, t.Output(), "serve", "--listen", addr, "--data", data)
 	harkproc.Ready(t, "http://"+addr)
@@ -174,6 +174,7 @@ func TestStartErrors(t *testing.T) {
 
 // The command line does the main job from a terminal, without any configuration.
 func TestExportCommand(t *testing.T) {
+	t.Parallel()
 	addr, data := harkproc.FreeAddr(t), t.TempDir()
 	harkproc.Start(t, t.Output(), "serve", "--listen", addr, "--data", data)
 	harkproc.Ready(t, "http://"+addr)

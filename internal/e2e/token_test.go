@@ -14,6 +14,7 @@ import (
 // Where a key is configured, a token signs in on the page: a refused one says why, a good one signs in all
 // tabs, and the page keeps it nowhere.
 func TestPageSignInWithToken(t *testing.T) {
+	t.Parallel()
 	const secret = "0123456789abcdef0123456789abcdef"
 	hark := harktest.Start(t, harktest.Secret(secret))
 	b := browsertest.New(t, browsertest.Options{})
@@ -43,7 +44,7 @@ func TestPageSignInWithToken(t *testing.T) {
 		{"ana", "The token is not a well-formed JWT."},
 		{"🦉", "This is not a token."},
 		{expired, "The token has expired."},
-		{good[:strings.LastIndex(good, ".")+1] + strings.Repeat("A", 43), "The token is not signed with a key and method that are accepted here."},
+		{good[:strings.LastIndex(good, ".")+1] + strings.Repeat("A", 43), "The token is not signed with an accepted key and method."},
 	} {
 		one.Fill(browsertest.ID("sign-in-token"), c.token)
 		one.Hides(browsertest.ID("sign-in-token-error")) // what was said of the one before

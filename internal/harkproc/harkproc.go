@@ -3,7 +3,7 @@
 package harkproc
 
 import (
-	"fmt"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -16,24 +16,47 @@ import (
 	"time"
 )
 
+// BinaryVariable has the path of a program that is built already, for a test that runs itself in another process.
+const BinaryVariable = "HARKPROC_BINARY"
+
 var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "harkproc-*")
+	if path := os.Getenv(BinaryVariable); path != "" {
+		return path, nil
+	}
+	dir, err := newFolder()
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, "hark")
-	out, err := exec.Command("go", "build", "-o", path, "github.com/hark-jobs/hark/cmd/hark").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
+	_, err = output("build", "-o", path, program)
+	return path, err
 })
+
+// built has the folders of what was built.
+var built struct {
+	sync.Mutex
+	dirs []string
+}
+
+// newFolder makes a folder for what is built, which [Main] removes.
+func newFolder() (string, error) {
+	dir, err := os.MkdirTemp("", "harkproc-*")
+	if err != nil {
+		return "", err
+	}
+	built.Lock()
+	defer built.Unlock()
+	built.dirs = append(built.dirs, dir)
+	return dir, nil
+}
 
 // Main runs the tests of a package that uses harkproc, and removes what was built for them.
 func Main(m *testing.M) int {
 	code := m.Run()
-	if path, err := build(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
+	built.Lock()
+	defer built.Unlock()
+	for _, dir := range built.dirs {
+		os.RemoveAll(dir)
 	}
 	return code
 }
@@ -66,16 +89,21 @@ type Process struct {
 	args []string
 	log  io.Writer
 
-	mu    sync.Mutex
-	cmd   *exec.Cmd
-	kills int
+	mu     sync.Mutex
+	binary string
+	cmd    *exec.Cmd
+	kills  int
 }
 
 // Start starts hark with args, and what it prints goes to log. It is killed when the test ends.
 func Start(t testing.TB, log io.Writer, args ...string) *Process {
 	t.Helper()
-	Binary(t)
-	p := &Process{t: t, args: args, log: log}
+	return start(t, log, Binary(t), args)
+}
+
+func start(t testing.TB, log io.Writer, binary string, args []string) *Process {
+	t.Helper()
+	p := &Process{t: t, args: args, log: log, binary: binary}
 	p.Restart()
 	t.Cleanup(p.Kill)
 	return p
@@ -88,7 +116,7 @@ func (p *Process) Restart() {
 	if p.cmd != nil {
 		return
 	}
-	cmd := exec.Command(Binary(p.t), p.args...)
+	cmd := exec.Command(p.binary, p.args...)
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	if err := cmd.Start(); err != nil {
 		p.t.Errorf("hark %s: %v", p.args[0], err)
@@ -158,7 +186,8 @@ func (p *Process) PID() int {
 // Ready waits until the notifier at url says that it is ready.
 func Ready(t testing.TB, url string) {
 	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	// Whether a certificate is good is not asked here.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		res, err := client.Get(url + "/readyz")
 		if err != nil {

@@ -1,11 +1,11 @@
-// Package health answers the health checks of a process, and serves its metrics, from its first moment:
+// Package health serves the health checks and the metrics of a process, from its start:
 //
 //	/livez    200 while the process runs
-//	/readyz   200 when it does its work, 503 when it does not: while it starts, when a part fails, while it stops
+//	/readyz   200 when it works, 503 when it does not: while it starts, when a part fails, while it stops
 //	/metrics  for Prometheus
 //
-// A balancer should ask /readyz?exclude=nats&exclude=queue&exclude=worker: what all processes share fails for all of them at once, and
-// to send requests to none of them would make that worse. They still answer what they can.
+// A load balancer should use /readyz?exclude=nats&exclude=queue&exclude=worker. Parts that all processes share fail for all of them
+// at the same time. Sending requests to none of them would make that worse, since they can still serve some requests.
 package health
 
 import (
@@ -23,28 +23,28 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// checkTime is how long all checks of one answer may take together.
+// checkTime is the timeout of all checks of a response.
 const checkTime = 2 * time.Second
 
-// retryAfter is when to ask again, in seconds.
+// retryAfter is the value of Retry-After, in seconds.
 const retryAfter = 2
 
-// Check finds out whether a part of the process works.
+// Check checks whether a part of the process works.
 type Check struct {
-	// Part names the part in the answer.
+	// Part is the name of the part in the response.
 	Part string
-	// Optional parts are those without which the process is degraded, but ready.
+	// Optional says that without the part the process is degraded, but ready.
 	Optional bool
-	// Check returns why the part does not work, nil if it does. It ends with its context. The error goes to the log.
+	// Check returns why the part does not work, nil if it does. It must return when its context ends. The error is logged.
 	Check func(context.Context) error
-	// Public says what of an error may be seen by anybody who can reach the address. Nil shows "unavailable" alone.
+	// Public returns the public text for an error. Defaults to "unavailable".
 	Public func(error) string
 }
 
-// The phases of a process, as its answer names them.
+// The phases of a process, by their names in the response.
 const (
 	starting = "starting"
-	running  = "" // the checks say more
+	running  = "" // the checks decide
 	stopping = "shutting_down"
 )
 
@@ -57,11 +57,11 @@ type Health struct {
 	mu      sync.Mutex
 	checks  []Check
 	phase   string
-	waiting string // for what, while starting
-	last    string // status that was answered last, for the log to say only what has changed
+	waiting string // what the starting process waits for
+	last    string // the last status, since only changes are logged
 }
 
-// New returns the Health of a process that starts.
+// New returns the Health of a starting process.
 func New(log *slog.Logger, version string) *Health {
 	h := &Health{log: log.With("part", "health"), registry: prometheus.NewRegistry(), mux: http.NewServeMux(), phase: starting, last: starting}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -69,8 +69,8 @@ func New(log *slog.Logger, version string) *Health {
 	})
 	build.Set(1)
 	h.registry.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	h.mux.HandleFunc("GET "+Live, h.live)
-	h.mux.HandleFunc("GET "+Ready, h.ready)
+	h.mux.HandleFunc("GET "+Live, h.ServeLive)
+	h.mux.HandleFunc("GET "+Ready, h.ServeReady)
 	h.mux.Handle("GET "+Metrics, promhttp.HandlerFor(h.registry, promhttp.HandlerOpts{}))
 	return h
 }
@@ -85,17 +85,17 @@ func (h *Health) Add(c Check) {
 // Register adds metrics.
 func (h *Health) Register(cs ...prometheus.Collector) { h.registry.MustRegister(cs...) }
 
-// Waiting says what the start waits for, in words that anybody may see. The process is starting until [Health.Started].
+// Waiting sets what the start waits for, as a public text. The process is starting until [Health.Started].
 func (h *Health) Waiting(what string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.waiting = what
 }
 
-// Started says that all parts were started: from here on the checks decide.
+// Started says that all parts were started. From now on the checks decide.
 func (h *Health) Started() { h.enter(running) }
 
-// Stopping says that the process is about to stop, and takes nothing new.
+// Stopping says that the process is about to stop. It stays in this phase.
 func (h *Health) Stopping() { h.enter(stopping) }
 
 func (h *Health) enter(phase string) {
@@ -106,48 +106,56 @@ func (h *Health) enter(phase string) {
 	}
 }
 
-// The paths that ServeHTTP answers.
+// The paths of ServeHTTP.
 const (
 	Live    = "/livez"
 	Ready   = "/readyz"
 	Metrics = "/metrics"
 )
 
-// Answers reports whether the path is one that ServeHTTP answers.
+// Answers reports whether ServeHTTP serves a path.
 func Answers(path string) bool { return path == Live || path == Ready || path == Metrics }
 
 // ServeHTTP implements [http.Handler].
 func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Header().Set("Cache-Control", "no-store")
+	prepare(w)
 	h.mux.ServeHTTP(w, r)
 }
 
-func (h *Health) live(w http.ResponseWriter, _ *http.Request) {
+func prepare(w http.ResponseWriter) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+}
+
+// ServeLive answers /livez, whatever the path of the request is.
+func (h *Health) ServeLive(w http.ResponseWriter, _ *http.Request) {
+	prepare(w)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write([]byte("ok\n"))
 }
 
-// readiness is the answer of /readyz.
+// readiness is the response of /readyz.
 type readiness struct {
 	Status     string            `json:"status"`
 	Parts      map[string]string `json:"parts,omitempty"`
 	WaitingFor string            `json:"waiting_for,omitempty"`
 }
 
-func (h *Health) ready(w http.ResponseWriter, r *http.Request) {
+// ServeReady answers /readyz, whatever the path of the request is.
+func (h *Health) ServeReady(w http.ResponseWriter, r *http.Request) {
+	prepare(w)
 	ctx, cancel := context.WithTimeout(r.Context(), checkTime)
 	defer cancel()
 	answer, errs := h.examine(ctx, r.URL.Query()["exclude"])
 	if r.Context().Err() != nil {
-		return // the client is gone, and the errors are of that
+		return // the client has disconnected, which ends the checks
 	}
-	if !r.URL.Query().Has("exclude") { // otherwise two kinds of callers would seem to be changes
+	if !r.URL.Query().Has("exclude") { // callers with different queries would look like changes
 		h.report(answer.Status, errs)
 	}
 	body, err := json.Marshal(answer)
 	if err != nil {
-		h.log.Error("readiness not encoded", "err", err)
+		h.log.Error("encoding the readiness failed", "err", err)
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	if answer.Status != "ready" && answer.Status != "degraded" {
@@ -157,7 +165,7 @@ func (h *Health) ready(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body)
 }
 
-// examine runs all checks but those of excluded parts, at once. The errors are for the log, as its arguments.
+// examine runs all checks except those of excluded parts, concurrently. errs are arguments for the log.
 func (h *Health) examine(ctx context.Context, excluded []string) (answer readiness, errs []any) {
 	h.mu.Lock()
 	checks, phase, waiting := slices.Clone(h.checks), h.phase, h.waiting
@@ -193,7 +201,7 @@ func (h *Health) examine(ctx context.Context, excluded []string) (answer readine
 	return answer, errs
 }
 
-// report logs a status that is not the one before.
+// report logs a changed status.
 func (h *Health) report(status string, errs []any) {
 	h.mu.Lock()
 	changed := h.last != status

@@ -14,14 +14,14 @@ import (
 	"github.com/hark-jobs/hark/internal/health"
 )
 
-// call returns status, body and header of one call.
+// call returns the status, the body and the header of a response.
 func call(h *health.Health, method, path string) (int, string, http.Header) {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(method, path, nil))
 	return w.Code, w.Body.String(), w.Header()
 }
 
-// A process is alive from its first moment, and ready from the one when all it needs is there.
+// A process is alive from its start, and ready when everything that it needs is available.
 func TestReadiness(t *testing.T) {
 	var log bytes.Buffer
 	h := health.New(slog.New(slog.NewTextHandler(&log, nil)), "v1.2.3")
@@ -56,7 +56,7 @@ func TestReadiness(t *testing.T) {
 		if code != step.code || body != step.body {
 			t.Errorf("%d %s, want %d %s", code, body, step.code, step.body)
 		}
-		// Without the part that all processes share only the start and the stop count.
+		// If the parts that all processes share are excluded, only the start and the stop count.
 		wantShared := 200
 		if strings.Contains(step.body, "starting") || strings.Contains(step.body, "shutting_down") {
 			wantShared = 503

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -38,19 +39,34 @@ func Start(t testing.TB) (dsn string) {
 	if err != nil {
 		t.Fatal("mariatest: ", err)
 	}
-	data, socket := filepath.Join(dir, "data"), filepath.Join(dir, "s")
-	install := command(t, attr, dir, "mariadb-install-db", "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db")
-	if out, err := install.CombinedOutput(); err != nil {
+	// A server that starts removes what it takes for left-over tables in its folder for temporary files: /tmp would be that of
+	// all.
+	data, socket, temporary := filepath.Join(dir, "data"), filepath.Join(dir, "s"), "--tmpdir="+dir
+	install := command(t, attr, dir, "mariadb-install-db", "--no-defaults", "--datadir="+data, temporary, "--auth-root-authentication-method=normal", "--skip-test-db")
+	runtime.LockOSThread() // as below
+	out, err := install.CombinedOutput()
+	runtime.UnlockOSThread()
+	if err != nil {
 		t.Fatalf("mariatest: %v\n%s", err, out)
 	}
 	log := filepath.Join(dir, "log")
-	server := command(t, attr, dir, "mariadbd", "--no-defaults", "--datadir="+data, "--socket="+socket, "--skip-networking",
+	server := command(t, attr, dir, "mariadbd", "--no-defaults", "--datadir="+data, temporary, "--socket="+socket, "--skip-networking",
 		"--pid-file="+filepath.Join(dir, "pid"), "--log-error="+log, "--innodb-flush-log-at-trx-commit=0", "--innodb-use-native-aio=0")
-	if err := server.Start(); err != nil {
+	started, ended := make(chan error), make(chan struct{})
+	go func() {
+		// The server dies with the thread that has started it, which is not that of a goroutine unless it is locked to it.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(ended)
+		err := server.Start()
+		started <- err
+		if err == nil {
+			_ = server.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		t.Fatal("mariatest: ", err)
 	}
-	ended := make(chan struct{})
-	go func() { _ = server.Wait(); close(ended) }()
 	t.Cleanup(func() {
 		_ = server.Process.Kill() // nothing of it is kept
 		<-ended

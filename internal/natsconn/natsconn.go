@@ -1,5 +1,5 @@
-// Package natsconn connects to NATS servers elsewhere: with every login and TLS that NATS has, and without ever giving
-// up. A login that is refused is tried again, since the account may be yet to come or its password may be on its way.
+// Package natsconn connects to external NATS servers, with every login of NATS and TLS, and reconnects for ever. It also retries a
+// refused login, since the account may not exist yet or its password may be about to change.
 package natsconn
 
 import (
@@ -20,27 +20,27 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Options say where the servers are and how to log in. At most one login may be given: a user with a password, a token,
-// an nkey or a credentials file.
+// Options are the URLs of the servers and the login. At most one login may be set: a user with a password, a token, an nkey or a
+// credentials file.
 type Options struct {
-	URL       string // one or several, with commas between; a login in it counts as one
+	URL       string // one or several, separated by commas; it may have a login
 	User      string
 	Password  secret.Secret // read again at each connect
 	Token     secret.Secret // read again at each connect
 	NKeyFile  string        // holds the seed
 	CredsFile string        // holds a user JWT and its seed
-	CAFile    string        // PEM certificates to verify the servers with, in place of the system's
+	CAFile    string        // PEM certificates that verify the servers. Defaults to those of the system.
 	CertFile  string        // the client's certificate
-	KeyFile   string        // and its key
+	KeyFile   string        // the key of CertFile
 }
 
-// Check returns an error if the options contradict each other or a file cannot be read.
+// Check returns an error if the options contradict each other or a file cannot be read. It does not connect.
 func (o *Options) Check() error {
 	_, err := o.login()
 	return err
 }
 
-// login returns what the options say beyond the URL.
+// login returns the options of nats.go, without the URL.
 func (o *Options) login() (opts []nats.Option, err error) {
 	inURL, err := checkURLs(o.URL)
 	if err != nil {
@@ -54,9 +54,9 @@ func (o *Options) login() (opts []nats.Option, err error) {
 	}
 	switch {
 	case logins > 1:
-		return nil, errors.New("more than one login is given; NATS takes one in the URL, a user with a password, a token, an nkey or a credentials file")
+		return nil, errors.New("more than one login is set; use a login in the URL, a user with a password, a token, an nkey or a credentials file")
 	case o.Password.IsSet() && o.User == "":
-		return nil, errors.New("a NATS password is given without a user")
+		return nil, errors.New("a NATS password is set without a user")
 	case (o.CertFile == "") != (o.KeyFile == ""):
 		return nil, errors.New("a client certificate needs both its certificate and its key")
 	}
@@ -101,37 +101,37 @@ func (o *Options) login() (opts []nats.Option, err error) {
 	return opts, nil
 }
 
-// latest reads a secret that could be read before. Without it the login is refused, which is logged and tried again.
+// latest reads a secret again. If that fails, the server refuses the login, which is logged and retried.
 func latest(s secret.Secret) string {
 	value, _ := s.Read()
 	return value
 }
 
-// A server from which nothing is heard is taken for lost after pingInterval * (pingsOut + 1).
+// A silent server counts as lost after pingInterval * (pingsOut + 1).
 const (
 	pingInterval = 5 * time.Second
 	pingsOut     = 2
 )
 
-// dialTimeout is how long one server may take to accept a connection. The first one is waited for by [Connect].
+// dialTimeout is the timeout of connecting to one server. [Connect] blocks for the first one.
 const dialTimeout = time.Second
 
-// Conn is a connection that comes back by itself for as long as it is not closed.
+// Conn is a connection that reconnects until it is closed. It is safe for concurrent use.
 type Conn struct {
 	*nats.Conn
 	trouble    *trouble.Trouble
 	reconnects atomic.Uint64
 }
 
-// Reconnects returns how often the connection was lost and came back.
+// Reconnects returns the number of reconnects.
 func (c *Conn) Reconnects() uint64 { return c.reconnects.Load() }
 
-// Err returns why there is no connection at the moment, nil if there is one.
+// Err returns why there is no connection, nil if there is one. It does not block.
 func (c *Conn) Err() error {
 	if c.IsConnected() {
 		return nil
 	}
-	// Until the first connection is made, nothing but this says that a login is refused.
+	// Before the first connection only LastError shows that a login is refused.
 	if err := c.LastError(); Refused(err) {
 		c.trouble.Begin(err)
 	}
@@ -141,8 +141,8 @@ func (c *Conn) Err() error {
 	return nats.ErrDisconnected
 }
 
-// Refused reports whether err says that the servers refuse the login. While a connection is made, nats.go has the
-// server's own words for that, and no error of its own.
+// Refused reports whether err says that the servers refuse the login. While it connects, nats.go returns the server's text and not
+// an error of its own.
 func Refused(err error) bool {
 	if err == nil {
 		return false
@@ -158,19 +158,19 @@ func Refused(err error) bool {
 
 // The pauses between two rounds of all servers, before jitter.
 const (
-	shortestPause = 100 * time.Millisecond
-	longestPause  = 2 * time.Second
+	minPause = 100 * time.Millisecond
+	maxPause = 2 * time.Second
 )
 
-// pause returns how long to wait after this number of rounds. It grows, so that servers that refuse a login need not say so ten
-// times a second, and starts short, so that a server that restarts is found soon.
+// pause returns the pause after this number of rounds. It grows, so that servers do not refuse a login ten times a second. It starts
+// short, so that a reconnect after a restart of the server is fast.
 func pause(rounds int) time.Duration {
-	p := min(shortestPause<<min(rounds, 10), longestPause)
+	p := min(minPause<<min(rounds, 10), maxPause)
 	return p/2 + rand.N(p)
 }
 
-// Connect returns a connection, whether it has connected yet or not: that is tried until the connection is closed. It
-// logs at once, and then once a minute, why there is none. Other errors go to others. It blocks for one try to connect.
+// Connect returns a connection, which may not be connected yet: it retries until it is closed. It logs why it is not connected, at
+// once and then once a minute. Other errors go to others. It blocks for one attempt to connect.
 func Connect(o Options, name string, log *slog.Logger, others nats.ErrHandler, more ...nats.Option) (*Conn, error) {
 	login, err := o.login()
 	if err != nil {
@@ -179,11 +179,27 @@ func Connect(o Options, name string, log *slog.Logger, others nats.ErrHandler, m
 	return connect(o.URL, name, log, others, append(append(login, nats.RetryOnFailedConnect(true)), more...))
 }
 
-// connect makes a connection that comes back by itself.
+// Like returns another connection with the options of nc: its servers, login and TLS. Otherwise it behaves like one of
+// [Connect]. It does not change nc. It blocks for one attempt to connect.
+func Like(nc *nats.Conn, name string, log *slog.Logger, others nats.ErrHandler, more ...nats.Option) (*Conn, error) {
+	return open(nc.Opts, name, nc.ConnectedUrlRedacted(), log, others, append([]nats.Option{nats.RetryOnFailedConnect(true)}, more...))
+}
+
+// connect returns a connection that reconnects by itself.
 func connect(urls, name string, log *slog.Logger, others nats.ErrHandler, more []nats.Option) (*Conn, error) {
-	log = log.With("connection", name, "server", Redacted(urls))
-	c := &Conn{trouble: trouble.New(log, "NATS cannot be reached; trying again until it can", "connection to NATS is there", nil)}
-	nc, err := nats.Connect(urls, append([]nats.Option{
+	o := nats.GetDefaultOptions()
+	if urls != "" {
+		for one := range strings.SplitSeq(urls, ",") {
+			o.Servers = append(o.Servers, strings.TrimSpace(one))
+		}
+	}
+	return open(o, name, Redacted(urls), log, others, more)
+}
+
+func open(o nats.Options, name, server string, log *slog.Logger, others nats.ErrHandler, more []nats.Option) (*Conn, error) {
+	log = log.With("connection", name, "server", server)
+	c := &Conn{trouble: trouble.New(log, "NATS connection failed; reconnecting", "NATS connected", nats.ErrNoServers)}
+	ours := []nats.Option{
 		nats.Name(name), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(),
 		nats.CustomReconnectDelay(pause), nats.Timeout(dialTimeout),
 		nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(pingsOut),
@@ -195,14 +211,24 @@ func connect(urls, name string, log *slog.Logger, others nats.ErrHandler, more [
 			others(nc, sub, err)
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
+			// The first attempt ends with ErrNoServers. The second one, a moment later, has the reason.
+			if err != nil && !errors.Is(err, nats.ErrNoServers) {
 				c.trouble.Begin(err)
 			}
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.trouble.Begin(err) }),
 		nats.ConnectHandler(func(*nats.Conn) { c.trouble.Over() }),
 		nats.ReconnectHandler(func(*nats.Conn) { c.reconnects.Add(1); c.trouble.Over() }),
-	}, more...)...)
+	}
+	for _, option := range append(ours, more...) {
+		if option == nil {
+			continue
+		}
+		if err := option(&o); err != nil {
+			return nil, fmt.Errorf("natsconn: %w", err)
+		}
+	}
+	nc, err := o.Connect()
 	if err != nil {
 		return nil, fmt.Errorf("natsconn: %w", err)
 	}
@@ -210,24 +236,25 @@ func connect(urls, name string, log *slog.Logger, others nats.ErrHandler, more [
 	return c, nil
 }
 
-// InProcess returns a connection to a server in this process.
+// InProcess returns a connection to a server in this process. It blocks for one attempt to connect.
 func InProcess(server nats.InProcessConnProvider, name string, log *slog.Logger, others nats.ErrHandler, login ...nats.Option) (*Conn, error) {
 	return connect("", name, log, others, append(login, nats.InProcessServer(server)))
 }
 
-// parse reads one of the URLs as nats.go does. Its error does not hold the URL, which may hold a password.
+// parse parses one URL like nats.go does. Its error does not contain the URL, which may have a password.
 func parse(one string) (*url.URL, error) {
-	if one = strings.TrimSpace(one); !strings.Contains(one, "://") {
+	one = strings.TrimSpace(one)
+	if !strings.Contains(one, "://") {
 		one = "nats://" + one
 	}
 	u, err := url.Parse(one)
 	if err != nil || u.Host == "" {
-		return nil, errors.New("the URL of NATS cannot be read; write special characters of a password in it as %XX, or give the password in a file")
+		return nil, errors.New("the URL of NATS is malformed; write special characters of a password as %XX, or use a file for the password")
 	}
 	return u, nil
 }
 
-// checkURLs reports whether a login stands in one of the URLs.
+// checkURLs reports whether one of the URLs has a login.
 func checkURLs(urls string) (login bool, err error) {
 	if urls == "" {
 		return false, nil

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hark-jobs/hark/internal/natsconn"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/internal/secret"
 	"github.com/hark-jobs/hark/internal/tlstest"
 )
@@ -41,7 +42,7 @@ func serve(t *testing.T, o server.Options) string {
 	return ns.ClientURL()
 }
 
-// buffer is a log to read while it is written.
+// buffer is a log that can be read while it is written.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -59,7 +60,7 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// connect connects and returns the log of that.
+// connect connects and returns the log.
 func connect(t *testing.T, o natsconn.Options) (*natsconn.Conn, *buffer) {
 	t.Helper()
 	log := new(buffer)
@@ -69,15 +70,6 @@ func connect(t *testing.T, o natsconn.Options) (*natsconn.Conn, *buffer) {
 	}
 	t.Cleanup(nc.Close)
 	return nc, log
-}
-
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("this does not come: ", what)
-		}
-	}
 }
 
 func file(t *testing.T, text string) string {
@@ -119,8 +111,7 @@ func jwtServer(t *testing.T) (url, creds string) {
 	return url, file(t, string(text))
 }
 
-// Every login that NATS has is accepted where it is right. Where it is wrong, that is said in the log and in Err, and
-// tried again for as long as it takes.
+// Every right login of NATS is accepted. A wrong one is in the log and in Err, and retried for ever.
 func TestLogins(t *testing.T) {
 	seed, public := userPair()
 	otherSeed, _ := userPair()
@@ -156,8 +147,8 @@ func TestLogins(t *testing.T) {
 				t.Errorf("it logged %s", text)
 			}
 			nc, log = connect(t, c.wrong)
-			until(t, "a refusal", func() bool { return natsconn.Refused(nc.Err()) })
-			until(t, "many tries", func() bool { return nc.Stats().Reconnects >= 3 })
+			polltest.Until(t, "a refusal", func() bool { return natsconn.Refused(nc.Err()) })
+			polltest.Until(t, "many tries", func() bool { return nc.Stats().Reconnects >= 3 })
 			if nc.IsClosed() {
 				t.Error("the connection was closed")
 			}
@@ -174,34 +165,34 @@ func TestLogins(t *testing.T) {
 	}
 }
 
-// A password that arrives later, in its file, is found without a restart.
+// A password that is written to its file later is used without a restart.
 func TestPasswordArrives(t *testing.T) {
 	url, path := serve(t, server.Options{Username: "hark", Password: "s3cret"}), file(t, "yesterday's\n")
 	nc, _ := connect(t, natsconn.Options{URL: url, User: "hark", Password: secret.Secret{File: path}})
-	until(t, "a refusal", func() bool { return natsconn.Refused(nc.Err()) })
+	polltest.Until(t, "a refusal", func() bool { return natsconn.Refused(nc.Err()) })
 	if err := os.WriteFile(path, []byte("s3cret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the connection", func() bool { return nc.Err() == nil })
+	polltest.Until(t, "the connection", func() bool { return nc.Err() == nil })
 }
 
-// A server that is not there yet is found when it comes.
+// A server that starts later is found.
 func TestServerComes(t *testing.T) {
 	url := serve(t, server.Options{}) // an address that was free
 	down := natsconn.Options{URL: "127.0.0.1:1," + strings.TrimPrefix(url, "nats://")}
 	nc, _ := connect(t, down)
-	until(t, "the second server", func() bool { return nc.Err() == nil })
+	polltest.Until(t, "the second server", func() bool { return nc.Err() == nil })
 	nc, log := connect(t, natsconn.Options{URL: "nats://hark:s3cret@127.0.0.1:1"})
 	if nc.Err() == nil || natsconn.Refused(nc.Err()) {
 		t.Errorf("without a server: %v", nc.Err())
 	}
-	until(t, "a line in the log", func() bool { return strings.Contains(log.String(), "NATS cannot be reached") })
+	polltest.Until(t, "a line in the log", func() bool { return strings.Contains(log.String(), "NATS connection failed") })
 	if strings.Contains(log.String(), "s3cret") {
 		t.Errorf("the log holds the password: %s", log)
 	}
 }
 
-// With TLS the server proves itself by the CA, and the client by its certificate.
+// With TLS the server is verified by the CA, and the client by its certificate.
 func TestTLS(t *testing.T) {
 	files, strange := tlstest.New(t), tlstest.New(t)
 	pool := x509.NewCertPool()
@@ -221,7 +212,7 @@ func TestTLS(t *testing.T) {
 		"with another's certificate": {URL: url, CAFile: files.CA, CertFile: strange.Cert, KeyFile: strange.Key},
 	} {
 		nc, log := connect(t, o)
-		until(t, name+": a line in the log", func() bool { return strings.Contains(log.String(), "NATS cannot be reached") })
+		polltest.Until(t, name+": a line in the log", func() bool { return strings.Contains(log.String(), "NATS connection failed") })
 		if nc.Err() == nil {
 			t.Errorf("%s: connected", name)
 		}
@@ -236,18 +227,18 @@ func TestCheck(t *testing.T) {
 	files := tlstest.New(t)
 	seed, _ := userPair()
 	for want, o := range map[string]natsconn.Options{
-		"more than one login is given; NATS takes one in the URL": {URL: "nats://hark:s3cret@a", User: "hark", Password: secret.Secret{Value: "s3cret"}},
-		"the URL of NATS cannot be read":                          {URL: "nats://hark:s3cret%zz@a"},
-		"write special characters":                                {URL: "nats://a,nats://hark:s3cret#1@a b"},
-		"more than one login":                                     {User: "hark", Token: secret.Secret{Value: "t"}},
-		"without a user":                                          {Password: secret.Secret{Value: "s3cret"}},
-		"both a value and a file":                                 {User: "hark", Password: secret.Secret{Value: "s3cret", File: "f"}},
-		"needs both":                                              {CertFile: files.Cert},
-		"the nkey in":                                             {NKeyFile: file(t, "nothing of that kind")},
-		"credentials cannot be read":                              {CredsFile: "/nowhere/hark.creds"},
-		"no PEM certificate":                                      {CAFile: file(t, seed)},
-		"certificate cannot be used":                              {CertFile: files.Cert, KeyFile: files.CA},
-		"secret: open /nowhere/pw: no ":                           {User: "hark", Password: secret.Secret{File: "/nowhere/pw"}},
+		"more than one login is set; use a login in the URL": {URL: "nats://hark:s3cret@a", User: "hark", Password: secret.Secret{Value: "s3cret"}},
+		"the URL of NATS is malformed":                       {URL: "nats://hark:s3cret%zz@a"},
+		"write special characters":                           {URL: "nats://a,nats://hark:s3cret#1@a b"},
+		"more than one login":                                {User: "hark", Token: secret.Secret{Value: "t"}},
+		"without a user":                                     {Password: secret.Secret{Value: "s3cret"}},
+		"both a value and a file":                            {User: "hark", Password: secret.Secret{Value: "s3cret", File: "f"}},
+		"needs both":                                         {CertFile: files.Cert},
+		"the nkey in":                                        {NKeyFile: file(t, "nothing of that kind")},
+		"credentials cannot be read":                         {CredsFile: "/nowhere/hark.creds"},
+		"no PEM certificate":                                 {CAFile: file(t, seed)},
+		"certificate cannot be used":                         {CertFile: files.Cert, KeyFile: files.CA},
+		"secret: open /nowhere/pw: no ":                      {User: "hark", Password: secret.Secret{File: "/nowhere/pw"}},
 	} {
 		err := o.Check()
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {

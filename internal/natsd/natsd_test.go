@@ -2,6 +2,10 @@ package natsd
 
 import (
 	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,7 +15,7 @@ import (
 	"github.com/hark-jobs/hark/internal/tlstest"
 )
 
-// After a restart, what was stored is there, and connections inside and outside of the process go on.
+// A restart keeps the stored data, and connections inside and outside of the process reconnect.
 func TestRestart(t *testing.T) {
 	s, err := Start(Options{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
 	if err != nil {
@@ -62,7 +66,26 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// Others need the login and speak TLS; this process connects all the same.
+// A folder that JetStream cannot use is an error at the start, with JetStream's text.
+func TestUnusableFolderFailsAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "jetstream"), nil, 0o600); err != nil { // where a folder must be
+		t.Fatal(err)
+	}
+	began := time.Now()
+	s, err := Start(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err == nil {
+		s.Stop()
+	}
+	if !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "storage directory is not a directory") {
+		t.Errorf("%v", err)
+	}
+	if took := time.Since(began); took > readyTimeout/2 {
+		t.Errorf("that took %v", took)
+	}
+}
+
+// Other programs need the login and TLS; this process can always connect.
 func TestLogin(t *testing.T) {
 	files := tlstest.New(t)
 	for name, c := range map[string]struct {

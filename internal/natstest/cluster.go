@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
 )
 
 const (
@@ -25,24 +26,40 @@ type Servers struct {
 	dirs    []string
 	options []*server.Options
 	servers []*server.Server // nil for one that is stopped
+	routes  *routes          // nil if the servers reach each other directly
+
+	breakable bool
 }
 
 // Cluster starts n servers, at least two, with JetStream as one cluster: on free ports of the loopback address, each
 // with a folder of its own. It returns when they have a leader that knows all of them. They end with the test.
 func Cluster(t testing.TB, n int) *Servers {
 	t.Helper()
+	return cluster(t, n, false)
+}
+
+// BreakableCluster is [Cluster] with routes that can be broken, see [Servers.Cut]. For that all that the servers send each
+// other passes through the test, which takes more CPU time.
+func BreakableCluster(t testing.TB, n int) *Servers {
+	t.Helper()
+	return cluster(t, n, true)
+}
+
+func cluster(t testing.TB, n int, breakable bool) *Servers {
+	t.Helper()
 	if n < 2 {
 		t.Fatalf("natstest: a cluster of %d: it takes two servers", n)
 	}
-	s := &Servers{t: t, servers: make([]*server.Server, n)}
+	s := &Servers{t: t, servers: make([]*server.Server, n), breakable: breakable}
 	for range n {
 		s.dirs = append(s.dirs, t.TempDir())
 	}
 	t.Cleanup(s.stopAll) // before the folders are removed
 	var err error
 	for range 5 {
-		// Somebody may take a port between its choice and its use: then all of them are chosen anew.
-		if err = s.listen(); err == nil {
+		// Somebody may take a port between its choice and its use: then all ports are chosen again.
+		err = s.listen()
+		if err == nil {
 			s.await()
 			return s
 		}
@@ -58,17 +75,27 @@ func (s *Servers) listen() error {
 	if err != nil {
 		return err
 	}
+	if s.breakable {
+		s.routes = newRoutes()
+	}
 	// Each is given the routes to all: the number of them is how many servers it expects before there is a leader.
 	var routes []*url.URL
 	for i := range s.servers {
-		routes = append(routes, &url.URL{Scheme: "nats-route", Host: fmt.Sprintf("127.0.0.1:%d", ports[2*i])})
+		addr := fmt.Sprintf("127.0.0.1:%d", ports[2*i])
+		if s.breakable {
+			if addr, err = s.routes.listen(serverName(i), addr); err != nil {
+				return fmt.Errorf("natstest: %w", err)
+			}
+		}
+		routes = append(routes, &url.URL{Scheme: "nats-route", Host: addr})
 	}
 	s.options = nil
+	name := "natstest-" + nuid.Next() // servers of other tests, which may be given a port that was one's of these, are no part of it
 	for i, dir := range s.dirs {
 		s.options = append(s.options, &server.Options{
-			ServerName: fmt.Sprintf("n%d", i+1), Host: "127.0.0.1", Port: ports[2*i+1],
+			ServerName: serverName(i), Host: "127.0.0.1", Port: ports[2*i+1],
 			JetStream: true, StoreDir: dir, MaxPayload: 1 << 20, NoSigs: true, NoLog: true,
-			Cluster: server.ClusterOpts{Name: "natstest", Host: "127.0.0.1", Port: ports[2*i]},
+			Cluster: server.ClusterOpts{Name: name, Host: "127.0.0.1", Port: ports[2*i], Advertise: routes[i].Host},
 			Routes:  routes,
 		})
 		if err := s.start(i); err != nil {
@@ -77,6 +104,8 @@ func (s *Servers) listen() error {
 	}
 	return nil
 }
+
+func serverName(i int) string { return fmt.Sprintf("n%d", i+1) }
 
 // freePorts returns ports of the loopback address that nobody listens on.
 func freePorts(n int) (ports []int, err error) {
@@ -149,12 +178,32 @@ func (s *Servers) Connect(t testing.TB) *nats.Conn {
 	return nc
 }
 
+// ConnectTo returns a connection to server i, counted from 0, that ends with the test and goes to no other server.
+func (s *Servers) ConnectTo(t testing.TB, i int, options ...nats.Option) *nats.Conn {
+	t.Helper()
+	options = append([]nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond), nats.IgnoreDiscoveredServers()}, options...)
+	nc, err := nats.Connect(s.URLs()[i], options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
 // Stop stops server i, counted from 0, in an orderly way. What it has stored stays for [Servers.Restart].
 func (s *Servers) Stop(i int) {
 	if ns := s.servers[i]; ns != nil {
 		ns.Shutdown()
 		ns.WaitForShutdown()
 		s.servers[i] = nil
+	}
+}
+
+// Start starts server i, which was stopped, and returns when it listens. The servers may not be a cluster then.
+func (s *Servers) Start(i int) {
+	s.t.Helper()
+	if err := s.start(i); err != nil {
+		s.t.Fatal(err)
 	}
 }
 
@@ -172,5 +221,9 @@ func (s *Servers) Restart(i int) {
 func (s *Servers) stopAll() {
 	for i := range s.servers {
 		s.Stop(i)
+	}
+	if s.routes != nil {
+		s.routes.close()
+		s.routes = nil
 	}
 }

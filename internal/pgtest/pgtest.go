@@ -3,10 +3,10 @@
 // Package pgtest gives tests a real PostgreSQL: a private cluster in a temporary folder, without a port
 // and without anything to set up but the installed programs.
 //
-//	store, err := inbox.Open(pgtest.DSN(t))
+//	store, err := inbox.Open(pgtest.DSN(t), inbox.Options{})
 //
-// The first [DSN] of a test process starts a cluster that all its tests share, each in its own database.
-// [Start] gives a cluster to one test alone, to stop and start again. A test never skips because
+// The first [DSN] of a test process starts a cluster that all its tests share, each in a database of its own that is empty.
+// [Pooled] is the same behind PgBouncer. [Start] gives a cluster to one test alone, to stop and start again. A test never skips because
 // PostgreSQL is missing: it fails and says what to install.
 //
 // # How a cluster ends
@@ -51,15 +51,61 @@ var errMissing = errors.New("PostgreSQL's server programs are missing: run scrip
 
 var shared = sync.OnceValues(func() (*Server, error) { return start(tlstest.Files{}) })
 
-// DSN returns the URL of a fresh, empty database in the cluster that the tests of this process share.
-// The database is dropped when t ends. It is safe for concurrent use.
+// DSN returns the URL of an empty database in the cluster that the tests of this process share. No other test uses it until
+// t ends; then its sessions are ended and it is emptied. It is safe for concurrent use.
 func DSN(t testing.TB) string {
 	t.Helper()
 	s, err := shared()
 	if err != nil {
 		t.Fatal("pgtest: ", err)
 	}
-	return s.DSN(t)
+	return s.url(direct.lend(t, s))
+}
+
+// poolSize is how many connections to the server PgBouncer has for each database; keep.sh has it, too.
+const poolSize = 3
+
+// Pooled is [DSN], through PgBouncer in transaction mode: each transaction gets another of three connections to the
+// server than the one before, without what that has left in its session.
+func Pooled(t testing.TB) string {
+	t.Helper()
+	s, err := shared()
+	if err == nil {
+		err = pool()
+	}
+	if err != nil {
+		t.Fatal("pgtest: ", err)
+	}
+	dsn := pooled(s.url(behindPooler.lend(t, s)))
+	if err := fillSoon(dsn); err != nil {
+		t.Fatal("pgtest: PgBouncer: ", err)
+	}
+	return dsn
+}
+
+// pool starts PgBouncer before the shared cluster, once. It ends with that.
+var pool = sync.OnceValue(func() error {
+	if pgbouncer() == "" {
+		return errors.New("PgBouncer is missing: run scripts/test-setup.sh (apt-get install pgbouncer)")
+	}
+	s, err := shared()
+	if err != nil {
+		return err
+	}
+	if err := s.tell("pool"); err != nil {
+		return err
+	}
+	return fillSoon(pooled(s.url("postgres")))
+})
+
+// pgbouncer finds PgBouncer, which Debian keeps where only root looks for programs; empty if it is not there.
+func pgbouncer() string {
+	for _, name := range []string{"pgbouncer", "/usr/sbin/pgbouncer"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
 }
 
 // Server is one running cluster. Its methods may be called concurrently.
@@ -103,12 +149,8 @@ func (s *Server) Addr() string { return "127.0.0.1:" + s.port }
 // DSN returns the URL of a fresh, empty database, which is dropped when t ends. The server must run.
 func (s *Server) DSN(t testing.TB) string {
 	t.Helper()
-	name := fmt.Sprintf("test%d", s.databases.Add(1))
-	if err := s.exec("CREATE DATABASE " + name); err != nil {
-		t.Fatal("pgtest: ", err)
-	}
-	// A test that stopped its server loses the whole folder instead.
-	t.Cleanup(func() { _ = s.exec("DROP DATABASE IF EXISTS " + name + " WITH (FORCE)") })
+	name := s.create(t)
+	t.Cleanup(func() { s.drop(name) })
 	return s.url(name)
 }
 
@@ -202,7 +244,7 @@ func (s *Server) startKeeper(bin string, attr *syscall.SysProcAttr) error {
 		return errors.Join(err, words.Close())
 	}
 	defer stdout.Close()
-	cmd := exec.Command("/bin/sh", "-c", keepScript, "pgtest", bin, s.dir, s.port)
+	cmd := exec.Command("/bin/sh", "-c", keepScript, "pgtest", bin, s.dir, s.port, pgbouncer())
 	cmd.Stdin, cmd.Stdout = stdin, stdout
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C")

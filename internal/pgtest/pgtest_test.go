@@ -4,6 +4,7 @@ package pgtest_test
 
 import (
 	"bufio"
+	"context"
 	"net/url"
 	"os"
 	"os/exec"
@@ -34,7 +35,7 @@ func query(t *testing.T, dsn, sql string) (answer string, err error) {
 		return "", err
 	}
 	defer conn.Close(t.Context())
-	err = conn.QueryRow(t.Context(), sql).Scan(&answer)
+	err = conn.QueryRow(t.Context(), sql, pgx.QueryExecModeExec).Scan(&answer)
 	return answer, err
 }
 
@@ -54,6 +55,47 @@ func TestEachDSNIsAnEmptyDatabase(t *testing.T) {
 	}
 }
 
+// A database that a test has used is empty for the next one, whatever it has left there: a session with a lock, too.
+func TestDatabaseIsEmptyAgain(t *testing.T) {
+	for name, dsn := range map[string]func(testing.TB) string{"direct": pgtest.DSN, "pgbouncer": pgtest.Pooled} {
+		seen := map[string]bool{}
+		for range 3 {
+			t.Run(name, func(t *testing.T) {
+				url := dsn(t)
+				seen[url] = true
+				got, err := query(t, url, `SELECT concat_ws(' ', (SELECT string_agg(nspname, ',') FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'),
+					(SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace), (SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace),
+					(SELECT count(*) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = current_database()),
+					has_schema_privilege('pg_monitor', 'public', 'USAGE'))`)
+				if want := "public 0 0 0 t"; err != nil || got != want {
+					t.Fatalf("got %q, %v, want %q", got, err, want)
+				}
+				for _, sql := range []string{
+					"CREATE TABLE t (c text)", `CREATE SCHEMA "a b"`, `CREATE VIEW "a b".v AS SELECT * FROM t`, "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+					"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET work_mem = 1024', current_database()); END $$", "DROP SCHEMA IF EXISTS none",
+				} {
+					if _, err := query(t, url, sql); err != pgx.ErrNoRows {
+						t.Fatal(err)
+					}
+				}
+				left, err := pgx.Connect(context.Background(), url)
+				if err == nil {
+					_, err = left.Exec(t.Context(), "BEGIN")
+				}
+				if err == nil {
+					_, err = left.Exec(t.Context(), "LOCK TABLE t")
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+		if len(seen) != 1 {
+			t.Errorf("%s: %d databases for one test after the other", name, len(seen))
+		}
+	}
+}
+
 func TestStopKeepsTheData(t *testing.T) {
 	s := pgtest.Start(t)
 	dsn := s.DSN(t)
@@ -68,6 +110,26 @@ func TestStopKeepsTheData(t *testing.T) {
 	n, err := query(t, dsn, "SELECT count(*)::text FROM t")
 	if err != nil || n != "0" {
 		t.Fatalf("after Stop and Start: %q, %v; want the table with no rows", n, err)
+	}
+}
+
+// Behind PgBouncer a transaction gets another connection than the one before, and what a session has set is not there.
+func TestPooledTransactionsChangeConnections(t *testing.T) {
+	conn, err := pgx.Connect(t.Context(), pgtest.Pooled(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	servers := map[int]bool{}
+	for range 12 {
+		var pid int
+		if err := conn.QueryRow(t.Context(), "SELECT pg_backend_pid()", pgx.QueryExecModeExec).Scan(&pid); err != nil {
+			t.Fatal(err)
+		}
+		servers[pid] = true
+	}
+	if len(servers) != 3 {
+		t.Errorf("%d connections to the server, not 3", len(servers))
 	}
 }
 

@@ -1,4 +1,4 @@
-// Package trouble keeps what is wrong at the moment: for a health check, and for a log that says so once a minute.
+// Package trouble tracks a failure that comes and goes, for a health check and for the log, which has a line about it once a minute.
 package trouble
 
 import (
@@ -8,37 +8,36 @@ import (
 	"time"
 )
 
-// Period is how often trouble that lasts is logged, for each of its reasons.
+// Period is the interval at which a lasting failure is logged, for each of its reasons.
 const Period = time.Minute
 
-// maxReasons is how many different reasons are remembered. A reason may hold a number that is never the same twice.
+// maxReasons is the largest number of different reasons in memory. A reason may contain a number that is always different.
 const maxReasons = 8
 
-// Trouble is something that is wrong now and then. Its methods do not block and are safe for concurrent use.
+// Trouble is a failure that comes and goes. Its methods do not block and are safe for concurrent use.
 type Trouble struct {
 	log         *slog.Logger
 	begin, over string
 
 	mu     sync.Mutex
 	err    error
-	logged map[string]time.Time // when each reason was logged last; empty while nothing was
+	logged map[string]time.Time // when each reason was logged last; empty if nothing was logged since Over
 }
 
-// New returns a Trouble whose beginning is logged with the message begin, and whose end with the message over. Until the
-// first [Trouble.Begin] or [Trouble.Over] its error is first, which may be nil and is not logged.
+// New returns a Trouble that logs begin when the failure begins, and over when it ends. Until the first [Trouble.Begin] or
+// [Trouble.Over], Err returns first, which may be nil and is not logged.
 func New(log *slog.Logger, begin, over string, first error) *Trouble {
 	return &Trouble{log: log, begin: begin, over: over, err: first, logged: make(map[string]time.Time)}
 }
 
-// Err returns what is wrong, nil if nothing is.
+// Err returns the current failure, nil if there is none.
 func (t *Trouble) Err() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.err
 }
 
-// Begin notes that something is wrong, and why. It logs that at once, and while it lasts once in a [Period]; so it does
-// when the reason becomes another.
+// Begin records a failure. It logs each new reason at once, and repeats a reason once in a [Period].
 func (t *Trouble) Begin(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -49,7 +48,7 @@ func (t *Trouble) Begin(err error) {
 		return
 	}
 	if !known && len(t.logged) >= maxReasons {
-		reason = "" // all others together
+		reason = "" // all other reasons share one entry
 		if last, known = t.logged[reason]; known && time.Since(last) < Period {
 			return
 		}
@@ -58,7 +57,7 @@ func (t *Trouble) Begin(err error) {
 	t.log.Warn(t.begin, "err", err)
 }
 
-// Over notes that all is well. It logs that if the trouble was logged.
+// Over records that the failure is over. It logs that if the failure was logged.
 func (t *Trouble) Over() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"github.com/hark-jobs/hark/internal/trouble"
 )
 
-// Trouble that lasts is logged at once and then once a minute, however often it is met.
+// A lasting failure is logged at once and then once a minute, at any rate of Begin.
 func TestTrouble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer

@@ -12,13 +12,14 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/hark-jobs/hark/internal/exact"
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// rules say how claims are read. The zero value does so as RFC 7519 and RFC 8693 have it.
+// rules say how claims are read. The zero value follows RFC 7519 and RFC 8693.
 type rules struct {
-	userClaim string            // the claim that names the user; sub if empty
-	scopes    map[string]string // hark's scope by the name that tokens have for it
+	userClaim string            // the claim that names the user; empty means sub
+	scopes    map[string]string // hark's scope by the name in tokens
 	maxAge    time.Duration     // the longest lifetime; 0 means any
 }
 
@@ -29,31 +30,32 @@ func (r *rules) user() string {
 	return r.userClaim
 }
 
-// check returns what is wrong with rules that somebody configured.
+// check returns an error for rules that are configured wrongly.
 func (r *rules) check() error {
 	switch r.userClaim {
 	case "iss", "aud", "exp", "nbf", "iat", "jti", "scope":
-		return fmt.Errorf("the claim %s cannot name the user: it has a meaning of its own", r.userClaim)
+		return fmt.Errorf("the claim %s cannot name the user: RFC 7519 gives it another meaning", r.userClaim)
 	}
 	for name, scope := range r.scopes {
 		if !slices.Contains(Scopes, scope) {
-			return fmt.Errorf("the scope %q is mapped to %q, which is none of hark's: %s", name, scope, strings.Join(Scopes, ", "))
+			return fmt.Errorf("the scope %q is mapped to %q, which is not one of hark's scopes: %s", name, scope, strings.Join(Scopes, ", "))
 		}
 		if name == "" || strings.Contains(name, " ") {
-			return fmt.Errorf("%q, which is mapped to %s, cannot be the name of a scope", name, scope)
+			return fmt.Errorf("%q, which is mapped to %s, is not a valid name of a scope", name, scope)
 		}
 	}
 	if r.maxAge < 0 {
-		return errors.New("the longest lifetime of a token is negative")
+		return errors.New("the maximum lifetime of a token is negative")
 	}
 	return nil
 }
 
-// read makes hark's scopes of a token's. A name that is mapped becomes hark's. The plain name of a scope that others are
-// mapped to grants nothing: an issuer that has to write hark:admin may mean something else by admin.
+// read converts the scope claim of a token to hark's scopes. A mapped name becomes hark's. If another name is mapped to a
+// scope of hark, the plain name of that scope grants nothing: an issuer that writes hark:admin may mean something else by
+// admin.
 func (r *rules) read(text string) []string {
 	var scope []string
-	// RFC 6749, section 3.3: nothing but U+0020 stands between two. strings.Fields would split at others.
+	// RFC 6749, section 3.3: U+0020 separates scopes. strings.Fields would split at other characters, too.
 	for name := range strings.SplitSeq(text, " ") {
 		if mapped, ok := r.scopes[name]; ok {
 			name = mapped
@@ -67,7 +69,7 @@ func (r *rules) read(text string) []string {
 	return scope
 }
 
-// mapped returns a name that tokens have for a scope of hark, empty if it is its own.
+// mapped returns a name that is mapped to a scope of hark, or "".
 func (r *rules) mapped(scope string) (name string) {
 	for from, to := range r.scopes {
 		if to == scope && (name == "" || from < name) {
@@ -77,7 +79,7 @@ func (r *rules) mapped(scope string) (name string) {
 	return name
 }
 
-// write makes a token's scope claim of hark's scopes.
+// write converts hark's scopes to the scope claim of a token.
 func (r *rules) write(scope []string) string {
 	names := slices.Clone(scope)
 	for i, one := range names {
@@ -88,32 +90,31 @@ func (r *rules) write(scope []string) string {
 	return strings.Join(names, " ")
 }
 
-// claims are those of a token. They stand in for [jwt.MapClaims], which takes the last of two equal names, and for
-// [jwt.RegisteredClaims], which takes SUB for sub, and makes any time of any number: what 1e300 becomes depends on the
-// processor, and no year after 9999 can be written.
+// claims are the claims of a token. They replace [jwt.MapClaims], which accepts duplicate names, and
+// [jwt.RegisteredClaims], which accepts SUB as sub and converts any number to a time: the result for 1e300 depends on
+// the processor, and RFC 3339 cannot express years after 9999.
 type claims struct {
 	rules *rules
 	all   map[string]any
 
 	user, issuer, id, scope string
 	audience                jwt.ClaimStrings
-	exp, nbf, iat           *float64 // since 1970, maybe with a fraction (NumericDate of RFC 7519, section 2); nil means none
+	exp, nbf, iat           *float64 // seconds since 1970, possibly with a fraction (NumericDate of RFC 7519, section 2); nil means absent
 }
 
-// UnmarshalJSON is called by the parser.
+// UnmarshalJSON implements [json.Unmarshaler] for the JWT parser.
 func (c *claims) UnmarshalJSON(data []byte) error {
-	all, err := exactObject(data)
-	switch {
-	case errors.Is(err, errNames):
-		return invalidToken("The token has a claim twice.")
-	case err != nil:
+	all, err := exact.Object(data)
+	if twice := new(exact.NameError); errors.As(err, &twice) {
+		return invalidToken("The token has a duplicate claim.")
+	} else if err != nil {
 		return err
 	}
-	return c.take(all)
+	return c.set(all)
 }
 
-// take reads what hark needs of the claims. A claim that is null counts as none.
-func (c *claims) take(all map[string]any) error {
+// set sets the fields from the claims. A claim that is null counts as absent.
+func (c *claims) set(all map[string]any) error {
 	c.all = all
 	for _, one := range []struct {
 		name string
@@ -161,16 +162,16 @@ func (c *claims) take(all map[string]any) error {
 	return nil
 }
 
-// endOfTime is the first moment that RFC 3339, and so the HTTP API, has no words for.
-var endOfTime = float64(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).Unix())
+// year10000 is the first second that RFC 3339, and so the HTTP API, cannot express.
+var year10000 = float64(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).Unix())
 
-var errDate = errors.New("a date lies before 1970 or beyond the year 9999")
+var errDate = errors.New("a date is before 1970 or after 9999")
 
 func date(s *float64) (*jwt.NumericDate, error) {
 	switch {
 	case s == nil:
 		return nil, nil
-	case *s < 0 || *s >= endOfTime:
+	case *s < 0 || *s >= year10000:
 		return nil, errDate
 	}
 	return &jwt.NumericDate{Time: time.Unix(int64(*s), 0).UTC()}, nil
@@ -179,7 +180,7 @@ func date(s *float64) (*jwt.NumericDate, error) {
 // seconds writes a time as a NumericDate.
 func seconds(t time.Time) json.Number { return json.Number(strconv.FormatInt(t.Unix(), 10)) }
 
-// The methods that make it [jwt.Claims].
+// These methods implement [jwt.Claims].
 func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return date(c.exp) }
 func (c *claims) GetNotBefore() (*jwt.NumericDate, error)      { return date(c.nbf) }
 func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return date(c.iat) }
@@ -187,34 +188,34 @@ func (c *claims) GetIssuer() (string, error)                   { return c.issuer
 func (c *claims) GetSubject() (string, error)                  { return c.user, nil }
 func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return c.audience, nil }
 
-// Validate is called by the parser after the signature and the times were found good.
+// Validate is called by the parser after it has verified the signature and the times.
 func (c *claims) Validate() error {
 	name := c.rules.user()
 	switch {
 	case c.user == "":
 		return invalidToken("The token has no " + name + " claim, which names the user.")
 	case strings.ContainsRune(c.user, utf8.RuneError):
-		// encoding/json replaces what is no UTF-8. Two users must never become one that way.
+		// encoding/json replaces invalid UTF-8, which could make two users equal.
 		return invalidToken("The token's " + name + " claim is not valid UTF-8.")
 	}
 	if err := jobs.CheckUser(c.user); err != nil {
-		return invalidToken("The token's " + name + " claim cannot be a user: " + err.Error() + ".")
+		return invalidToken("The token's " + name + " claim is not a valid user name: " + err.Error() + ".")
 	}
-	if c.rules.maxAge == 0 || c.exp == nil { // the parser has said already that exp is missing
+	if c.rules.maxAge == 0 || c.exp == nil { // the parser refuses a token without exp
 		return nil
 	}
-	// Both times are of the issuer's clock, so there is no leeway between them. A token issued in the future is refused
-	// by the parser, so none is good for longer than the lifetime and the leeway from now on.
+	// Both times are from the issuer's clock, so there is no leeway between them. The parser refuses a token that was
+	// issued in the future, so no token is valid for longer than the lifetime and the leeway from now on.
 	switch {
 	case c.iat == nil:
-		return invalidToken("The token has no iat claim, which is required here.")
+		return invalidToken("The token has no iat claim, which this server requires.")
 	case *c.exp-*c.iat > c.rules.maxAge.Seconds():
-		return invalidToken("The token is valid for longer than is accepted here; get one with a shorter lifetime.")
+		return invalidToken("The lifetime of the token is longer than this server accepts; get a token with a shorter lifetime.")
 	}
 	return nil
 }
 
-// identity may be called once the claims were found good.
+// identity returns the identity of valid claims.
 func (c *claims) identity() Identity {
 	id := Identity{
 		User: c.user, Scope: c.rules.read(c.scope), ExpiresAt: time.Unix(int64(*c.exp), 0).UTC(), ID: c.id, Claims: c.all,
@@ -225,9 +226,9 @@ func (c *claims) identity() Identity {
 	return id
 }
 
-// span is when claims that were found good are so: from a moment on and until before another. Whoever asks at
-// another time must look at them again. It may be called once the claims were found good.
-func (c *claims) span() (from, until time.Time) {
+// validity returns the time range in which valid claims stay valid: from inclusive, until exclusive. At any other time they
+// must be validated again.
+func (c *claims) validity() (from, until time.Time) {
 	for _, s := range []*float64{c.nbf, c.iat} {
 		if s != nil {
 			if t := time.Unix(int64(*s), 0).Add(-leeway); t.After(from) {

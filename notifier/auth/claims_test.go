@@ -15,7 +15,7 @@ import (
 	"github.com/hark-jobs/hark/notifier/auth"
 )
 
-// signText makes an HS256 token of any header and claims, as they are written.
+// signText signs an HS256 token with the exact text of a header and claims.
 func signText(t testing.TB, header, claims string) string {
 	t.Helper()
 	token := raw(header, claims, "")
@@ -30,12 +30,12 @@ func signText(t testing.TB, header, claims string) string {
 
 const hs256 = `{"alg":"HS256","typ":"JWT"}`
 
-// until ends the text of a token's claims.
+// until is the end of the text of a token's claims.
 func until() string {
 	return fmt.Sprintf(`"iat":%d,"exp":%d}`, time.Now().Unix(), time.Now().Add(time.Hour).Unix())
 }
 
-// TestClaimsMatchByExactName holds that a claim is what is written exactly so (RFC 7519, section 4).
+// TestClaimsMatchByExactName checks that names of claims are case-sensitive (RFC 7519, section 4).
 func TestClaimsMatchByExactName(t *testing.T) {
 	v := newVerifier(t)
 	for name, c := range map[string]struct{ claims, user, scope string }{
@@ -75,9 +75,9 @@ func TestClaimsMatchByExactName(t *testing.T) {
 	wantCode(t, v, signText(t, hs256, `{"sub":"ana","EXP":99999999999}`), auth.CodeTokenInvalid)
 }
 
-// TestNamesThatStandTwiceAreRefused holds that of two equal names none is taken: not in the claims, however they are
-// escaped, nor in the header (RFC 7515, section 4).
-func TestNamesThatStandTwiceAreRefused(t *testing.T) {
+// TestDuplicateNamesAreRefused checks that a token with duplicate names is refused: in the claims, with any escaping, and in
+// the header (RFC 7515, section 4).
+func TestDuplicateNamesAreRefused(t *testing.T) {
 	v := newVerifier(t)
 	for _, claims := range []string{
 		`{"sub":"ana","sub":"bob",`, `{"sub":"ana","sub":"ana",`, `{"sub":"ana","s\u0075b":"bob",`, `{"sub":"ana","scope":"notify","scope":"admin",`,
@@ -102,7 +102,7 @@ func TestNamesThatStandTwiceAreRefused(t *testing.T) {
 	}
 }
 
-// TestScopesAreSplitAtSpacesAlone holds that what is no U+0020 belongs to a name (RFC 6749, section 3.3).
+// TestScopesAreSplitAtSpacesAlone checks that any character except U+0020 belongs to a name (RFC 6749, section 3.3).
 func TestScopesAreSplitAtSpacesAlone(t *testing.T) {
 	v := newVerifier(t)
 	for scope, want := range map[string][]string{
@@ -117,7 +117,7 @@ func TestScopesAreSplitAtSpacesAlone(t *testing.T) {
 	}
 }
 
-// TestMappedScopes holds that a scope that is mapped is granted by its mapped names and no longer by its own.
+// TestMappedScopes checks that a mapped scope is granted by its mapped names alone.
 func TestMappedScopes(t *testing.T) {
 	scopes := map[string]string{"hark:admin": "admin", "hark.root": "admin"}
 	v := newVerifier(t, func(o *auth.Options) { o.Scopes = scopes })
@@ -175,11 +175,11 @@ func TestUserClaim(t *testing.T) {
 	}
 }
 
-// TestIdentityHasAllClaims holds that what the issuer says of a user can be used: by exact names, numbers as written.
+// TestIdentityHasAllClaims checks that an identity has all claims of the token, by exact names, with exact numbers.
 func TestIdentityHasAllClaims(t *testing.T) {
 	v := newVerifier(t)
 	text := `{"sub":"ana","jti":"j-1","tenant":12345678901234567890,"Tenant":1,"groups":["a","b"],"org":{"id":1.50},"on":true,"iat":1700000000.75,"exp":9999999999}`
-	for range 2 { // the second time from memory
+	for range 2 { // the second time from the cache
 		id, err := v.Verify(t.Context(), signText(t, hs256, text))
 		if err != nil {
 			t.Fatal(err)
@@ -195,7 +195,7 @@ func TestIdentityHasAllClaims(t *testing.T) {
 	wantCode(t, v, signText(t, hs256, `{"sub":"ana","jti":7,`+until()), auth.CodeTokenInvalid)
 }
 
-// TestMaxTokenAge holds that a token that lives for longer, or does not say for how long, is refused.
+// TestMaxTokenAge checks that a token with a longer lifetime, or without iat, is refused.
 func TestMaxTokenAge(t *testing.T) {
 	v := newVerifier(t, func(o *auth.Options) { o.MaxAge = time.Hour })
 	now := time.Now().Unix()
@@ -232,7 +232,7 @@ func TestMaxTokenAge(t *testing.T) {
 	wantCode(t, v, token, "")
 }
 
-func TestRulesThatAreWrong(t *testing.T) {
+func TestInvalidRules(t *testing.T) {
 	for name, o := range map[string]auth.Options{
 		"no scope of hark": {Scopes: map[string]string{"hark:admin": "amdin"}}, "an empty name": {Scopes: map[string]string{"": "admin"}},
 		"a space": {Scopes: map[string]string{"a b": "admin"}}, "negative": {MaxAge: -time.Second},
@@ -244,7 +244,7 @@ func TestRulesThatAreWrong(t *testing.T) {
 	}
 }
 
-// FuzzClaims holds that, whatever the claims of a signed token are, its user is the one claim with exactly that name.
+// FuzzClaims checks that the user of a signed token is the claim with exactly that name.
 func FuzzClaims(f *testing.F) {
 	v := newVerifier(f)
 	for _, seed := range []string{
@@ -278,7 +278,7 @@ func FuzzClaims(f *testing.F) {
 	})
 }
 
-// topNames reads an object in another way than auth does: token by token.
+// topNames reads an object in another way than auth: token by token.
 func topNames(t *testing.T, text string) (names map[string]int, all map[string]any) {
 	dec := json.NewDecoder(strings.NewReader(text))
 	names, all = make(map[string]int), make(map[string]any)

@@ -8,9 +8,11 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/hark-jobs/hark/internal/exact"
 )
 
-// wellKnown is where an issuer's discovery document is (OpenID Connect Discovery 1.0, section 4).
+// wellKnown is the path of an issuer's discovery document (OpenID Connect Discovery 1.0, section 4).
 const wellKnown = "/.well-known/openid-configuration"
 
 // IsURL reports whether text is an http or https URL, as opposed to the path of a file or to any other name.
@@ -19,8 +21,8 @@ func IsURL(text string) bool {
 	return strings.HasPrefix(lower, "http://") || strings.HasPrefix(lower, "https://")
 }
 
-// safeURL returns an error unless what the URL answers can be believed: over plain HTTP anybody on the way could put keys
-// of their own in place of the issuer's. With loopback, this machine itself may be asked so.
+// safeURL returns an error unless the response of the URL can be trusted. Over plain HTTP an attacker on the network could
+// replace the issuer's keys. With loopback, plain HTTP to this machine is allowed.
 func safeURL(u *url.URL, loopback bool) error {
 	if u.Scheme == "https" && u.Hostname() != "" || loopback && u.Scheme == "http" && isLoopback(u) {
 		return nil
@@ -28,13 +30,13 @@ func safeURL(u *url.URL, loopback bool) error {
 	return errors.New("it must be an https URL")
 }
 
-// isLoopback reports whether the URL can only mean this machine.
+// isLoopback reports whether the host of the URL is this machine.
 func isLoopback(u *url.URL) bool {
 	ip := net.ParseIP(u.Hostname())
 	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// fromIssuer has the issuer's discovery document asked where the keys are, and then those, by run.
+// fromIssuer makes run fetch the keys that the issuer's discovery document names.
 func (s *keySource) fromIssuer(issuer string) error {
 	u, err := url.Parse(issuer)
 	if err == nil {
@@ -46,7 +48,7 @@ func (s *keySource) fromIssuer(issuer string) error {
 	if err != nil {
 		return fmt.Errorf("the issuer %.200q: %w", issuer, err)
 	}
-	client := s.askURL(u)
+	client := s.newClient(u)
 	from := strings.TrimSuffix(issuer, "/") + wellKnown
 	s.name = from
 	s.load = func(ctx context.Context) (keySet, error) {
@@ -74,7 +76,7 @@ func discoverKeys(ctx context.Context, client *http.Client, from, issuer string,
 // parseDiscovery returns the jwks_uri of a discovery document. The document must be the issuer's own: its issuer must be
 // the one that was configured, character by character (section 4.3, and RFC 8414, section 3.3).
 func parseDiscovery(data []byte, issuer string, loopback bool) (keys string, err error) {
-	document, err := exactObject(data)
+	document, err := exact.Object(data)
 	if err != nil {
 		return "", fmt.Errorf("not a discovery document: %w", err)
 	}

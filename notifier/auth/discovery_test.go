@@ -42,7 +42,7 @@ func newOpenID(t *testing.T, path string) *openID {
 	return p
 }
 
-// answerForAll makes every HTTP request of the process go to p until the test ends, as if p were on the way to all.
+// answerForAll sends every HTTP request of the process to p until the test ends.
 func (p *openID) answerForAll(t *testing.T) {
 	before := http.DefaultTransport
 	http.DefaultTransport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -55,7 +55,7 @@ func discovering(issuer string) func(*auth.Options) {
 	return func(o *auth.Options) { o.Issuer = issuer }
 }
 
-// TestDiscovery holds that an issuer alone is enough to find its keys, with and without a slash at its end.
+// TestDiscovery checks that the issuer alone is enough to find its keys, with and without a trailing slash.
 func TestDiscovery(t *testing.T) {
 	for _, path := range []string{"", "/", "/realms/shop", "/realms/shop/"} {
 		p := newOpenID(t, path)
@@ -68,7 +68,7 @@ func TestDiscovery(t *testing.T) {
 	}
 }
 
-// TestDiscoveryRefuses holds that a document that is not exactly the issuer's own brings no keys.
+// TestDiscoveryRefuses checks that a document which is not exactly the issuer's own yields no keys.
 func TestDiscoveryRefuses(t *testing.T) {
 	for name, document := range map[string]string{
 		"another issuer":       `{"issuer":"https://id.example.com","jwks_uri":"%[1]s/keys"}`,
@@ -106,7 +106,7 @@ func TestDiscoveryRefuses(t *testing.T) {
 	wantCode(t, v, rs256().sign(t, nil, claimsFor("ana", map[string]any{"iss": p.URL})), "")
 }
 
-// TestDiscoveryIsRefreshed holds that keys that come and go are noticed, and that a document gone bad takes nothing away.
+// TestDiscoveryIsRefreshed checks that changed keys are noticed, and that a malformed document changes nothing.
 func TestDiscoveryIsRefreshed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
@@ -129,8 +129,8 @@ func TestDiscoveryIsRefreshed(t *testing.T) {
 	})
 }
 
-// TestKeysFromAURL holds that they need an audience, since they vouch for all that the issuer signs, and a URL that
-// nobody on the way can answer for.
+// TestKeysFromAURL checks that keys from a URL need an audience, since the issuer signs tokens for others, too, and that the
+// URL must be https or on this machine.
 func TestKeysFromAURL(t *testing.T) {
 	for name, c := range map[string]struct {
 		o  auth.Options
@@ -148,7 +148,7 @@ func TestKeysFromAURL(t *testing.T) {
 		"an issuer with a query":    {auth.Options{Issuer: "https://id.example.com/?a=b", Audience: []string{"hark"}}, false},
 		"an issuer with a login":    {auth.Options{Issuer: "https://a:b@id.example.com/", Audience: []string{"hark"}}, false},
 		"an issuer that is a name":  {auth.Options{Issuer: "shop", Audience: []string{"hark"}}, false},
-		"a secret and an issuer":    {auth.Options{Issuer: "https://id.example.com/", Secret: secret}, true}, // which is not asked
+		"a secret and an issuer":    {auth.Options{Issuer: "https://id.example.com/", Secret: secret}, true}, // the issuer is not requested
 	} {
 		if _, err := auth.New(c.o); (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
@@ -156,7 +156,7 @@ func TestKeysFromAURL(t *testing.T) {
 	}
 }
 
-// TestJWKSNamesAreExact holds that a set is read as exactly as a token.
+// TestJWKSNamesAreExact checks that names in a JWKS are exact, as in a token.
 func TestJWKSNamesAreExact(t *testing.T) {
 	var set struct {
 		Keys []map[string]any `json:"keys"`
@@ -200,7 +200,7 @@ func TestJWKSNamesAreExact(t *testing.T) {
 	}
 }
 
-// FuzzParseKeys holds that no text from outside does harm, and that names are exact.
+// FuzzParseKeys checks that no text makes parseKeys panic, and that names are exact.
 func FuzzParseKeys(f *testing.F) {
 	for _, seed := range []string{
 		string(jwks(f, rs256(), es256(), eddsa())), `{"keys":[]}`, `{"keys":[{"kty":"oct","k":"AAAA"}]}`, `{"keys":[{"kty":"RSA","n":"","e":"AQAB"}]}`, `{"Keys":[]}`,
@@ -217,7 +217,7 @@ func FuzzParseKeys(f *testing.F) {
 	})
 }
 
-// FuzzParseDiscovery holds that whatever a document says, keys come from a safe URL of the issuer's own document alone.
+// FuzzParseDiscovery checks that keys come only from a safe URL in the issuer's own document.
 func FuzzParseDiscovery(f *testing.F) {
 	const issuer = "https://id.example.com"
 	for _, seed := range []string{

@@ -4,19 +4,19 @@ import "net/http"
 
 // The codes of an [Error].
 const (
-	CodeTokenMissing    = "token_missing"    // there is no token in the request
-	CodeTokenInvalid    = "token_invalid"    // the token is malformed, not signed by us, or not meant for us
-	CodeTokenExpired    = "token_expired"    // the token was good until its exp
-	CodeTokenRevoked    = "token_revoked"    // the token was good until it, or its user, was revoked
-	CodeKeysUnavailable = "keys_unavailable" // the JWKS could not be read so far: nobody's fault who asks
-	CodeTicketInvalid   = "ticket_invalid"   // the ticket was used, is too old, or never was
-	CodeLinkInvalid     = "link_invalid"     // the link to a file is too old, or never was
-	CodeOriginMissing   = "origin_missing"   // a changing cookie call says not where it comes from
-	CodeOriginForbidden = "origin_forbidden" // a changing cookie call comes from a foreign page
+	CodeTokenMissing    = "token_missing"    // the request has no token
+	CodeTokenInvalid    = "token_invalid"    // the token is malformed, has a wrong signature, or is for another issuer or audience
+	CodeTokenExpired    = "token_expired"    // the token was valid until its exp
+	CodeTokenRevoked    = "token_revoked"    // the token, or its user, was revoked
+	CodeKeysUnavailable = "keys_unavailable" // no keys are available yet, since the JWKS cannot be read
+	CodeTicketInvalid   = "ticket_invalid"   // the ticket was used, has expired, or was never issued
+	CodeLinkInvalid     = "link_invalid"     // the link to a file has expired, or was never issued
+	CodeOriginMissing   = "origin_missing"   // a call with the cookie that changes something has no Origin
+	CodeOriginForbidden = "origin_forbidden" // a call with the cookie that changes something is from another site
 )
 
-// Error is why a request is refused: a stable code for programs, and one sentence for people. It never
-// contains the token or ticket.
+// Error is the reason why a request is refused: a stable code for programs, and one sentence for people. It never contains
+// the token or ticket.
 type Error struct {
 	Code   string
 	Detail string
@@ -26,7 +26,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Detail }
 
-// Unwrap returns what lies behind the error, for the log: it is not meant for the one who asks.
+// Unwrap returns the cause, for the log. The caller of the API must not see it.
 func (e *Error) Unwrap() error { return e.cause }
 
 // Status returns the HTTP status that goes with the code.
@@ -40,6 +40,6 @@ func (e *Error) Status() int {
 	return http.StatusUnauthorized
 }
 
-func refuse(code, detail string) *Error { return &Error{Code: code, Detail: detail} }
+func newError(code, detail string) *Error { return &Error{Code: code, Detail: detail} }
 
-func invalidToken(detail string) *Error { return refuse(CodeTokenInvalid, detail) }
+func invalidToken(detail string) *Error { return newError(CodeTokenInvalid, detail) }

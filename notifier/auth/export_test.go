@@ -2,31 +2,31 @@ package auth
 
 import "time"
 
-// SeenSize is seenSize for the tests.
-const SeenSize = seenSize
+// CacheSize is cacheSize.
+const CacheSize = cacheSize
 
-// Remembered says how many tokens v remembers.
-func Remembered(v *Verifier) int { return len(v.seen.young) + len(v.seen.old) }
+// CachedTokens returns the number of cached tokens of v.
+func CachedTokens(v *Verifier) int { return len(v.cache.current) + len(v.cache.previous) }
 
-// Forget makes v forget the tokens it has seen.
-func Forget(v *Verifier) {
-	v.seen.mu.Lock()
-	defer v.seen.mu.Unlock()
-	v.seen.young, v.seen.old = nil, nil
+// ClearCache removes all cached tokens of v.
+func ClearCache(v *Verifier) {
+	v.cache.mu.Lock()
+	defer v.cache.mu.Unlock()
+	v.cache.current, v.cache.previous = nil, nil
 }
 
-// ParseKeys says how many usable keys a set has.
+// ParseKeys returns the number of usable keys of a set.
 func ParseKeys(data []byte) (int, error) {
 	set, err := parseKeys(data)
 	return len(set), err
 }
 
-// ParseDiscovery reads the document of an issuer that is not on this machine.
+// ParseDiscovery parses the document of an issuer on another machine.
 func ParseDiscovery(data []byte, issuer string) (keys string, err error) {
 	return parseDiscovery(data, issuer, false)
 }
 
-// SignUntil is Sign for any time.
+// SignUntil is Sign with any expiry.
 func (l *Links) SignUntil(user, job string, run int, expiresAt time.Time) string {
 	return l.sign(user, job, run, expiresAt)
 }

@@ -5,36 +5,37 @@ import (
 	"time"
 )
 
-// The scopes hark knows.
+// The scopes of hark.
 const (
 	ScopeNotify  = "notify"  // may post notifications for others
 	ScopeEnqueue = "enqueue" // may enqueue jobs for others
 	ScopeAdmin   = "admin"   // may see and act on every job, and revoke tokens
 )
 
-// Scopes are all of them.
+// Scopes lists all scopes of hark.
 var Scopes = []string{ScopeNotify, ScopeEnqueue, ScopeAdmin}
 
-// Identity is who is asking.
+// Identity is the identity of a caller.
 type Identity struct {
 	User string
-	// Scope has the names that hark has for its scopes, whatever the token calls them, and all others as they are.
+	// Scope has hark's names for hark's scopes, whatever names the token uses, and all other scopes unchanged.
 	Scope []string
-	// ExpiresAt is when the token ends, in UTC and whole seconds. Streams end then.
+	// ExpiresAt is when the token expires and the streams end, in UTC and whole seconds. Zero means never; a [Verifier]
+	// never returns that.
 	ExpiresAt time.Time
-	// IssuedAt is the token's iat, in UTC and whole seconds; zero if it has none.
+	// IssuedAt is the token's iat, in UTC and whole seconds; zero if absent.
 	IssuedAt time.Time
-	// ID is the token's jti, empty if it has none.
+	// ID is the token's jti, empty if absent.
 	ID string
-	// Claims are all claims of the token, by their exact names, with numbers as [json.Number]. They must not be changed:
-	// all who use the token share them. They are nil if the identity is that of a ticket.
+	// Claims are all claims of the token, by their exact names, with numbers as [json.Number]. They must not be changed,
+	// since all requests with the token share them. The identity of a ticket has no claims.
 	Claims map[string]any
-	// FromCookie says that the browser added the token by itself, so that the call may be forged by
-	// another page: see [Origins.Check]. [Verifier.Verify] cannot know; the caller sets it.
+	// FromCookie says that the browser has sent the token by itself, so that a page of another site may have forged the
+	// call: see [Origins.Check]. [Verifier.Authenticate] sets it, and [Verifier.Verify] does not.
 	FromCookie bool
 }
 
-// Service reports whether the token is one of a service, that acts for users, and not of a user.
+// Service reports whether the caller is a service, which acts for users: it has one of hark's scopes.
 func (id *Identity) Service() bool {
 	return id.Has(ScopeNotify) || id.Has(ScopeEnqueue) || id.Has(ScopeAdmin)
 }

@@ -19,20 +19,20 @@ type Issuer struct {
 	rules rules
 }
 
-// IssuerOptions are what goes into each token. A [Verifier] with the same values accepts it.
+// IssuerOptions are the options of an [Issuer]. A [Verifier] with the same values accepts its tokens.
 type IssuerOptions struct {
 	Secret   []byte // at least [MinSecretBytes]
 	Issuer   string // the iss claim, if set
 	Audience string // the aud claim, if set
-	// UserClaim names the user, in place of sub.
+	// UserClaim is the claim that names the user. Defaults to sub.
 	UserClaim string
-	// Scopes maps names of scopes to hark's: see [Options]. The tokens get those names.
+	// Scopes maps names of scopes in tokens to hark's scopes: see [Options]. The tokens get the mapped names.
 	Scopes map[string]string
-	// MaxAge, if set, is the longest lifetime: a longer one is made this short.
+	// MaxAge, if set, limits the lifetime: Issue shortens a longer one.
 	MaxAge time.Duration
 }
 
-// NewIssuer returns an Issuer.
+// NewIssuer checks the options and returns an Issuer.
 func NewIssuer(o IssuerOptions) (*Issuer, error) {
 	if err := checkSecret(o.Secret); err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
@@ -45,8 +45,8 @@ func NewIssuer(o IssuerOptions) (*Issuer, error) {
 	return i, nil
 }
 
-// Issue returns a token for user that is valid from now on for ttl, which is at least a second, and who
-// it speaks for. Each has a jti of its own, so that it can be revoked.
+// Issue returns a token for user, valid from now on for ttl, and its identity. ttl must be at least a second. Each token has
+// a jti of its own, so that it can be revoked. Issue does not block.
 func (i *Issuer) Issue(user string, scope []string, ttl time.Duration) (string, Identity, error) {
 	if err := jobs.CheckUser(user); err != nil {
 		return "", Identity{}, fmt.Errorf("auth: issue: %w", err)
@@ -67,7 +67,7 @@ func (i *Issuer) Issue(user string, scope []string, ttl time.Duration) (string, 
 		}
 	}
 	c := claims{rules: &i.rules}
-	if err := errors.Join(c.take(all), c.Validate()); err != nil {
+	if err := errors.Join(c.set(all), c.Validate()); err != nil {
 		return "", Identity{}, fmt.Errorf("auth: issue: %w", err)
 	}
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims(all)).SignedString(i.o.Secret)
@@ -79,7 +79,7 @@ func (i *Issuer) Issue(user string, scope []string, ttl time.Duration) (string, 
 
 func checkSecret(secret []byte) error {
 	if len(secret) < MinSecretBytes {
-		return fmt.Errorf("the JWT secret has %d bytes, but HS256 wants at least %d (try: openssl rand -base64 32)", len(secret), MinSecretBytes)
+		return fmt.Errorf("the JWT secret has %d bytes, but HS256 needs at least %d (try: openssl rand -base64 32)", len(secret), MinSecretBytes)
 	}
 	return nil
 }

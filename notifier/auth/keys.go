@@ -13,12 +13,14 @@ import (
 
 	"github.com/MicahParks/jwkset"
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/hark-jobs/hark/internal/exact"
 )
 
-// minRSABits is the least an RSA key must have (RFC 7518, section 3.3).
+// minRSABits is the smallest size of an RSA key (RFC 7518, section 3.3).
 const minRSABits = 2048
 
-// publicKey is one usable key of a JWKS, with the one method it may verify.
+// publicKey is a usable key of a JWKS, with the one method that it may verify.
 type publicKey struct {
 	kid string
 	alg string
@@ -27,8 +29,8 @@ type publicKey struct {
 
 type keySet []publicKey
 
-// find returns the keys that may have signed a token: those of its method and key id, or, if the token
-// names none, all of its method.
+// find returns the keys that may have signed a token: those with its method and key id, or without a key id, all with its
+// method.
 func (s keySet) find(alg, kid string) []jwt.VerificationKey {
 	var found []jwt.VerificationKey
 	for _, k := range s {
@@ -39,15 +41,13 @@ func (s keySet) find(alg, kid string) []jwt.VerificationKey {
 	return found
 }
 
-// jwkNames are the members of a JWK that hark reads. Of what else there may be, private parts and certificates among it,
-// nothing is decoded.
+// jwkNames are the members of a JWK that hark decodes. It ignores all others, such as private parts and certificates.
 var jwkNames = []string{"kty", "use", "key_ops", "alg", "kid", "crv", "x", "y", "n", "e"}
 
-// parseKeys reads a JWK set (RFC 7517). Keys that hark has no use for are left out, as section 5 asks:
-// those of other types or methods, for encryption, symmetric ones, and too small ones. Names are exact, and a set that
-// has one twice is refused.
+// parseKeys parses a JWK set (RFC 7517). As section 5 demands, it omits keys that hark cannot use: other types or methods,
+// encryption keys, symmetric keys, and keys that are too small. Names are exact, and a set with a duplicate name is refused.
 func parseKeys(data []byte) (keySet, error) {
-	raw, err := exactObject(data)
+	raw, err := exact.Object(data)
 	if err != nil {
 		return nil, fmt.Errorf("not a JWK set: %w", err)
 	}
@@ -58,29 +58,30 @@ func parseKeys(data []byte) (keySet, error) {
 	set := make(keySet, 0, len(keys))
 	for _, one := range keys {
 		members, _ := one.(map[string]any)
-		exact := make(map[string]any, len(jwkNames))
+		known := make(map[string]any, len(jwkNames))
 		for _, name := range jwkNames {
 			if value, ok := members[name]; ok {
-				exact[name] = value
+				known[name] = value
 			}
 		}
-		text, err := json.Marshal(exact)
+		text, err := json.Marshal(known)
 		if err != nil {
 			return nil, fmt.Errorf("not a JWK set: %w", err)
 		}
-		// Without the option Private no symmetric key is ever read, and of a private one only its public half.
+		// Without the option Private, symmetric keys are refused, and of a private key only the public half is read.
 		jwk, err := jwkset.NewJWKFromRawJSON(text, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
 		if err != nil {
 			continue
 		}
-		if k, ok := usable(jwk); ok {
+		if k, ok := newPublicKey(jwk); ok {
 			set = append(set, k)
 		}
 	}
 	return set, nil
 }
 
-func usable(jwk jwkset.JWK) (publicKey, bool) {
+// newPublicKey returns the key, or false if hark cannot use it.
+func newPublicKey(jwk jwkset.JWK) (publicKey, bool) {
 	meta := jwk.Marshal()
 	if meta.USE != "" && meta.USE != jwkset.UseSig {
 		return publicKey{}, false

@@ -22,14 +22,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var secret = []byte("0123456789abcdef0123456789abcdef")
 
-// keyPair is one signing key of a test's identity provider.
+// keyPair is a signing key of a test's identity provider.
 type keyPair struct {
 	kid     string
 	method  jwt.SigningMethod
 	private crypto.Signer
 }
 
-// RSA keys take long to make, so all tests share them.
+// Creating RSA keys is slow, so all tests share them.
 var (
 	rsaKey = sync.OnceValue(func() crypto.Signer { return must(rsa.GenerateKey(rand.Reader, 2048)) })
 	rsaOld = sync.OnceValue(func() crypto.Signer { return must(rsa.GenerateKey(rand.Reader, 2048)) })
@@ -60,11 +60,12 @@ func signHS(t testing.TB, key []byte, header, claims map[string]any) string {
 	return signed(t, jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims(claims)), header, key)
 }
 
-// signed signs after header was laid over the token's own; a nil removes.
+// signed signs a token after its header was overridden; nil removes a name.
 func signed(t testing.TB, token *jwt.Token, header map[string]any, key any) string {
 	t.Helper()
 	for name, value := range header {
-		if token.Header[name] = value; value == nil {
+		token.Header[name] = value
+		if value == nil {
 			delete(token.Header, name)
 		}
 	}
@@ -75,12 +76,13 @@ func signed(t testing.TB, token *jwt.Token, header map[string]any, key any) stri
 	return s
 }
 
-// claimsFor returns good claims with changes laid over them; a nil removes.
+// claimsFor returns valid claims with overrides; nil removes a name.
 func claimsFor(user string, changes map[string]any) map[string]any {
 	now := time.Now()
 	c := map[string]any{"sub": user, "aud": "hark", "iat": now.Unix(), "exp": now.Add(time.Hour).Unix(), "scope": "notify admin"}
 	for name, value := range changes {
-		if c[name] = value; value == nil {
+		c[name] = value
+		if value == nil {
 			delete(c, name)
 		}
 	}
@@ -109,7 +111,7 @@ func jwks(t testing.TB, pairs ...keyPair) []byte {
 	return data
 }
 
-// raw makes a token of any three parts.
+// raw joins any three parts to a token.
 func raw(header, claims, signature string) string {
 	enc := base64.RawURLEncoding.EncodeToString
 	return enc([]byte(header)) + "." + enc([]byte(claims)) + "." + enc([]byte(signature))

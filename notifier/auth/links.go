@@ -10,52 +10,89 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/internal/joblog"
 )
 
 // LinkTTL is how long a link to a file is valid.
 const LinkTTL = time.Minute
 
-// linkBucket holds the key that links are signed with.
-const (
-	linkBucket = "hark_link_key"
-	linkKey    = "key"
-)
+// linkKey is the name of the key in its bucket.
+const linkKey = "key"
 
-// Links signs links that download one file for a minute, whoever follows them: for a browser, which sends no header when
-// it follows a link. All processes on one JetStream share the key. It is safe for concurrent use.
-type Links struct{ key []byte }
-
-// OpenLinks returns the Links whose key is kept on js, and makes the key if it is missing. It blocks for a few round trips.
-func OpenLinks(ctx context.Context, js jetstream.JetStream, replicas int) (*Links, error) {
-	kv, err := jobs.BindBucket(ctx, js, jetstream.KeyValueConfig{
-		Bucket: linkBucket, Description: "hark: the key of links to files", Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("auth: open the links: %w", err)
-	}
-	key := make([]byte, 32)
-	rand.Read(key) // never fails
-	// Of several processes one makes the key, and all read it. A replica that lags has none yet: that is an error of this
-	// call, which is made again.
-	if _, err := kv.Create(ctx, linkKey, key); err != nil && !errors.Is(err, jetstream.ErrKeyExists) {
-		return nil, fmt.Errorf("auth: open the links: %w", err)
-	}
-	entry, err := kv.Get(ctx, linkKey)
-	if err != nil {
-		return nil, fmt.Errorf("auth: open the links: %w", err)
-	}
-	if len(entry.Value()) != len(key) {
-		return nil, fmt.Errorf("auth: the key of links has %d bytes, not %d", len(entry.Value()), len(key))
-	}
-	return &Links{entry.Value()}, nil
+// Links signs links that download one file. A link needs no token and is valid for [LinkTTL]. It is for browsers, which send
+// no header when they follow a link. All processes of one hark share the key. Links is safe for concurrent use.
+type Links struct {
+	kv  *joblog.Bucket
+	key atomic.Pointer[[]byte]
 }
 
-// Sign returns the text of a link to the file of a user's job, and when it ends to be valid.
+// OpenLinks returns the Links whose key is stored beside the log of the store, and creates the key if it is missing. It blocks
+// for a few round trips.
+func OpenLinks(ctx context.Context, store *joblog.Store) (*Links, error) {
+	kv, err := store.BindBucket(ctx, jetstream.KeyValueConfig{
+		Bucket: store.Namespace().LinkBucket(), Description: "hark: the key of links to files", Storage: jetstream.FileStorage,
+	}, "nothing: a running process stores the key of links again")
+	if err != nil {
+		return nil, fmt.Errorf("auth: open the links: %w", err)
+	}
+	key := make([]byte, linkKeySize)
+	rand.Read(key) // never fails
+	l := &Links{kv: kv}
+	l.key.Store(&key)
+	if err := l.sync(ctx); err != nil {
+		return nil, fmt.Errorf("auth: open the links: %w", err)
+	}
+	return l, nil
+}
+
+// linkKeySize is the size of the key in bytes.
+const linkKeySize = 32
+
+// linkPeriod is how often it is checked that the key is still stored.
+const linkPeriod = 10 * time.Second
+
+// Run stores the key again when its bucket was deleted or lost, and uses the key that another process has stored, until
+// ctx ends. Errors are retried. It always returns nil.
+func (l *Links) Run(ctx context.Context) error {
+	tick := time.NewTicker(linkPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			_ = l.sync(ctx) // JetStream cannot be reached, which the health checks report
+		}
+	}
+}
+
+// sync makes the stored key the key of the links. If none is stored, it stores the key of this process. Of several processes
+// one stores its key, and all read it.
+func (l *Links) sync(ctx context.Context) error {
+	entry, err := l.kv.Get(ctx, linkKey) // before anything is written: the disk may be full
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		if _, err := l.kv.Create(ctx, linkKey, *l.key.Load()); err != nil && !errors.Is(err, jetstream.ErrKeyExists) {
+			return err
+		}
+		entry, err = l.kv.Get(ctx, linkKey)
+	}
+	if err != nil {
+		return err
+	}
+	key := entry.Value()
+	if len(key) != linkKeySize {
+		return fmt.Errorf("the key of links has %d bytes, not %d", len(key), linkKeySize)
+	}
+	l.key.Store(&key)
+	return nil
+}
+
+// Sign returns the text of a link to the file of a run of a user's job, and when the link expires. It does not block.
 func (l *Links) Sign(user, job string, run int) (link string, expiresAt time.Time) {
 	expiresAt = time.Now().Add(LinkTTL).UTC().Truncate(time.Second)
 	return l.sign(user, job, run, expiresAt), expiresAt
@@ -66,11 +103,11 @@ func (l *Links) sign(user, job string, run int, expiresAt time.Time) string {
 	return base64.RawURLEncoding.EncodeToString(append(l.mac(payload), payload...))
 }
 
-// Verify returns whose job a link is for, and which run of it, or an [*Error].
+// Verify returns the user and the run of a link to the file of job. If the link is invalid, the error is an [*Error].
 func (l *Links) Verify(link, job string) (user string, run int, err error) {
-	invalid := refuse(CodeLinkInvalid, "The link to the file is not valid, or not any more; ask for a new one.")
+	invalid := newError(CodeLinkInvalid, "The link to the file is invalid or has expired; request a new one.")
 	text, err := base64.RawURLEncoding.Strict().DecodeString(link)
-	if err != nil || len(text) < sha256.Size || strings.ContainsAny(link, "\r\n") { // which the decoder passes over
+	if err != nil || len(text) < sha256.Size || strings.ContainsAny(link, "\r\n") { // the decoder ignores these
 		return "", 0, invalid
 	}
 	payload := string(text[sha256.Size:])
@@ -89,7 +126,7 @@ func (l *Links) Verify(link, job string) (user string, run int, err error) {
 }
 
 func (l *Links) mac(payload string) []byte {
-	h := hmac.New(sha256.New, l.key)
+	h := hmac.New(sha256.New, *l.key.Load())
 	h.Write([]byte("hark: link to a file\n" + payload))
 	return h.Sum(nil)
 }

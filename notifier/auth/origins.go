@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// Origins tells pages that may use a user's cookie from those that may not. It is safe for concurrent use.
+// Origins decides which pages may use a user's cookie. It is safe for concurrent use.
 type Origins struct {
 	allowed    map[string]bool
 	protection *http.CrossOriginProtection
 }
 
-// NewOrigins returns the Origins that allows the pages of hark's own origin and those listed, each like
-// "https://app.example.com": a scheme, a host and maybe a port. There are no wildcards, for what is
-// allowed may act and read with the user's cookie.
+// NewOrigins returns Origins that allow the pages of hark's own origin and of those listed, such as
+// "https://app.example.com": a scheme, a host and optionally a port. There are no wildcards, since an allowed page can read
+// and change everything with the user's cookie.
 func NewOrigins(allowed []string) (*Origins, error) {
 	o := &Origins{allowed: make(map[string]bool), protection: http.NewCrossOriginProtection()}
 	for _, given := range allowed {
@@ -31,7 +31,7 @@ func NewOrigins(allowed []string) (*Origins, error) {
 	return o, nil
 }
 
-// normalOrigin writes an origin as browsers do: in lower case, without the scheme's own port.
+// normalOrigin returns an origin in the form of browsers: in lower case, without the default port of the scheme.
 func normalOrigin(given string) (string, error) {
 	text := strings.TrimSuffix(strings.ToLower(strings.TrimSpace(given)), "/")
 	u, err := url.Parse(text)
@@ -45,13 +45,13 @@ func normalOrigin(given string) (string, error) {
 	return strings.TrimSuffix(text, ":80"), nil
 }
 
-// Check returns an [*Error] if a call that carries the cookie may be the work of a foreign page. Calls
-// that change nothing (GET, HEAD, OPTIONS) pass. Others must come from hark's own origin or an allowed
-// one, and must say so: programs without either header have no business with cookies.
+// Check returns an [*Error] if a page of another site may have made a call with the cookie. Calls that change nothing (GET,
+// HEAD, OPTIONS) pass. Others must come from hark's own origin or an allowed one, and must have Origin or Sec-Fetch-Site.
+// Programs that send neither header must use bearer tokens.
 //
-// Sec-Fetch-Site decides if it is there. If not, Origin must name the host that was asked, whatever its
-// scheme: behind a proxy that ends TLS the scheme is not known here, and every browser that can tell the
-// difference sends Sec-Fetch-Site (see [http.CrossOriginProtection]).
+// Sec-Fetch-Site decides if it is present. If not, Origin must have the host of the request, with any scheme: behind a proxy
+// that terminates TLS hark does not know the scheme, and current browsers send Sec-Fetch-Site (see
+// [http.CrossOriginProtection]).
 func (o *Origins) Check(r *http.Request) error {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
@@ -59,27 +59,33 @@ func (o *Origins) Check(r *http.Request) error {
 	}
 	origin := r.Header.Get("Origin")
 	if origin == "" && r.Header.Get("Sec-Fetch-Site") == "" {
-		return refuse(CodeOriginMissing, "A call with the cookie must say where it comes from (Origin or Sec-Fetch-Site); programs use Authorization: Bearer.")
+		return newError(CodeOriginMissing, "A call with the cookie must have the header Origin or Sec-Fetch-Site; programs use Authorization: Bearer.")
 	}
-	// "null" is what sandboxed frames and local files call themselves: it is nobody in particular.
+	// Sandboxed frames and local files send "null", which identifies no page.
 	if origin == "null" || len(r.Header.Values("Origin")) > 1 {
-		return refuse(CodeOriginForbidden, "Pages without an origin of their own may not use the cookie.")
+		return newError(CodeOriginForbidden, "Pages without an origin, such as sandboxed frames and local files, may not use the cookie.")
 	}
 	if err := o.protection.Check(r); err != nil {
-		return &Error{
-			Code: CodeOriginForbidden, cause: err,
-			Detail: "Pages of this origin may not use the cookie; the operator can allow it with --allow-origin.",
-		}
+		return &Error{Code: CodeOriginForbidden, Detail: forbiddenDetail(r), cause: err}
 	}
 	return nil
 }
 
-// Allowed reports whether origin, as a browser writes it, is on the list.
-func (o *Origins) Allowed(origin string) bool { return o.allowed[origin] }
+// forbiddenDetail returns a sentence that says what the operator can do about a refused page. With Sec-Fetch-Site the browser
+// itself says that the page is of another site. Without it Origin and Host differ, and a proxy may have changed Host.
+func forbiddenDetail(r *http.Request) string {
+	origin := r.Header.Get("Origin")
+	if r.Header.Get("Sec-Fetch-Site") != "" {
+		return "Pages of other sites may not use the cookie; the operator can allow them by their origin, with --allow-origin."
+	}
+	return fmt.Sprintf("The page is from %.200q, and the request is for the host %.200q. If the page is hark's own, a proxy between the two "+
+		"must keep the Host header of the browser (nginx: proxy_set_header Host $http_host). If it is of another site, the operator can allow it with --allow-origin.",
+		origin, r.Host)
+}
 
-// CORS sets the headers by which a browser lets pages of allowed origins read the response, with
-// credentials. Other origins get none, which is the refusal. It reports whether r is a preflight, which
-// is to be answered with 204 and nothing else, and has no token (Fetch standard, section 3.2).
+// CORS sets the headers that allow pages of allowed origins to read the response, with credentials. For other origins it
+// sets none, so that browsers refuse. It reports whether r is a preflight: the caller must respond with 204 and no body.
+// A preflight has no token (Fetch standard, section 3.2).
 func (o *Origins) CORS(h http.Header, r *http.Request) (preflight bool) {
 	origin := r.Header.Get("Origin")
 	preflight = r.Method == http.MethodOptions && origin != "" && r.Header.Get("Access-Control-Request-Method") != ""

@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"crypto/tls"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -64,13 +65,13 @@ func TestCookies(t *testing.T) {
 		w = httptest.NewRecorder()
 		auth.ClearCookie(w, c.r)
 		cleared := cookies(t, w)
-		// Users would move to other notifiers if a new version wrote another route.
+		// With another route in a new version users would move to other notifiers.
 		for cookie, value := range map[string]string{"hark_token": "abc", "hark_route": "24d4b96f"} {
-			if got := set[cookie]; got.Value != value || got.Path != "/" || got.Domain != "" || !got.HttpOnly ||
+			if got := set[cookie]; got.Value != value || got.Path != "" || got.Domain != "" || !got.HttpOnly ||
 				got.SameSite != http.SameSiteLaxMode || got.Secure != c.secure || got.MaxAge < 3590 || got.MaxAge > 3600 {
 				t.Errorf("%s: got %v", name, got)
 			}
-			if got := cleared[cookie]; got.MaxAge != -1 || got.Value != "" || got.Path != "/" || got.Secure != c.secure {
+			if got := cleared[cookie]; got.MaxAge != -1 || got.Value != "" || got.Path != "" || got.Secure != c.secure {
 				t.Errorf("%s: cleared by %v", name, got)
 			}
 		}
@@ -91,7 +92,7 @@ func TestCookies(t *testing.T) {
 	}
 }
 
-// cookies returns the two that a response sets, by name.
+// cookies returns the two cookies of a response, by name.
 func cookies(t *testing.T, w *httptest.ResponseRecorder) map[string]*http.Cookie {
 	t.Helper()
 	all := w.Result().Cookies()
@@ -153,6 +154,36 @@ func TestOriginsCheck(t *testing.T) {
 	noHost.Host = ""
 	if err := origins.Check(noHost); err == nil {
 		t.Error("null passed for a request without a host")
+	}
+}
+
+// The refusal says that a proxy may have changed Host, which no list of origins can fix.
+func TestRefusedOriginSaysWhatToDo(t *testing.T) {
+	origins, err := auth.NewOrigins(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		header []string
+		want   []string
+	}{
+		"a proxy that changes Host": {[]string{"Origin", "http://hark.example.com:8080"},
+			[]string{`from "http://hark.example.com:8080"`, `host "hark.example.com:4280"`, "Host $http_host", "--allow-origin"}},
+		"another site, says the browser": {[]string{"Origin", "https://app.example.com", "Sec-Fetch-Site", "cross-site"}, []string{"--allow-origin"}},
+	} {
+		refused, _ := errors.AsType[*auth.Error](origins.Check(request("POST", c.header...)))
+		if refused == nil {
+			t.Errorf("%s: passed", name)
+			continue
+		}
+		for _, want := range c.want {
+			if !strings.Contains(refused.Detail, want) {
+				t.Errorf("%s: %q has no %q", name, refused.Detail, want)
+			}
+		}
+		if strings.Contains(refused.Detail, "Host") != strings.Contains(strings.Join(c.want, " "), "Host") {
+			t.Errorf("%s: %q", name, refused.Detail)
+		}
 	}
 }
 

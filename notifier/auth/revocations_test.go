@@ -14,6 +14,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/auth"
 )
@@ -42,16 +44,29 @@ func newServer(t testing.TB) (connect func() jetstream.JetStream) {
 	}
 }
 
-// process is what one notifier knows of revocations.
+// openStore opens the log of a server. It is closed when the test ends.
+func openStore(t testing.TB, nc *nats.Conn, replicas int) *joblog.Store {
+	t.Helper()
+	store, err := joblog.Open(natstest.Context(t), nc, joblog.Options{
+		Settings: joblog.Settings{Replicas: replicas}, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() }) // a test may have closed the connection
+	return store
+}
+
+// process is a notifier's copy of the revocations.
 type process struct {
 	*auth.Revocations
 	v *auth.Verifier
 
-	mu   sync.Mutex
-	told []auth.Revocation
+	mu       sync.Mutex
+	received []auth.Revocation
 }
 
-// newProcess opens the revocations and follows them until the test ends.
+// newProcess opens the revocations and runs them until the test ends.
 func newProcess(t testing.TB, js jetstream.JetStream, maxAge time.Duration) *process {
 	t.Helper()
 	p := &process{}
@@ -59,10 +74,10 @@ func newProcess(t testing.TB, js jetstream.JetStream, maxAge time.Duration) *pro
 		OnRevoked: func(r auth.Revocation) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.told = append(p.told, r)
+			p.received = append(p.received, r)
 		}})
 	p.v = newVerifier(t, func(o *auth.Options) { o.Revocations = p.Revocations })
-	if err := p.Open(t.Context(), js, 1); err != nil {
+	if err := p.Open(t.Context(), openStore(t, js.Conn(), 1)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -72,17 +87,17 @@ func newProcess(t testing.TB, js jetstream.JetStream, maxAge time.Duration) *pro
 	return p
 }
 
-func (p *process) heard() string {
+func (p *process) users() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var all []string
-	for _, r := range p.told {
+	for _, r := range p.received {
 		all = append(all, r.User+r.ID)
 	}
 	return strings.Join(all, " ")
 }
 
-// eventually polls until ok holds.
+// eventually polls until ok returns true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
@@ -92,7 +107,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// verdict is the code that a process has for a token, empty if it is good.
+// verdict returns the code of a token in a process, "" if the token is valid.
 func (p *process) verdict(t testing.TB, token string) string {
 	t.Helper()
 	if _, err := p.v.Verify(t.Context(), token); err != nil {
@@ -101,7 +116,7 @@ func (p *process) verdict(t testing.TB, token string) string {
 	return ""
 }
 
-// TestRevokedUser holds that a user's tokens are refused by all processes, also those seen before, and later ones are not.
+// TestRevokedUser checks that all processes refuse a user's tokens, cached ones too, and accept later ones.
 func TestRevokedUser(t *testing.T) {
 	connect := newServer(t)
 	a, b := newProcess(t, connect(), 0), newProcess(t, connect(), 0)
@@ -148,12 +163,12 @@ func TestRevokedUser(t *testing.T) {
 	if got := again.verdict(t, token("ana", now-10)); got != auth.CodeTokenRevoked {
 		t.Errorf("a process that starts later says %q", got)
 	}
-	if heard := b.heard(); !strings.HasPrefix(heard, "ana * > a.b ") || len(b.List()) != 6 {
-		t.Errorf("told of %.100s; listed %d", heard, len(b.List()))
+	if users := b.users(); !strings.HasPrefix(users, "ana * > a.b ") || len(b.List()) != 6 {
+		t.Errorf("received %.100s; listed %d", users, len(b.List()))
 	}
 }
 
-// TestRevokedToken holds that one token is refused by its jti, whoever's it is, until that is lifted.
+// TestRevokedToken checks that a token is refused by its jti, with any user, until the revocation is lifted.
 func TestRevokedToken(t *testing.T) {
 	connect := newServer(t)
 	a, b := newProcess(t, connect(), 0), newProcess(t, connect(), 0)
@@ -177,7 +192,7 @@ func TestRevokedToken(t *testing.T) {
 	if found, err := b.Lift(t.Context(), "", "j.1 >*"); !found || err != nil || b.verdict(t, one) != "" {
 		t.Errorf("lifted: %v, %v, %q", found, err, b.verdict(t, one))
 	}
-	eventually(t, "the other has heard it", func() bool { return a.verdict(t, one) == "" })
+	eventually(t, "the other has received it", func() bool { return a.verdict(t, one) == "" })
 	if found, err := b.Lift(t.Context(), "", "j.1 >*"); found || err != nil {
 		t.Errorf("lifted twice: %v, %v", found, err)
 	}
@@ -186,23 +201,24 @@ func TestRevokedToken(t *testing.T) {
 	}
 }
 
-// TestRevocationsAreFollowedAgain holds that what the watch did not hear, since the bucket was remade meanwhile, is read.
+// TestRevocationsAreFollowedAgain checks that revocations which the watch has missed, since the bucket was created again,
+// are read.
 func TestRevocationsAreFollowedAgain(t *testing.T) {
 	connect := newServer(t)
 	js := connect()
-	// As in hark there are other streams: nats-server 2.15.2 removes the folder of all streams some time after the last one
-	// was deleted, and one that is created meanwhile fails for it.
+	// As in hark there are other streams: nats-server 2.15.2 removes the folder of all streams some time after the last stream
+	// was deleted, and a stream that is created meanwhile fails.
 	if _, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "other"}); err != nil {
 		t.Fatal(err)
 	}
 	p := newProcess(t, connect(), 0)
-	token := signHS(t, secret, nil, claimsFor("ana", nil))
+	token, lost := signHS(t, secret, nil, claimsFor("ana", nil)), signHS(t, secret, nil, claimsFor("y", nil))
 	for _, user := range []string{"x", "y", "z"} {
 		if _, err := p.Revoke(t.Context(), user, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := js.DeleteKeyValue(t.Context(), "hark_revoked"); err != nil {
+	if err := js.DeleteKeyValue(t.Context(), joblog.DefaultNamespace.RevokedBucket()); err != nil {
 		t.Fatal(err)
 	}
 	other := newProcess(t, connect(), 0)
@@ -210,9 +226,14 @@ func TestRevocationsAreFollowedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "it is refused", func() bool { return p.verdict(t, token) == auth.CodeTokenRevoked })
+	// What was known before is stored again, and every process knows it.
+	eventually(t, "a lost one is refused by a process that came later", func() bool { return other.verdict(t, lost) == auth.CodeTokenRevoked })
+	if p.verdict(t, lost) != auth.CodeTokenRevoked {
+		t.Error("the process that knew it has forgotten it")
+	}
 }
 
-// TestRevocationsExpire holds that with a longest lifetime nothing is kept that has nothing left to refuse.
+// TestRevocationsExpire checks that with a maximum lifetime, revocations are deleted when all their tokens have expired.
 func TestRevocationsExpire(t *testing.T) {
 	connect := newServer(t)
 	js := connect()
@@ -222,13 +243,13 @@ func TestRevocationsExpire(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	kv := must(js.KeyValue(t.Context(), "hark_revoked"))
+	kv := must(js.KeyValue(t.Context(), joblog.DefaultNamespace.RevokedBucket()))
 	old := time.Now().Add(-2 * time.Hour).UTC().Format(time.RFC3339Nano)
 	must(kv.PutString(t.Context(), "user.YW5h", old)) // ana
 	must(kv.PutString(t.Context(), "jti.ai0x", old))  // j-1
-	must(kv.PutString(t.Context(), "user.Ym9i", "?")) // bob, by whom knows when
+	must(kv.PutString(t.Context(), "user.Ym9i", "?")) // bob, with a malformed time
 	must(kv.PutString(t.Context(), "else.!!"[:4]+".x", "?"))
-	eventually(t, "it has heard them", func() bool { return len(p.List()) == 6 })
+	eventually(t, "it has received them", func() bool { return len(p.List()) == 6 })
 	short := newProcess(t, connect(), time.Hour)
 	eventually(t, "two are gone", func() bool {
 		_, err := kv.Get(t.Context(), "jti.ai0x")
@@ -242,7 +263,7 @@ func TestRevocationsExpire(t *testing.T) {
 	}
 }
 
-// TestRevocationsWithoutNATS holds that what is known is refused while NATS is gone, and that a new one is an error.
+// TestRevocationsWithoutNATS checks that known revocations are refused while NATS is down, and that a new one is an error.
 func TestRevocationsWithoutNATS(t *testing.T) {
 	connect := newServer(t)
 	js := connect()

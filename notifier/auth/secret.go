@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 )
 
-// LoadSecret reads the secret that [LoadOrCreateSecret] wrote. Without the file the error is an
+// LoadSecret reads the secret in a file of [LoadOrCreateSecret]. If the file does not exist, the error is
 // [fs.ErrNotExist].
 func LoadSecret(path string) ([]byte, error) {
 	text, err := os.ReadFile(path)
@@ -25,9 +25,8 @@ func LoadSecret(path string) ([]byte, error) {
 	return secret, nil
 }
 
-// LoadOrCreateSecret reads the secret in the file, or puts a random one there first, with its folder if
-// need be, readable by its owner alone. Of several processes that do so at once all get the same secret,
-// and none ever reads half of one.
+// LoadOrCreateSecret reads the secret in the file. If the file does not exist, it creates it with a random secret, and its
+// folder, readable by its owner alone. Several processes that do so at a time get the same secret, and never a partial one.
 func LoadOrCreateSecret(path string) ([]byte, error) {
 	secret, err := LoadSecret(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -56,11 +55,11 @@ func createSecret(path string) error {
 	if err != nil {
 		return err
 	}
-	// A link, unlike a rename, does not replace what another process was quicker to put there.
+	// A link, unlike a rename, does not replace the file of another process.
 	if err := os.Link(tmp.Name(), path); err == nil || errors.Is(err, fs.ErrExist) {
 		return nil
 	}
-	// Some file systems know no links. There the last of several processes would win; the caller reads
-	// the file again, which leaves a race of a few microseconds at the very first start.
+	// Some file systems do not support links. There the last of several processes wins. The caller reads the file again,
+	// which leaves a race of a few microseconds at the first start.
 	return os.Rename(tmp.Name(), path)
 }

@@ -17,53 +17,53 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// How a JWKS is kept fresh.
+// Periods and limits of reading a JWKS.
 const (
-	filePeriod   = 2 * time.Second // how often a file is looked at
-	urlPeriod    = 5 * time.Minute // how often a URL is asked
-	urlTimeout   = 10 * time.Second
-	urlSpacing   = 5 * time.Second // the least time between two requests that unknown keys caused
-	firstRetry   = time.Second     // the delay after a URL did not answer, doubled up to lastRetry
-	lastRetry    = time.Minute
-	keyWait      = 3 * time.Second // how long a token waits for a fetch under way
-	maxJWKSBytes = 1 << 20         // and of a discovery document
-	maxRedirects = 3
+	filePeriod     = 2 * time.Second // the interval of checks of a file
+	urlPeriod      = 5 * time.Minute // the interval of requests to a URL
+	urlTimeout     = 10 * time.Second
+	urlMinInterval = 5 * time.Second // the shortest time between two requests for unknown keys
+	firstRetry     = time.Second     // the delay after a failed request, doubled up to lastRetry
+	lastRetry      = time.Minute
+	keyWait        = 3 * time.Second // how long the verification of a token waits for a fetch
+	maxJWKSBytes   = 1 << 20         // the largest size of a JWKS or a discovery document
+	maxRedirects   = 3
 )
 
-// errUnchanged is what load answers when there is nothing new to read.
+// errUnchanged is returned by load if the JWKS has not changed.
 var errUnchanged = errors.New("unchanged")
 
-// keySource is a JWKS that is read from somewhere again and again.
+// keySource is a JWKS that is fetched periodically.
 //
-// One goroutine, [keySource.run], reads. A token with an unknown key kicks it, unless it has just read,
-// and waits for its next read to end.
+// One goroutine, [keySource.run], fetches. A token with an unknown key makes it fetch, unless it has just done so, and waits
+// for the end of that fetch.
 type keySource struct {
-	name    string
-	load    func(context.Context) (keySet, error)
-	close   func()
-	period  time.Duration
-	spacing time.Duration
-	retry   time.Duration // first delay after a failure
-	log     *slog.Logger
+	name        string
+	load        func(context.Context) (keySet, error)
+	close       func()
+	period      time.Duration
+	minInterval time.Duration // between fetches for unknown keys
+	retry       time.Duration // the first delay after a failure
+	log         *slog.Logger
 
-	current atomic.Pointer[keySet] // nil until a first read succeeded
-	kick    chan struct{}
+	current atomic.Pointer[keySet] // nil before the first successful fetch
+	refresh chan struct{}          // asks run for a fetch
 
-	mu      sync.Mutex
-	reading bool
-	began   time.Time     // when the last read began
-	ended   chan struct{} // closed when the next read ends
-	lastErr error         // of the last read
+	mu        sync.Mutex
+	fetching  bool
+	lastFetch time.Time     // the start of the last fetch
+	fetchDone chan struct{} // closed at the end of the next fetch
+	lastErr   error         // of the last fetch
 }
 
-// newKeySource reads a JWKS from a file or URL, or if that is empty, from where the issuer says.
+// newKeySource returns the source of a file or URL, or if from is empty, of the issuer's discovery document.
 func newKeySource(from, issuer string, log *slog.Logger) (*keySource, error) {
 	if log == nil {
 		log = slog.Default()
 	}
 	s := &keySource{
 		name: from, log: log, close: func() {},
-		kick: make(chan struct{}, 1), ended: make(chan struct{}),
+		refresh: make(chan struct{}, 1), fetchDone: make(chan struct{}),
 	}
 	switch {
 	case from == "":
@@ -74,7 +74,7 @@ func newKeySource(from, issuer string, log *slog.Logger) (*keySource, error) {
 	return s, s.fromFile(from)
 }
 
-// fromURL has the URL asked, by run.
+// fromURL makes run fetch a URL.
 func (s *keySource) fromURL(from string) error {
 	u, err := url.Parse(from)
 	if err != nil || u.Host == "" {
@@ -83,17 +83,17 @@ func (s *keySource) fromURL(from string) error {
 	if err := safeURL(u, true); err != nil {
 		return fmt.Errorf("the JWKS %.200q: %w", u.Redacted(), err)
 	}
-	client := s.askURL(u)
+	client := s.newClient(u)
 	s.load = func(ctx context.Context) (keySet, error) { return fetchKeys(ctx, client, from) }
 	return nil
 }
 
-// askURL says how a URL is asked, and returns the client to do it with.
-func (s *keySource) askURL(u *url.URL) *http.Client {
+// newClient sets the periods for a URL, and returns the HTTP client for it.
+func (s *keySource) newClient(u *url.URL) *http.Client {
 	s.name = u.Redacted()
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	s.close = transport.CloseIdleConnections
-	s.period, s.spacing, s.retry = urlPeriod, urlSpacing, firstRetry
+	s.period, s.minInterval, s.retry = urlPeriod, urlMinInterval, firstRetry
 	return &http.Client{Timeout: urlTimeout, Transport: transport, CheckRedirect: func(to *http.Request, via []*http.Request) error {
 		if len(via) > maxRedirects {
 			return errors.New("it redirects too often")
@@ -110,7 +110,7 @@ func fetchKeys(ctx context.Context, client *http.Client, from string) (keySet, e
 	return parseKeys(data)
 }
 
-// fetch reads a small document.
+// fetch returns the body of a URL, of up to maxJWKSBytes.
 func fetch(ctx context.Context, client *http.Client, from, accept string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
@@ -123,15 +123,15 @@ func fetch(ctx context.Context, client *http.Client, from, accept string) ([]byt
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("it answered %s", res.Status)
+		return nil, fmt.Errorf("the response has the status %s", res.Status)
 	}
 	return readAll(res.Body)
 }
 
-// fromFile reads the file at once: what is wrong with it now is a mistake in the configuration.
+// fromFile makes run read a file, and reads it first: an error at the start is an error in the configuration.
 func (s *keySource) fromFile(path string) error {
-	s.period, s.spacing, s.retry = filePeriod, filePeriod/2, filePeriod
-	var seen os.FileInfo
+	s.period, s.minInterval, s.retry = filePeriod, filePeriod/2, filePeriod
+	var last os.FileInfo
 	s.load = func(context.Context) (keySet, error) {
 		f, err := os.Open(path)
 		if err != nil {
@@ -142,7 +142,7 @@ func (s *keySource) fromFile(path string) error {
 		if err != nil {
 			return nil, err
 		}
-		if seen != nil && os.SameFile(seen, info) && seen.ModTime().Equal(info.ModTime()) && seen.Size() == info.Size() {
+		if last != nil && os.SameFile(last, info) && last.ModTime().Equal(info.ModTime()) && last.Size() == info.Size() {
 			return nil, errUnchanged
 		}
 		data, err := readAll(f)
@@ -151,11 +151,11 @@ func (s *keySource) fromFile(path string) error {
 		}
 		set, err := parseKeys(data)
 		if err == nil {
-			seen = info
+			last = info
 		}
 		return set, err
 	}
-	s.read(context.Background())
+	s.fetch(context.Background())
 	switch set := s.current.Load(); {
 	case s.lastErr != nil:
 		return fmt.Errorf("read the JWKS %s: %w", path, s.lastErr)
@@ -176,13 +176,13 @@ func readAll(r io.Reader) ([]byte, error) {
 	return data, nil
 }
 
-// run reads until ctx ends.
+// run fetches periodically until ctx ends.
 func (s *keySource) run(ctx context.Context) {
 	defer s.close()
 	delay := s.retry
 	for ctx.Err() == nil {
 		before := s.lastError()
-		err := s.read(ctx)
+		err := s.fetch(ctx)
 		next := s.period
 		if err != nil {
 			next = min(delay, s.period)
@@ -191,13 +191,13 @@ func (s *keySource) run(ctx context.Context) {
 			delay = s.retry
 		}
 		if err != nil && ctx.Err() == nil && (before == nil || before.Error() != err.Error()) {
-			s.log.Warn("the JWKS cannot be read", "jwks", s.name, "error", err, "known_keys", s.known())
+			s.log.Warn("JWKS not fetched; retrying", "jwks", s.name, "error", err, "known_keys", s.known())
 		}
 		s.pause(ctx, next)
 	}
 }
 
-// pause returns after d, or when a token with an unknown key asks for a read and none was just made.
+// pause blocks for d, or until a token with an unknown key needs a fetch and the last one is old enough.
 func (s *keySource) pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -207,9 +207,9 @@ func (s *keySource) pause(ctx context.Context, d time.Duration) {
 			return
 		case <-timer.C:
 			return
-		case <-s.kick:
+		case <-s.refresh:
 			s.mu.Lock()
-			due := time.Since(s.began) >= s.spacing
+			due := time.Since(s.lastFetch) >= s.minInterval
 			s.mu.Unlock()
 			if due {
 				return
@@ -218,11 +218,11 @@ func (s *keySource) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// read reads once. Keys known so far outlive a failure; an empty set does replace them, for that is how
-// keys are revoked.
-func (s *keySource) read(ctx context.Context) error {
+// fetch fetches the keys once. After a failure the known keys stay. An empty set replaces them, since an issuer revokes its
+// keys that way.
+func (s *keySource) fetch(ctx context.Context) error {
 	s.mu.Lock()
-	s.reading, s.began = true, time.Now()
+	s.fetching, s.lastFetch = true, time.Now()
 	s.mu.Unlock()
 
 	set, err := s.load(ctx)
@@ -235,9 +235,9 @@ func (s *keySource) read(ctx context.Context) error {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reading, s.lastErr = false, err
-	close(s.ended)
-	s.ended = make(chan struct{})
+	s.fetching, s.lastErr = false, err
+	close(s.fetchDone)
+	s.fetchDone = make(chan struct{})
 	return err
 }
 
@@ -247,6 +247,7 @@ func (s *keySource) lastError() error {
 	return s.lastErr
 }
 
+// known returns the number of known keys.
 func (s *keySource) known() int {
 	if set := s.current.Load(); set != nil {
 		return len(*set)
@@ -254,21 +255,22 @@ func (s *keySource) known() int {
 	return 0
 }
 
-// find returns the keys that may have signed a token with this method and key id.
+// find returns the keys that may have signed a token with this method and key id. It may wait for a fetch, for up to
+// keyWait.
 func (s *keySource) find(ctx context.Context, alg, kid string) (jwt.VerificationKeySet, error) {
 	keys := s.lookup(alg, kid)
 	if len(keys) == 0 {
-		s.await(ctx)
+		s.waitFetch(ctx)
 		keys = s.lookup(alg, kid)
 	}
 	if s.current.Load() == nil {
 		return jwt.VerificationKeySet{}, &Error{
-			Code: CodeKeysUnavailable, Detail: "The keys that tokens are verified with cannot be fetched at the moment.",
+			Code: CodeKeysUnavailable, Detail: "The keys for verifying tokens cannot be fetched right now; try again in a few seconds.",
 			cause: s.lastError(),
 		}
 	}
 	if len(keys) == 0 {
-		return jwt.VerificationKeySet{}, invalidToken("The token is signed with a key that is not known here.")
+		return jwt.VerificationKeySet{}, invalidToken("The token is signed with an unknown key.")
 	}
 	return jwt.VerificationKeySet{Keys: keys}, nil
 }
@@ -280,22 +282,23 @@ func (s *keySource) lookup(alg, kid string) []jwt.VerificationKey {
 	return nil
 }
 
-// await waits for a read under way, or one that may be asked for now.
-func (s *keySource) await(ctx context.Context) {
+// waitFetch waits for the running fetch, or for one that it starts. It returns without waiting if the last fetch is too
+// recent.
+func (s *keySource) waitFetch(ctx context.Context) {
 	s.mu.Lock()
-	ended, soon := s.ended, s.reading || time.Since(s.began) >= s.spacing
+	done, wait := s.fetchDone, s.fetching || time.Since(s.lastFetch) >= s.minInterval
 	s.mu.Unlock()
-	if !soon {
+	if !wait {
 		return
 	}
 	select {
-	case s.kick <- struct{}{}:
+	case s.refresh <- struct{}{}:
 	default:
 	}
 	ctx, cancel := context.WithTimeout(ctx, keyWait)
 	defer cancel()
 	select {
-	case <-ended:
+	case <-done:
 	case <-ctx.Done():
 	}
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/hark-jobs/hark/notifier/auth"
 )
 
-// provider is an identity provider that answers with one JWKS, or with 503 if it has none. It lives in
-// memory, so that time in a synctest bubble can pass while a request is under way.
+// provider is an identity provider that serves one JWKS, or responds with 503 if it has none. It is in memory, so that time
+// in a synctest bubble advances during a request.
 type provider struct {
 	set      atomic.Pointer[[]byte]
 	document atomic.Pointer[[]byte] // of discovery, if it has one
@@ -30,9 +30,9 @@ type provider struct {
 	lateness time.Duration
 }
 
-const providerURL = "http://127.0.0.1/jwks.json" // where nobody listens: see dial
+const providerURL = "http://127.0.0.1/jwks.json" // nobody listens there: see dial
 
-// newProvider makes every HTTP request of the process go to the provider until the test ends.
+// newProvider sends every HTTP request of the process to the provider until the test ends.
 func newProvider(t *testing.T) *provider {
 	p := &provider{conns: make(chan net.Conn), closed: make(chan struct{})}
 	before := http.DefaultTransport
@@ -90,7 +90,7 @@ func (p *provider) Accept() (net.Conn, error) {
 func (p *provider) Close() error   { close(p.closed); return nil }
 func (p *provider) Addr() net.Addr { return &net.TCPAddr{} }
 
-// start makes a verifier with the audience hark and runs it until the test ends.
+// start runs a verifier with the audience hark until the test ends.
 func start(t *testing.T, jwksFrom string, change ...func(*auth.Options)) *auth.Verifier {
 	o := auth.Options{JWKS: jwksFrom, Audience: []string{"hark"}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	for _, c := range change {
@@ -130,9 +130,9 @@ func TestURLRotates(t *testing.T) {
 		oldToken := older.sign(t, nil, claimsFor("ana", nil))
 		newToken := newer.sign(t, nil, claimsFor("ana", nil))
 
-		// The first fetch is under way: the token waits for it.
+		// The first fetch is running, and the token waits for it.
 		wantCode(t, v, oldToken, "")
-		// A token with an unknown key asks again, but not within five seconds of the last time.
+		// A token with an unknown key causes a fetch, but not within five seconds of the last one.
 		p.publish(jwks(t, older, newer))
 		wantCode(t, v, newToken, auth.CodeTokenInvalid)
 		time.Sleep(6 * time.Second)
@@ -146,12 +146,12 @@ func TestURLRotates(t *testing.T) {
 		if n := p.asked.Load(); n != 2 {
 			t.Errorf("unknown keys made it ask %d times, want 2", n)
 		}
-		// What is taken out is refused after the next round.
+		// A removed key is refused after the next fetch.
 		p.publish(jwks(t, newer))
 		time.Sleep(6 * time.Minute)
 		wantCode(t, v, oldToken, auth.CodeTokenInvalid)
 		wantCode(t, v, newToken, "")
-		// A provider that is down takes nothing away; one that revoked all does.
+		// When the provider is down, the keys stay. When it revokes all keys, they are removed.
 		p.set.Store(nil)
 		time.Sleep(6 * time.Minute)
 		wantCode(t, v, newToken, "")
@@ -182,9 +182,8 @@ func TestURLDownAtStart(t *testing.T) {
 	})
 }
 
-// TestVerifyWaitsNotForEver holds that neither a caller that gave up nor a provider that hangs keeps a
-// request for long.
-func TestVerifyWaitsNotForEver(t *testing.T) {
+// TestVerifyTimesOut checks that a request ends soon when its context ends or the provider hangs.
+func TestVerifyTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		p.lateness = time.Hour

@@ -9,8 +9,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/notifier/auth"
 )
 
@@ -35,7 +35,7 @@ func newTickets(t *testing.T, n int) []*auth.Tickets {
 		closed := make(chan struct{})
 		nc.SetClosedHandler(func(*nats.Conn) { close(closed) })
 		t.Cleanup(func() { nc.Close(); <-closed })
-		if all[i], err = auth.OpenTickets(t.Context(), must(jetstream.New(nc)), 1); err != nil {
+		if all[i], err = auth.OpenTickets(t.Context(), openStore(t, nc, 1)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -102,5 +102,33 @@ func TestRedeemRefuses(t *testing.T) {
 	}
 	if _, err := tickets.Redeem(t.Context(), late); code(t, err, late) != auth.CodeTokenExpired {
 		t.Errorf("of a token that has expired: %v", err)
+	}
+}
+
+// A ticket of one notifier works without delay at another one, and once, although a lagging replica does not have it yet.
+func TestTicketsOnCluster(t *testing.T) {
+	servers := natstest.BreakableCluster(t, 3)
+	open := func(i int) *auth.Tickets {
+		t.Helper()
+		tickets, err := auth.OpenTickets(natstest.Context(t), openStore(t, servers.ConnectTo(t, i), 3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tickets
+	}
+	a, b := open(0), open(1)
+	servers.Lead(0)
+	servers.Lag(2, time.Second)
+	for i := range 30 {
+		ticket, _, err := a.Issue(t.Context(), auth.Identity{User: "ana", ExpiresAt: time.Now().Add(time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id, err := b.Redeem(t.Context(), ticket); err != nil || id.User != "ana" {
+			t.Fatalf("ticket %d: %+v, %v", i, id, err)
+		}
+		if _, err := a.Redeem(t.Context(), ticket); err == nil {
+			t.Fatalf("ticket %d works twice", i)
+		}
 	}
 }

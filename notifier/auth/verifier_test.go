@@ -21,7 +21,7 @@ import (
 	"github.com/hark-jobs/hark/notifier/auth"
 )
 
-// newVerifier accepts the secret and the keys rs256, es256 and eddsa.
+// newVerifier returns a verifier for the secret and the keys rs256, es256 and eddsa.
 func newVerifier(t testing.TB, change ...func(*auth.Options)) *auth.Verifier {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "jwks.json")
@@ -39,7 +39,7 @@ func newVerifier(t testing.TB, change ...func(*auth.Options)) *auth.Verifier {
 	return v
 }
 
-// code returns the code of an [auth.Error], and checks what is promised of every one.
+// code returns the code of an [auth.Error], and checks what holds for all of them.
 func code(t testing.TB, err error, token string) string {
 	t.Helper()
 	var e *auth.Error
@@ -85,7 +85,7 @@ func TestVerifyAcceptsEveryMethod(t *testing.T) {
 	}
 }
 
-// TestVerifyUsers holds that any text but the few forbidden ones is a user, byte for byte.
+// TestVerifyUsers checks that any text except the few forbidden ones is a user, byte for byte.
 func TestVerifyUsers(t *testing.T) {
 	v := newVerifier(t)
 	for _, user := range []string{
@@ -210,8 +210,8 @@ func TestVerifyAllowsClocksToDiffer(t *testing.T) {
 	}
 }
 
-// TestOneSourceIsNotTheOther holds that without a secret no HS256 is accepted, whatever it is signed
-// with, and without a JWKS no other.
+// TestOneSourceIsNotTheOther checks that without a secret no HS256 token is accepted, with any key, and without a JWKS only
+// HS256.
 func TestOneSourceIsNotTheOther(t *testing.T) {
 	claims := claimsFor("ana", nil)
 	noSecret := newVerifier(t, func(o *auth.Options) { o.Secret = nil })
@@ -310,7 +310,7 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// BenchmarkVerify measures a token that was seen before, and one that was not.
+// BenchmarkVerify measures a cached token and one that is not cached.
 func BenchmarkVerify(b *testing.B) {
 	p := newProcess(b, newServer(b)(), 0)
 	for i := range 100 { // as many revoked
@@ -324,11 +324,11 @@ func BenchmarkVerify(b *testing.B) {
 		"ES256": es256().sign(b, nil, claims), "EdDSA": eddsa().sign(b, nil, claims),
 	} {
 		for _, again := range []bool{true, false} {
-			b.Run(fmt.Sprintf("%s/seen=%v", name, again), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%s/cached=%v", name, again), func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					if !again {
-						auth.Forget(v)
+						auth.ClearCache(v)
 					}
 					if _, err := v.Verify(b.Context(), token); err != nil {
 						b.Fatal(err)

@@ -3,7 +3,6 @@ package inbox
 import (
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -15,21 +14,21 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// Entry is a notification on its way into the log.
+// Entry is a notification to be stored in the inbox.
 type Entry struct {
 	User string // or [jobs.Everyone]
 	ID   jobs.EventID
-	// Notification is kept but for its ID, Status and ReadAt. Without a Key, its id stands for it.
+	// Notification is stored without its ID, Status and ReadAt. Key defaults to the text of ID.
 	Notification jobs.Notification
 
-	// body is the JSON of Notification as it is to be kept, if that is at hand.
+	// body is the JSON of Notification to be stored. If it is nil, Notification is encoded.
 	body []byte
 }
 
-// Append puts entries into the log, all or none, and moves the position to the newest of them. What is there
-// already, by its key, is left as it is, even if its user has deleted it.
+// Append stores entries, all or none, and moves the position to the newest of them. An entry with a known key is ignored, also
+// if its user has deleted the notification.
 //
-// The stream's notifications come through a [Filler]; Append is for what is known to be in order.
+// An [Ingester] stores the notifications of the stream. Append is for entries that the caller has in order.
 func (s *Store) Append(ctx context.Context, entries []Entry) error {
 	rows, err := encode(entries)
 	if err != nil {
@@ -43,10 +42,10 @@ func (s *Store) Append(ctx context.Context, entries []Entry) error {
 	for _, e := range entries {
 		newest[e.ID.Epoch] = max(newest[e.ID.Epoch], e.ID.Seq)
 	}
-	err = s.update(ctx, func(tx *sql.Tx) error {
-		// The positions are first in every transaction that appends: they keep it from running into another.
-		const advance = `INSERT INTO hark_positions (epoch, seq) VALUES ($1, $2) ON CONFLICT (epoch) DO UPDATE
-			SET seq = CASE WHEN excluded.seq > hark_positions.seq THEN excluded.seq ELSE hark_positions.seq END`
+	err = s.update(ctx, func(tx transaction) error {
+		// Every transaction that appends writes the positions first, which locks out others.
+		const advance = `INSERT INTO {positions} AS p (epoch, seq) VALUES ($1, $2) ON CONFLICT (epoch) DO UPDATE
+			SET seq = CASE WHEN excluded.seq > p.seq THEN excluded.seq ELSE p.seq END`
 		for epoch, seq := range newest {
 			if _, err := tx.ExecContext(ctx, advance, int64(epoch), int64(seq)); err != nil {
 				return err
@@ -57,20 +56,20 @@ func (s *Store) Append(ctx context.Context, entries []Entry) error {
 	if err != nil {
 		return fmt.Errorf("inbox: append: %w", err)
 	}
-	s.moved()
+	s.notifyChanged()
 	return nil
 }
 
-// columns is how many values one row of hark_notes is inserted with.
+// columns is the number of values of a row of notifications.
 const columns = 7
 
-// encode makes the values of the rows, one after the other.
+// encode returns the values of all rows.
 func encode(entries []Entry) ([]any, error) {
 	values := make([]any, 0, len(entries)*columns)
 	for i := range entries {
 		e := &entries[i]
 		if e.User == "" || e.ID.Epoch < 0 || e.ID.Seq == 0 || e.ID.Seq > math.MaxInt64 {
-			return nil, fmt.Errorf("entry %d: no place for user %.40q, id %s", i, e.User, e.ID)
+			return nil, fmt.Errorf("entry %d: the user %.40q or the id %s is invalid", i, e.User, e.ID)
 		}
 		n, body := e.Notification, e.body
 		if body == nil {
@@ -92,12 +91,12 @@ func encode(entries []Entry) ([]any, error) {
 	return values, nil
 }
 
-// keyPrefix is how many bytes of a key its id begins with: as many as a ULID has for its time.
+// keyPrefix is the number of bytes of a key at the start of its id: the length of a ULID's time.
 const keyPrefix = 10
 
-// keyID stands for a key of an audience's, and sorts as the beginning of the key does: what is new then stands
-// near what came before it in the index, however many audiences there are, and long keys do not fill it.
-// Behind the beginning is a hash of both, which the length keeps apart.
+// keyID returns the id of a key of an audience: the beginning of the key, then a hash of the audience and the key. So keys with
+// the same time are close in the index, with any number of audiences, and long keys do not fill the index. The hash includes
+// the length of the audience, so that different pairs have different hashes.
 func keyID(audience, key string) []byte {
 	buf := make([]byte, 0, 256)
 	buf = binary.AppendUvarint(buf, uint64(len(audience)))
@@ -109,12 +108,12 @@ func keyID(audience, key string) []byte {
 	return append(append(id, prefix...), sum[:16]...)
 }
 
-// inserter returns a function that adds those of count rows that are not there, in a transaction. It must be
-// called before the transaction begins, see [Store.prepare].
-func (s *Store) inserter(ctx context.Context, count int) (insert func(ctx context.Context, tx *sql.Tx, values []any) error, err error) {
-	statements := map[int]statement{} // by their number of rows
+// inserter returns a function that inserts count rows in a transaction, and ignores rows with known keys. inserter must be
+// called before the transaction begins: see [Store.prepare].
+func (s *Store) inserter(ctx context.Context, count int) (insert func(ctx context.Context, tx transaction, values []any) error, err error) {
+	statements := map[int]statement{} // by the number of rows
 	for left := count; left > 0; {
-		rows := s.dialect.atOnce(left)
+		rows := s.dialect.batchSize(left)
 		if _, ok := statements[rows]; !ok {
 			if statements[rows], err = s.prepare(ctx, s.write, insertSQL(s.dialect, rows)); err != nil {
 				return nil, err
@@ -122,9 +121,9 @@ func (s *Store) inserter(ctx context.Context, count int) (insert func(ctx contex
 		}
 		left -= rows
 	}
-	return func(ctx context.Context, tx *sql.Tx, values []any) error {
+	return func(ctx context.Context, tx transaction, values []any) error {
 		for len(values) > 0 {
-			rows := s.dialect.atOnce(len(values) / columns)
+			rows := s.dialect.batchSize(len(values) / columns)
 			if _, err := statements[rows].exec(ctx, tx, values[:rows*columns]...); err != nil {
 				return err
 			}
@@ -136,7 +135,7 @@ func (s *Store) inserter(ctx context.Context, count int) (insert func(ctx contex
 
 func insertSQL(d dialect, rows int) string {
 	var b strings.Builder
-	b.WriteString(d.insert + ` INTO hark_notes (audience, epoch, seq, key_id, job_id, created_at, body) VALUES `)
+	b.WriteString(d.insert + ` INTO {notifications} (audience, epoch, seq, key_id, job_id, created_at, body) VALUES `)
 	for i := range rows * columns {
 		switch {
 		case i == 0:
@@ -153,6 +152,6 @@ func insertSQL(d dialect, rows int) string {
 			b.WriteString(strconv.Itoa(i + 1))
 		}
 	}
-	b.WriteString(`) ` + d.unlessThere)
+	b.WriteString(`) ` + d.onConflict)
 	return b.String()
 }

@@ -30,7 +30,7 @@ func TestAppendIsIdempotent(t *testing.T) {
 	})
 }
 
-// Whatever the number of rows is made up of, each is there, once.
+// With any number of rows, each is stored once.
 func TestAppendAnyNumber(t *testing.T) {
 	stores(t, func(t *testing.T, s *inbox.Store) {
 		want, seq := []string{}, uint64(0)
@@ -51,7 +51,7 @@ func TestAppendAnyNumber(t *testing.T) {
 	})
 }
 
-// The same key is another notification for another user, and keys that begin alike are not the same.
+// Users do not share keys, and keys with a common beginning are different.
 func TestKeysBelongToTheirUser(t *testing.T) {
 	stores(t, func(t *testing.T, s *inbox.Store) {
 		a, b, all := entry("ana", 1), entry("ben", 2), entry(jobs.Everyone, 3)
@@ -60,7 +60,7 @@ func TestKeysBelongToTheirUser(t *testing.T) {
 		if got := seqs(t, s, "ana", ""); !slices.Equal(got, []string{"3", "1"}) {
 			t.Errorf("ana's inbox: %v", got)
 		}
-		// Nor does it matter where one ends and the other begins.
+		// The border between audience and key counts, too.
 		for i, e := range []struct{ user, key string }{{"cem", "x"}, {"cemx", ""}, {"ce", "mx"}, {"c", "emx"}} {
 			next := entry(e.user, uint64(10+i))
 			next.Notification.Key = e.key + "invoice-2026-0001"
@@ -74,7 +74,7 @@ func TestKeysBelongToTheirUser(t *testing.T) {
 	})
 }
 
-func TestWithoutKeyTheIDStandsForIt(t *testing.T) {
+func TestKeyDefaultsToTheID(t *testing.T) {
 	stores(t, func(t *testing.T, s *inbox.Store) {
 		a, b := entry("ana", 1), entry("ana", 2)
 		a.Notification.Key, b.Notification.Key = "", ""
@@ -96,6 +96,7 @@ func TestAppendKeepsEverything(t *testing.T) {
 		want := jobs.Notification{
 			Key: awkward, Type: "invoice.paid", Title: awkward, Body: awkward, Link: "/reports/7?a=1&b=%00",
 			Data: data, JobID: "01JD3Q00000000000000000000", CreatedAt: noon,
+			File: &jobs.File{Name: awkward, Size: 1 << 40, ContentType: "text/csv", ExpiresAt: noon},
 		}
 		e := inbox.Entry{User: "ana", ID: at(1), Notification: want}
 		e.Notification.ID, e.Notification.Status, e.Notification.ReadAt = "gone", jobs.Read, noon
@@ -111,17 +112,17 @@ func TestAppendKeepsEverything(t *testing.T) {
 		}
 		got[0].Data, want.Data = nil, nil
 		if !reflect.DeepEqual(got[0], want) {
-			t.Errorf("got  %+q\nwant %+q", got[0], want)
+			t.Errorf("got  %+v\nwant %+v", got[0], want)
 		}
 	})
 }
 
-// No user sees another's, however alike their ids are.
+// No user sees the notifications of another, however similar their names are.
 func TestUsersAreApart(t *testing.T) {
 	long := strings.Repeat("é", jobs.MaxUserBytes/2)
 	users := []string{
 		"a@b.c", "aa@b.c", "A@b.c", "a@b.c ", " a@b.c", "a_b.c", "a%b.c", "a*b.c", "a>b.c", "é", "e\u0301", "👩‍👧", "👩", "a\x00b", "a\x00", "a",
-		"_al", "_all_", "_ALL", "'; DROP TABLE hark_notes; --", "0", "00", "1e0", "NULL", long, long[:len(long)-2] + "e",
+		"_al", "_all_", "_ALL", "'; DROP TABLE hark_notifications; --", "0", "00", "1e0", "NULL", long, long[:len(long)-2] + "e",
 	}
 	stores(t, func(t *testing.T, s *inbox.Store) {
 		for i, user := range users {
@@ -176,7 +177,7 @@ func TestEpochsAreApart(t *testing.T) {
 	})
 }
 
-func TestAppendRefusesWhatHasNoPlace(t *testing.T) {
+func TestAppendRefusesInvalidEntries(t *testing.T) {
 	stores(t, func(t *testing.T, s *inbox.Store) {
 		for _, bad := range []inbox.Entry{entry("", 1), entry("ana", 0), entry("ana", 1<<63)} {
 			if err := s.Append(t.Context(), []inbox.Entry{entry("ana", 1), bad}); err == nil {

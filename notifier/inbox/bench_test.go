@@ -18,7 +18,7 @@ import (
 	"github.com/hark-jobs/hark/notifier/inbox"
 )
 
-// How large a log the benchmarks work on, and where they keep it between runs:
+// The size of the benchmarks' inbox, and its file between runs:
 //
 //	go test ./notifier/inbox -run '^$' -bench 'Log/sqlite' -benchtime 5000x -rows 10000000 -log /tmp/hark.db
 var (
@@ -26,7 +26,7 @@ var (
 	path = flag.String("log", "", "SQLite file that BenchmarkLog keeps, a temporary one if empty")
 )
 
-// Two users get a hundredth of all each. The heavy one never reads; the tidy one has read all but the last few.
+// Two users get a hundredth of all notifications each. The heavy user reads none; the tidy one has read all except the last few.
 const (
 	heavy = "heavy@example.com"
 	tidy  = "tidy@example.com"
@@ -34,8 +34,7 @@ const (
 
 func user(i int) string { return fmt.Sprintf("user-%06d@example.com", i) }
 
-// load fills the log up to -rows, in batches of 1,000: 100 notifications a user, in random order, and 1 of 10,000
-// for everyone.
+// load fills the inbox up to -rows, in batches of 1,000: 100 notifications per user, in random order, and 1 broadcast in 10,000.
 func load(b *testing.B, s *inbox.Store) (users int) {
 	b.Helper()
 	users = max(1, *rows/100)
@@ -60,7 +59,7 @@ func load(b *testing.B, s *inbox.Store) (users int) {
 	return users
 }
 
-// audience says who gets the notification with this number.
+// audience returns the audience of the notification with this number.
 func audience(random *rand.Rand, seq uint64, users int) string {
 	switch {
 	case seq%10_000 == 0:
@@ -76,7 +75,7 @@ func audience(random *rand.Rand, seq uint64, users int) string {
 func benchEntry(to string, seq uint64) inbox.Entry {
 	e := entry(to, seq)
 	e.Notification.Title, e.Notification.Body = "Your export “Orders 2026” is ready", "300,000 rows, 14 MB. The file is kept for 7 days."
-	e.Notification.Type, e.Notification.Link = "job.succeeded", "/v1/jobs/01JD3Q00000000000000000000/file"
+	e.Notification.Type, e.Notification.File = "job.succeeded", &jobs.File{Name: "orders-2026-11-21.csv", Size: 14 << 20, ContentType: "text/csv; charset=utf-8", ExpiresAt: e.Notification.CreatedAt}
 	e.Notification.JobID = fmt.Sprintf("01JD3Q%020d", seq)
 	return e
 }
@@ -92,7 +91,7 @@ func logs(b *testing.B, bench func(b *testing.B, s *inbox.Store)) {
 	b.Run("postgres", func(b *testing.B) { bench(b, open(b, pgtest.DSN(b))) })
 }
 
-// timed runs do b.N times and reports how long the median and the 99th of a hundred take.
+// timed runs do b.N times and reports the median and the 99th percentile of the durations.
 func timed(b *testing.B, do func() error) {
 	took := make([]time.Duration, 0, b.N)
 	for b.Loop() {
@@ -174,7 +173,7 @@ func BenchmarkLog(b *testing.B) {
 	})
 }
 
-// cpu is what this process has used so far.
+// cpu returns the CPU time that this process has used.
 func cpu(b *testing.B) time.Duration {
 	b.Helper()
 	var u syscall.Rusage
@@ -184,13 +183,13 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkFill brings b.N notifications from the stream into the log: those that are there as fast as it goes, and
-// then, paced, 2,000 a second as they are published.
+// BenchmarkIngest ingests b.N notifications from the stream: stored ones at full speed, and then 2,000 a second as they are
+// published.
 //
-//	go test ./notifier/inbox -run '^$' -bench Fill/sqlite -benchtime 20000x -cpuprofile cpu.out
+//	go test ./notifier/inbox -run '^$' -bench Ingest/sqlite -benchtime 20000x -cpuprofile cpu.out
 //
-// The server is in this process, and its CPU in the result.
-func BenchmarkFill(b *testing.B) {
+// The server is in this process, so the result includes its CPU time.
+func BenchmarkIngest(b *testing.B) {
 	fill := func(b *testing.B, store *inbox.Store, publish func(s *stream, notify func())) {
 		s := newStream(b)
 		e, err := s.epoch(b.Context())
@@ -203,7 +202,7 @@ func BenchmarkFill(b *testing.B) {
 			n.Key, n.JobID, n.CreatedAt = ulid.Make().String(), "", time.Now()
 			body, err := json.Marshal(&n)
 			if err == nil {
-				_, err = s.js.PublishAsync(jobs.NoteSubject(to), body)
+				_, err = s.js.PublishAsync(defaultNS.NotificationSubject(to), body)
 			}
 			if err != nil {
 				b.Error(err)
@@ -223,7 +222,7 @@ func BenchmarkFill(b *testing.B) {
 				<-s.js.PublishAsyncComplete()
 				b.ResetTimer()
 				before = cpu(b)
-				s.fill(store)
+				s.ingest(store)
 			})
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 			b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(b.N), "cpu-µs/row")
@@ -231,7 +230,7 @@ func BenchmarkFill(b *testing.B) {
 		b.Run("paced", func(b *testing.B) {
 			var before time.Duration
 			fill(b, store, func(s *stream, notify func()) {
-				s.fill(store)
+				s.ingest(store)
 				b.ResetTimer()
 				before = cpu(b)
 				tick := time.NewTicker(time.Millisecond)

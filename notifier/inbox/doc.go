@@ -1,29 +1,39 @@
-// Package inbox is the log of what users were told: it can be listed, counted, marked and cleared, and it
-// outlives the stream. It lives in SQLite or PostgreSQL, with the same behaviour.
+// Package inbox stores the notifications of users in SQLite or PostgreSQL, with the same behaviour. They can be listed, counted,
+// marked as read and deleted, and are kept longer than in the stream.
 //
-//	store, err := inbox.Open("postgres://…") // or the path of a SQLite file
-//	filler, err := inbox.NewFiller(inbox.FillerOptions{Store: store, JetStream: js, Epoch: queue.CurrentEpoch})
-//	go filler.Run(ctx)
+//	store, err := inbox.Open("postgres://…", inbox.Options{}) // or the path of a SQLite file
+//	ingester, err := inbox.NewIngester(inbox.IngesterOptions{Store: store, JetStream: js,
+//		Epoch: queue.CurrentEpoch, BeginEpoch: queue.BeginEpoch})
+//	go ingester.Run(ctx)
 //
-// # Who sees what
+// # In a database of the program
 //
-// A notification belongs to one audience: a user, or everyone ([jobs.Everyone]). A user's inbox is their
-// own notifications and everyone's, newest first, in the order of the stream: by [jobs.EventID]. A
-// broadcast is one row, however many users there are; what each did with it is kept beside it.
+// [NewPostgres] and [NewSQLite] use handles that the caller owns, and [Store.Close] leaves them open. The caller can choose the
+// schema of the tables, or a prefix of their names:
+//
+//	store, err := inbox.NewPostgres(pool, inbox.Options{Schema: "hark"})
+//	store, err := inbox.NewSQLite(write, read, inbox.Options{TablePrefix: "app_inbox_"})
+//
+// The first call migrates the tables. For that the database user needs the right to create a schema, or to create tables in an
+// existing one. Without it the error says what to grant. Once the tables are up to date, SELECT, INSERT, UPDATE and DELETE on
+// them, with USAGE of the schema, are enough.
+//
+// # Audiences//
+// A notification has one audience: a user, or everyone ([jobs.Everyone]). A user's inbox has the user's own notifications and
+// the broadcasts, newest first, in the order of the stream: by [jobs.EventID]. A broadcast is one row for all users; another
+// table has what each user did with it.
 //
 // # Exactly once
 //
-// The table also holds its own position in the stream. A [Filler] reads what stands behind it, and
-// writes rows and the new position in one transaction, on the condition that the position is still where
-// it read from. So whatever crashes, whoever else fills at the same time, and whichever backup is
-// restored, each notification is in the table once, and [Store.Position] is exact: all that stands before
-// it is there. A claim with a time limit, in the same row, keeps other processes from doing the same work;
-// it saves effort, correctness does not rest on it.
+// The database also has the inbox's position in the stream. An [Ingester] reads the messages after the position. It writes the
+// rows and the new position in one transaction, which is conditional on the old position. So each notification is in the table
+// once, and the inbox has every notification up to [Store.Position]: after crashes, with several ingesters at a time, and after
+// a backup was restored. A lease in the same row keeps other processes from doing the same work. It saves effort; correctness
+// does not depend on it.
 //
-// It gathers: after the first notification it rests for [gather], so that one transaction takes many. Who
-// waits for a position ([Store.WaitFor]) or looks at the first page ([Store.List]) through the same Store
-// ends the rest. In another process one waits for it to be over.
+// The ingester batches: after the first notification it waits for up to [batchDelay], so that one transaction stores many.
+// [Store.WaitFor] and the first page of [Store.List] on the same Store make it flush early. Other processes wait.
 //
-// Beside that, appending is idempotent on (audience, key), until [Store.Expire] forgets it.
-// What a user deleted stays as an empty row for as long.
+// Appending is idempotent by audience and key, until [Store.Expire] deletes the row. A notification that a user has deleted
+// stays as an empty row until then.
 package inbox

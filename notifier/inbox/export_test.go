@@ -1,6 +1,32 @@
 package inbox
 
-import "time"
+import (
+	"context"
+	"database/sql"
+	"time"
 
-// SetGather sets how long f gathers, before it runs.
-func (f *Filler) SetGather(d time.Duration) { f.gather = d }
+	"github.com/hark-jobs/hark/jobs"
+)
+
+// AcquireLease gives ingester the lease for an hour. An ingester that crashes leaves a lease behind like this.
+func (s *Store) AcquireLease(ctx context.Context, epoch jobs.Epoch, ingester string) error {
+	_, err := s.acquireLease(ctx, epoch, ingester, time.Hour)
+	return err
+}
+
+// Synchronous returns SQLite's setting synchronous of the connection that writes: 1 for NORMAL, 2 for FULL.
+func (s *Store) Synchronous(ctx context.Context) (mode int, err error) {
+	return mode, s.write.QueryRowContext(ctx, `PRAGMA synchronous`).Scan(&mode)
+}
+
+// SetBatchDelay sets the batch delay of f. It must be called before Run.
+func (f *Ingester) SetBatchDelay(d time.Duration) { f.batchDelay = d }
+
+// TruncateWAL is truncateWAL, which an ingester calls when it is idle.
+func TruncateWAL(ctx context.Context, s *Store) error { return s.truncateWAL(ctx) }
+
+// Writer returns the handle for writing.
+func Writer(s *Store) *sql.DB { return s.write }
+
+// Advice returns the advice about an error.
+func Advice(s *Store, err error) string { return s.advice(err) }

@@ -8,105 +8,127 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// ListOptions says which page of an inbox is wanted.
+// ListOptions select a page of an inbox.
 type ListOptions struct {
 	Status string       // [jobs.Unread], or empty for all
-	Limit  int          // 1 to 100; 0 means 50
-	Before jobs.EventID // only what is older than this; the zero id means from the newest on
+	Limit  int          // 1 to 100. Defaults to 50.
+	Before jobs.EventID // only older notifications; the zero id means the first page
 }
 
-// Page is a part of an inbox, newest first, as the HTTP API answers it.
+// Page is a page of an inbox, newest first, in the form of the HTTP API.
 type Page struct {
 	Notifications []jobs.Notification `json:"notifications"`
 	Unread        int                 `json:"unread"` // in the whole inbox, at most [CountLimit]
-	// Next is the Before of the next page, [jobs.EventID.String]; empty on the last one.
+	// UpTo is the position of the inbox, as [jobs.EventID.String]. A notification with an id up to there that is not listed
+	// has been deleted or has expired. It is empty before the first notification of any user, and never decreases.
+	UpTo string `json:"up_to,omitempty"`
+	// Next is the Before of the next page, as [jobs.EventID.String]; empty on the last one.
 	Next string `json:"next,omitempty"`
 }
 
-// everyone is the audience of broadcasts as the tables have it.
+// everyone is the audience of broadcasts in the tables.
 var everyone = []byte(jobs.Everyone)
 
-// The broadcasts behind the last one up to which the user $1 has read all.
-const behindReadUpTo = `(n.epoch, n.seq) > (
-	COALESCE((SELECT r.epoch FROM hark_read_up_to r WHERE r.reader = $1 ORDER BY r.epoch DESC, r.seq DESC LIMIT 1), -1),
-	COALESCE((SELECT r.seq   FROM hark_read_up_to r WHERE r.reader = $1 ORDER BY r.epoch DESC, r.seq DESC LIMIT 1), -1))`
+// readPosition is the position up to which the user $1 has read all broadcasts.
+const readPosition = `(
+	COALESCE((SELECT r.epoch FROM {read_positions} r WHERE r.reader = $1 ORDER BY r.epoch DESC, r.seq DESC LIMIT 1), -1),
+	COALESCE((SELECT r.seq   FROM {read_positions} r WHERE r.reader = $1 ORDER BY r.epoch DESC, r.seq DESC LIMIT 1), -1))`
 
-// When the user $1 read the broadcast n, with their mark m on it; 0 if they did not.
+// When the user $1 read the broadcast n, with their receipt m for it; 0 if they did not.
 const broadcastReadAt = `COALESCE(NULLIF(m.read_at, 0),
-	(SELECT r.read_at FROM hark_read_up_to r WHERE r.reader = $1 AND (r.epoch, r.seq) >= (n.epoch, n.seq)
+	(SELECT r.read_at FROM {read_positions} r WHERE r.reader = $1 AND (r.epoch, r.seq) >= (n.epoch, n.seq)
 		ORDER BY r.epoch, r.seq LIMIT 1), 0)`
 
-// What is listed is merged of parts, each of which stops at the limit in the order of its index, however long
-// the inbox is. A user's own are in one index while unread and in another when read, so that a new row touches
-// no more than one: each query says which it means. A broadcast's row is always in the former. The parts name
-// rows; what is in them is looked up only for those that are on the page.
-const (
-	ownSQL = `
-SELECT * FROM (
-	SELECT n.epoch, n.seq, n.id, 0 AS read_at FROM hark_notes n
-	WHERE n.audience = $1 AND n.deleted = 0 AND n.read_at /* = or <> */ 0 AND (n.epoch, n.seq) < ($3, $4)
-	ORDER BY n.epoch DESC, n.seq DESC LIMIT /* limit */) AS own
-UNION ALL`
-	broadcastsSQL = `
-SELECT * FROM (
-	SELECT n.epoch, n.seq, n.id, ` + broadcastReadAt + ` AS read_at FROM hark_notes n
-	LEFT JOIN hark_marks m ON m.reader = $1 AND m.epoch = n.epoch AND m.seq = n.seq
-	WHERE n.audience = $2 AND n.deleted = 0 AND n.read_at = 0 AND COALESCE(m.deleted, 0) = 0 /* broadcast */ AND (n.epoch, n.seq) < ($3, $4)
-	ORDER BY n.epoch DESC, n.seq DESC LIMIT /* limit */) AS broadcasts`
-	// A row has the time of its reading, or the page does: of each, the other's is 0.
-	pageSQL = `
-SELECT page.epoch, page.seq, page.read_at + n.read_at, n.body FROM (/* parts */
-	ORDER BY 1 DESC, 2 DESC LIMIT /* limit */) AS page
-JOIN hark_notes n ON n.id = page.id
-ORDER BY 1 DESC, 2 DESC`
-)
+// A page is merged from parts. Each part reads an index in order and stops at the limit, so its cost does not depend on the
+// size of the inbox. Unread and read notifications of a user are in different indexes, so that a new row changes one index:
+// each query says which one it reads. Broadcasts are always in the index of unread ones. The parts return ids; bodies are
+// read only for the rows of the page.
 
-var (
-	ownUnreadSQL  = strings.Replace(ownSQL, "/* = or <> */", "=", 1)
-	ownReadSQL    = strings.Replace(ownSQL, "/* = or <> */", "<>", 1)
-	listSQL       = strings.Replace(pageSQL, "/* parts */", ownUnreadSQL+ownReadSQL+broadcastsSQL, 1)
-	listUnreadSQL = strings.Replace(pageSQL, "/* parts */",
-		ownUnreadSQL+strings.Replace(broadcastsSQL, "/* broadcast */", "AND m.reader IS NULL AND "+behindReadUpTo, 1), 1)
-)
+// ownPart selects the user's own notifications that are read, or those that are not.
+func ownPart(read bool, limit int) string {
+	compare := "="
+	if read {
+		compare = "<>"
+	}
+	return fmt.Sprintf(`
+SELECT * FROM (
+	SELECT n.epoch, n.seq, n.id, 0 AS read_at FROM {notifications} n
+	WHERE n.audience = $1 AND n.deleted = 0 AND n.read_at %s 0 AND (n.epoch, n.seq) < ($3, $4)
+	ORDER BY n.epoch DESC, n.seq DESC LIMIT %d) AS own`, compare, limit)
+}
 
-// CountLimit is where counting unread notifications stops: that many means that many or more. So a count takes no
-// longer for a user with a million of them, and no longer than a page does.
+// broadcastPart selects the broadcasts that the user has not deleted, or of those the unread ones alone.
+func broadcastPart(unreadOnly bool, limit int) string {
+	unread := ""
+	if unreadOnly {
+		unread = "AND m.reader IS NULL AND (n.epoch, n.seq) > " + readPosition
+	}
+	return fmt.Sprintf(`
+SELECT * FROM (
+	SELECT n.epoch, n.seq, n.id, %s AS read_at FROM {notifications} n
+	LEFT JOIN {receipts} m ON m.reader = $1 AND m.epoch = n.epoch AND m.seq = n.seq
+	WHERE n.audience = $2 AND n.deleted = 0 AND n.read_at = 0 AND COALESCE(m.deleted, 0) = 0 %s AND (n.epoch, n.seq) < ($3, $4)
+	ORDER BY n.epoch DESC, n.seq DESC LIMIT %d) AS broadcasts`, broadcastReadAt, unread, limit)
+}
+
+// pageQuery merges parts. The time of reading is in the row or in the part; the other one is 0. The limit is not a parameter,
+// since SQLite would plan the query again for each call.
+func pageQuery(limit int, parts ...string) string {
+	return fmt.Sprintf(`
+SELECT page.epoch, page.seq, page.read_at + n.read_at, n.body FROM (%s
+	ORDER BY 1 DESC, 2 DESC LIMIT %d) AS page
+JOIN {notifications} n ON n.id = page.id
+ORDER BY 1 DESC, 2 DESC`, strings.Join(parts, "\nUNION ALL"), limit)
+}
+
+// listQuery lists all notifications of the user.
+func listQuery(limit int) string {
+	return pageQuery(limit, ownPart(false, limit), ownPart(true, limit), broadcastPart(false, limit))
+}
+
+// listUnreadQuery lists those that the user has not read.
+func listUnreadQuery(limit int) string {
+	return pageQuery(limit, ownPart(false, limit), broadcastPart(true, limit))
+}
+
+// CountLimit is the number at which counting unread notifications stops: it means this number or more. So a count takes about as
+// long as a page, also for a user with a million notifications.
 const CountLimit = 1000
 
-// One statement, so that the count and the position are of the same moment. Of everyone's, it counts those
-// behind what was read up to, less those of them that the user has marked: marks are few, broadcasts may
-// be many. CROSS makes SQLite begin with the marks.
-var unreadSQL = strings.ReplaceAll(`
+// unreadSQL is one statement, so that the count and the position are of the same moment. It counts the broadcasts after the
+// user's read position and subtracts those with a receipt of the user: receipts are few, and broadcasts may be many. CROSS
+// makes SQLite begin with the receipts.
+var unreadSQL = fmt.Sprintf(`
 WITH own AS (SELECT count(*) AS n FROM (
-	SELECT 1 FROM hark_notes n WHERE n.audience = $1 AND n.deleted = 0 AND n.read_at = 0 LIMIT /* limit */) AS rows),
-marked AS (SELECT count(*) AS n FROM hark_marks m CROSS JOIN hark_notes n
-	WHERE m.reader = $1 AND `+strings.Replace(behindReadUpTo, "(n.epoch, n.seq)", "(m.epoch, m.seq)", 1)+`
+	SELECT 1 FROM {notifications} n WHERE n.audience = $1 AND n.deleted = 0 AND n.read_at = 0 LIMIT %[1]d) AS rows),
+marked AS (SELECT count(*) AS n FROM {receipts} m CROSS JOIN {notifications} n
+	WHERE m.reader = $1 AND (m.epoch, m.seq) > %[2]s
 	AND n.audience = $2 AND n.epoch = m.epoch AND n.seq = m.seq AND n.deleted = 0 AND n.read_at = 0),
 broadcasts AS (SELECT count(*) AS n FROM (
-	SELECT 1 FROM hark_notes n WHERE n.audience = $2 AND n.deleted = 0 AND n.read_at = 0 AND `+behindReadUpTo+`
-	LIMIT /* limit */ - (SELECT n FROM own) + (SELECT n FROM marked)) AS rows)
+	SELECT 1 FROM {notifications} n WHERE n.audience = $2 AND n.deleted = 0 AND n.read_at = 0 AND (n.epoch, n.seq) > %[2]s
+	LIMIT %[1]d - (SELECT n FROM own) + (SELECT n FROM marked)) AS rows)
 SELECT (SELECT n FROM own) + (SELECT n FROM broadcasts) - (SELECT n FROM marked),
-	COALESCE((SELECT epoch FROM hark_positions ORDER BY epoch DESC LIMIT 1), 0),
-	COALESCE((SELECT seq FROM hark_positions ORDER BY epoch DESC LIMIT 1), 0)`, "/* limit */", strconv.Itoa(CountLimit))
+	COALESCE((SELECT epoch FROM {positions} ORDER BY epoch DESC LIMIT 1), 0),
+	COALESCE((SELECT seq FROM {positions} ORDER BY epoch DESC LIMIT 1), 0)`, CountLimit, readPosition)
 
-// pageBytes is what the notifications of a page may have, without the last.
+// pageBytes is the size at which a page ends: all its notifications except the last have at most this many bytes.
 const pageBytes = 1 << 20
 
-// List returns a page of user's inbox, with fewer than the limit if they have more than 1 MiB. All of it is of one moment. Going on with Next, nothing comes
-// twice and nothing that was there at the first page is missed, whatever is appended meanwhile.
+// List returns a page of a user's inbox, with fewer notifications than the limit if they have more than 1 MiB. All of it is of
+// one moment. The pages that Next leads to have each notification once, and every notification that existed at the first page,
+// also if others are appended meanwhile.
 func (s *Store) List(ctx context.Context, user string, o ListOptions) (Page, error) {
-	query := listSQL
+	query := listQuery
 	switch o.Status {
 	case "":
 	case jobs.Unread:
-		query = listUnreadSQL
+		query = listUnreadQuery
 	default:
 		return Page{}, fmt.Errorf("inbox: list: status must be %s or empty, not %.20q", jobs.Unread, o.Status)
 	}
@@ -118,14 +140,12 @@ func (s *Store) List(ctx context.Context, user string, o ListOptions) (Page, err
 	}
 	epoch, seq := int64(math.MaxInt64), int64(math.MaxInt64)
 	if o.Before == (jobs.EventID{}) {
-		s.want() // this page does not wait for what is on its way, but the next look is to show it
+		s.requestFlush() // this page does not wait for the ingester, but the next one should be up to date
 	} else {
 		epoch, seq = int64(o.Before.Epoch), int64(min(o.Before.Seq, math.MaxInt64))
 	}
-	// One more than asked for tells whether there is a next page. It is no parameter, since SQLite then
-	// makes its plan again at every call.
-	query = strings.ReplaceAll(query, "/* limit */", strconv.Itoa(o.Limit+1))
-	page, err := s.page(ctx, query, user, epoch, seq, o.Limit)
+	// One row more than the limit shows whether there is a next page.
+	page, err := s.page(ctx, query(o.Limit+1), user, epoch, seq, o.Limit)
 	if err != nil {
 		return Page{}, fmt.Errorf("inbox: list: %w", err)
 	}
@@ -143,13 +163,17 @@ func (s *Store) page(ctx context.Context, query, user string, epoch, seq int64, 
 		return page, err
 	}
 	page.Notifications = []jobs.Notification{}
-	err = s.view(ctx, func(tx *sql.Tx) error {
+	err = s.view(ctx, func(tx transaction) error {
+		var upTo jobs.EventID
 		rows, err := count.query(ctx, tx, []byte(user), everyone)
 		if err == nil {
-			page.Unread, _, err = scanUnread(rows)
+			page.Unread, upTo, err = scanUnread(rows)
 		}
 		if err != nil {
 			return err
+		}
+		if upTo != (jobs.EventID{}) {
+			page.UpTo = upTo.String()
 		}
 		if rows, err = list.query(ctx, tx, []byte(user), everyone, epoch, seq); err != nil {
 			return err
@@ -183,7 +207,7 @@ func scan(rows *sql.Rows) (n jobs.Notification, size int, err error) {
 	if err := json.Unmarshal(body, &n); err != nil {
 		return n, 0, fmt.Errorf("notification %s: %w", id, err)
 	}
-	if !jobs.SafeLink(n.Link) { // older than the rule, or foreign
+	if !jobs.SafeLink(n.Link) { // another program has published it
 		n.Link = ""
 	}
 	n.ID, n.Status = id.String(), jobs.Unread
@@ -193,11 +217,11 @@ func scan(rows *sql.Rows) (n jobs.Notification, size int, err error) {
 	return n, len(body), nil
 }
 
-// Unread counts what user has not read, up to [CountLimit].
+// Unread returns the number of unread notifications of a user, up to [CountLimit].
 func (s *Store) Unread(ctx context.Context, user string) (n int, err error) {
 	count, err := s.prepare(ctx, s.read, unreadSQL)
 	if err == nil {
-		err = s.view(ctx, func(tx *sql.Tx) error {
+		err = s.view(ctx, func(tx transaction) error {
 			rows, err := count.query(ctx, tx, []byte(user), everyone)
 			if err == nil {
 				n, _, err = scanUnread(rows)
@@ -211,8 +235,8 @@ func (s *Store) Unread(ctx context.Context, user string) (n int, err error) {
 	return n, nil
 }
 
-// unread counts in a transaction that writes, and says up to which id everything was counted.
-func unread(ctx context.Context, tx *sql.Tx, user string) (n int, upTo jobs.EventID, err error) {
+// unread counts in a transaction that writes. upTo is the position of the inbox.
+func unread(ctx context.Context, tx transaction, user string) (n int, upTo jobs.EventID, err error) {
 	rows, err := tx.QueryContext(ctx, unreadSQL, []byte(user), everyone)
 	if err != nil {
 		return 0, upTo, err
@@ -229,21 +253,22 @@ func scanUnread(rows *sql.Rows) (n int, upTo jobs.EventID, err error) {
 	return n, upTo, errors.Join(err, rows.Err())
 }
 
-const byJobSQL = `SELECT EXISTS (SELECT 1 FROM hark_notes
+const byJobSQL = `SELECT EXISTS (SELECT 1 FROM {notifications}
 	WHERE key_id >= $1 AND key_id < $2 AND audience = $3 AND job_id = $4)`
 
-// ByJob reports whether user was ever told about a job, as far back as the log goes. What they deleted
-// counts. It knows what was told under a key that begins with the job's id, as all that hark tells does.
+// ByJob reports whether the inbox has, or had until its deletion, a notification of user about a job. It finds notifications
+// whose key begins with the job's id, as those of hark do.
 func (s *Store) ByJob(ctx context.Context, user, jobID string) (found bool, err error) {
 	if !jobs.ValidID(jobID) {
 		return false, nil
 	}
-	// In the index stand the beginnings of keys; those that begin like this one are of jobs of the same millisecond.
+	// The index has the beginnings of keys. Those with the same beginning are of jobs of the same millisecond.
 	first := []byte(jobID[:keyPrefix])
-	behind := bytes.Clone(first)
-	behind[keyPrefix-1]++
-	if err = s.ready(ctx); err == nil {
-		err = s.read.QueryRowContext(ctx, byJobSQL, first, behind, []byte(user), []byte(jobID)).Scan(&found)
+	end := bytes.Clone(first)
+	end[keyPrefix-1]++
+	err = s.ready(ctx)
+	if err == nil {
+		err = s.queryRow(ctx, byJobSQL, first, end, []byte(user), []byte(jobID)).Scan(&found)
 	}
 	if err != nil {
 		return false, fmt.Errorf("inbox: by job: %w", err)

@@ -90,7 +90,7 @@ func TestMarkReadUpTo(t *testing.T) {
 	})
 }
 
-// Reading up to an id that is not here yet does not read what comes after.
+// Marking up to a future id does not mark later notifications.
 func TestMarkReadUpToTheFuture(t *testing.T) {
 	stores(t, func(t *testing.T, s *inbox.Store) {
 		add(t, s, entry(jobs.Everyone, 1), entry("ana", 2))
@@ -120,7 +120,7 @@ func TestDelete(t *testing.T) {
 				t.Errorf("read %d after deleting it: %v", seq, err)
 			}
 		}
-		add(t, s, batch...) // what was deleted does not come back
+		add(t, s, batch...) // deleted notifications stay deleted
 		if got := seqs(t, s, "ana", ""); !slices.Equal(got, []string{"4", "3"}) {
 			t.Errorf("ana's inbox: %v", got)
 		}
@@ -130,7 +130,7 @@ func TestDelete(t *testing.T) {
 		if got := seqs(t, s, "ben", ""); !slices.Equal(got, []string{"4", "2"}) {
 			t.Errorf("ben's inbox: %v", got)
 		}
-		// A read broadcast can be deleted too, in both ways of reading.
+		// A broadcast can be deleted after it was read, in both ways of reading.
 		if _, err := s.MarkRead(t.Context(), "ben", at(2)); err != nil {
 			t.Fatal(err)
 		}
@@ -172,7 +172,7 @@ func TestByJob(t *testing.T) {
 	})
 }
 
-// Up to the limit a count is exact, of one's own, of everyone's and of both; from there on it is the limit.
+// Up to the limit a count is exact: of own notifications, of broadcasts and of both. Above, it is the limit.
 func TestCountLimit(t *testing.T) {
 	stores(t, func(t *testing.T, s *inbox.Store) {
 		const most = inbox.CountLimit
@@ -202,7 +202,7 @@ func TestCountLimit(t *testing.T) {
 		mark("ben", 2, most)
 		mark("ben", 4, most)
 		mark("ben", 6, most-1)
-		for left, n := range map[uint64]int{most + 200: most, most: most, most - 2: most - 2, 10: 10} { // half their own, half everyone's
+		for left, n := range map[uint64]int{most + 200: most, most: most, most - 2: most - 2, 10: 10} { // half own ones, half broadcasts
 			user := fmt.Sprint("reader-", left)
 			own := make([]inbox.Entry, 0, left/2)
 			for seq := range left / 2 {
@@ -213,6 +213,24 @@ func TestCountLimit(t *testing.T) {
 				t.Fatal(err)
 			}
 			want(user, n)
+		}
+	})
+}
+
+// A page has the position of the inbox, so that a reader can distinguish deleted notifications from future ones.
+func TestListHasThePosition(t *testing.T) {
+	stores(t, func(t *testing.T, s *inbox.Store) {
+		if page := list(t, s, "ana", inbox.ListOptions{}); page.UpTo != "" {
+			t.Errorf("an empty log: %q", page.UpTo)
+		}
+		add(t, s, entry("ana", 1), entry("ana", 2), entry("ben", 3))
+		if _, err := s.Delete(t.Context(), "ana", at(2)); err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range []inbox.ListOptions{{}, {Status: jobs.Unread}, {Before: at(2)}} {
+			if page := list(t, s, "ana", o); page.UpTo != at(3).String() || len(page.Notifications) != 1 {
+				t.Errorf("%+v: %+v", o, page)
+			}
 		}
 	})
 }

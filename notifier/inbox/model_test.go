@@ -13,7 +13,7 @@ import (
 	"github.com/hark-jobs/hark/notifier/inbox"
 )
 
-// model is an inbox as one would write it without a database.
+// model is an inbox in memory.
 type model struct {
 	notes []inbox.Entry // in order
 	read  map[string]bool
@@ -25,7 +25,7 @@ func (m *model) own(user string, e inbox.Entry) (key string, ok bool) {
 	return key, (e.User == user || e.User == jobs.Everyone) && !m.gone[key]
 }
 
-// seqs is what [seqs] returns of a store.
+// seqs returns the same as [seqs] of a store.
 func (m *model) seqs(user, status string) []string {
 	got := []string{}
 	for _, e := range slices.Backward(m.notes) {
@@ -41,7 +41,7 @@ func (m *model) seqs(user, status string) []string {
 	return got
 }
 
-// Whatever is done in whatever order, lists and counts are what they are without a database.
+// After any operations in any order, lists and counts are the same as those of the model.
 func TestAgainstModel(t *testing.T) {
 	stores(t, func(t *testing.T, s *inbox.Store) {
 		seed := rand.Uint64()
@@ -95,7 +95,7 @@ func TestAgainstModel(t *testing.T) {
 	})
 }
 
-// act marks or deletes id, in the store by do and in the model by setting it in marks.
+// act marks or deletes id: in the store with do, and in the model by setting it in marks.
 func act(t *testing.T, do func(context.Context, string, jobs.EventID) (inbox.Change, error), m *model, marks map[string]bool, user string, id jobs.EventID) {
 	t.Helper()
 	c, err := do(t.Context(), user, id)
@@ -114,7 +114,7 @@ func act(t *testing.T, do func(context.Context, string, jobs.EventID) (inbox.Cha
 	}
 }
 
-// Paging on while notifications come in shows each that was there once, and none twice.
+// Paging while notifications are appended returns each existing one exactly once.
 func TestPagingWhileAppending(t *testing.T) {
 	stores(t, func(t *testing.T, s *inbox.Store) {
 		const before = 300
@@ -178,7 +178,7 @@ func TestListRefusesOptions(t *testing.T) {
 	})
 }
 
-// Tabs, devices and fillers act at once; at the end all agree.
+// Tabs, devices and ingesters write concurrently. At the end all see the same.
 func TestAtOnce(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
 		one, two := open(t, url), open(t, url)
@@ -242,7 +242,7 @@ func TestExpire(t *testing.T) {
 			batch = append(batch, entry([]string{"ana", "ben", jobs.Everyone}[seq%3], seq+1))
 		}
 		add(t, s, batch...)
-		for seq := range uint64(30) { // what was done with them
+		for seq := range uint64(30) { // receipts for them
 			if _, err := s.MarkRead(t.Context(), "ana", at(seq+1)); err != nil && err != inbox.ErrNotFound {
 				t.Fatal(err)
 			}

@@ -1,7 +1,6 @@
 package inbox
 
 import (
-	"database/sql"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -13,20 +12,20 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// Every query has an index to go by, on both databases, however many rows there are.
+// Every query uses an index, on both databases, with any number of rows.
 func TestQueriesUseIndexes(t *testing.T) {
 	user, before := []byte("ana"), []any{int64(1), int64(1000)}
 	own := slices.Clip(append([]any{user}, before...))
-	const unread, read = "hark_notes_unread", "hark_notes_read"
+	const unread, read = "hark_notifications_unread", "hark_notifications_read"
 	tests := map[string]struct {
 		query   string
 		args    []any
 		indexes []string
 	}{
-		"list":             {strings.ReplaceAll(listSQL, "/* limit */", "21"), append([]any{user, everyone}, before...), []string{unread, read}},
-		"list unread":      {strings.ReplaceAll(listUnreadSQL, "/* limit */", "21"), append([]any{user, everyone}, before...), []string{unread}},
+		"list":             {listQuery(21), append([]any{user, everyone}, before...), []string{unread, read}},
+		"list unread":      {listUnreadQuery(21), append([]any{user, everyone}, before...), []string{unread}},
 		"unread":           {unreadSQL, []any{user, everyone}, []string{unread}},
-		"by job":           {byJobSQL, []any{[]byte("a"), []byte("b"), user, []byte("a")}, []string{"hark_notes_key"}},
+		"by job":           {byJobSQL, []any{[]byte("a"), []byte("b"), user, []byte("a")}, []string{"hark_notifications_key"}},
 		"mark":             {markOwnSQL, append(own, int64(1)), []string{unread}},
 		"is read":          {isReadSQL, own, []string{read}},
 		"broadcast":        {broadcastSQL, append([]any{user, everyone}, before...), []string{unread}},
@@ -34,7 +33,7 @@ func TestQueriesUseIndexes(t *testing.T) {
 		"newest broadcast": {newestBroadcastSQL, append([]any{user, everyone}, before...), []string{unread}},
 		"delete unread":    {deleteUnreadSQL, append(own, []byte{}), []string{unread}},
 		"delete read":      {deleteReadSQL, append(own, []byte{}), []string{read}},
-		"expire":           {expireSQL, []any{int64(1), int64(1000)}, []string{"hark_notes_age"}},
+		"expire":           {expireSQL, []any{int64(1), int64(1000)}, []string{"hark_notifications_age"}},
 		"oldest broadcast": {oldestBroadcastSQL, []any{everyone}, []string{unread}},
 	}
 	for name, url := range map[string]string{"sqlite": filepath.Join(t.TempDir(), "hark.db"), "postgres": pgtest.DSN(t)} {
@@ -47,7 +46,7 @@ func TestQueriesUseIndexes(t *testing.T) {
 						t.Errorf("%s does not use %s:\n%s", name, index, plan)
 					}
 				}
-				for _, scan := range []string{"SCAN n\n", "SCAN n ", "SCAN hark_notes", "Seq Scan on hark_notes"} {
+				for _, scan := range []string{"SCAN n\n", "SCAN n ", "SCAN hark_notifications", "Seq Scan on hark_notifications"} {
 					if strings.Contains(plan, scan) {
 						t.Errorf("%s reads all rows:\n%s", name, plan)
 					}
@@ -57,10 +56,10 @@ func TestQueriesUseIndexes(t *testing.T) {
 	}
 }
 
-// filled returns a log of some thousand rows, half of them read.
+// filled returns an inbox of some thousand rows, half of them read.
 func filled(t *testing.T, url string) *Store {
 	t.Helper()
-	s, err := Open(url)
+	s, err := Open(url, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +75,7 @@ func filled(t *testing.T, url string) *Store {
 	if err := s.Append(t.Context(), entries); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.write.ExecContext(t.Context(), `UPDATE hark_notes SET read_at = 1 WHERE audience <> $1 AND seq < 2000`, everyone); err != nil {
+	if _, err := s.write.ExecContext(t.Context(), `UPDATE hark_notifications SET read_at = 1 WHERE audience <> $1 AND seq < 2000`, everyone); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.write.ExecContext(t.Context(), `ANALYZE`); err != nil {
@@ -85,11 +84,11 @@ func filled(t *testing.T, url string) *Store {
 	return s
 }
 
-// plan tells how the database would run a query. PostgreSQL takes so small a table whole unless it is asked
-// to avoid that; it still would where no index serves.
+// plan returns the query plan. PostgreSQL scans such a small table unless it is set to avoid that; then it scans only if no
+// index fits.
 func (s *Store) plan(t *testing.T, query string, args []any) (plan string) {
 	t.Helper()
-	err := s.update(t.Context(), func(tx *sql.Tx) error {
+	err := s.update(t.Context(), func(tx transaction) error {
 		explain := `EXPLAIN QUERY PLAN `
 		if s.dialect.name == "postgres" {
 			explain = `EXPLAIN `
@@ -114,7 +113,7 @@ func (s *Store) plan(t *testing.T, query string, args []any) (plan string) {
 			if err := rows.Scan(line...); err != nil {
 				return err
 			}
-			plan += *line[len(line)-1].(*string) + "\n" // the last column is the text
+			plan += *line[len(line)-1].(*string) + "\n" // the last column has the text
 		}
 		return rows.Err()
 	})

@@ -9,30 +9,27 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// noteSubjects matches what [jobs.NoteSubject] makes, for every user.
-const noteSubjects = "hark.*.note"
-
-// readBatch is how many messages go into one transaction at most.
+// readBatch is the largest number of messages in a transaction.
 const readBatch = 1000
 
-// Messages may be of any size up to 1 MiB, and a thousand of those are more than the server keeps for a connection before
-// it cuts it off. So a reader begins with firstBatch, doubles that while a batch has less than smallBatch bytes, and
-// goes down to a quarter when it has more than largeBatch. One that was cut off begins anew, and gets on.
+// Messages have up to 1 MiB, and the server cuts a connection as a slow consumer before it has sent a thousand of those. So a
+// reader begins with firstBatch messages, doubles the number while a batch has less than smallBatch bytes, and quarters it when
+// a batch has more than largeBatch bytes. After a cut it begins with firstBatch again.
 const (
 	firstBatch = 16
 	smallBatch = 1 << 20
 	largeBatch = 4 << 20
 )
 
-// gather is how long the reader rests when a message came, unless a whole batch is there: a transaction costs
-// by itself, whatever is in it, and messages that are fetched together cost the server and this process less
-// than one by one. What is live has another way, and who waits for the log ends the rest.
-const gather = 100 * time.Millisecond
+// batchDelay is how long the reader waits for more messages after the first, unless a whole batch is pending. A
+// transaction has a fixed cost, and a message in a batch costs the server and this process less. Live messages take
+// another path, and callers that wait for the inbox end the delay.
+const batchDelay = 100 * time.Millisecond
 
-// errReread says that a message was lost on its way here: reading must start again at the position.
+// errReread says that a message was lost between the server and this process: reading must start again at the position.
 var errReread = errors.New("a message was lost on the way; reading again")
 
-// message is a stored notification as it was read.
+// message is a stored notification.
 type message struct {
 	subject string
 	seq     uint64
@@ -40,34 +37,35 @@ type message struct {
 	data    []byte
 }
 
-// reader reads the stream's notifications, in order and without gaps, from one sequence on.
+// reader reads the stream's notifications from a sequence on, in order and without gaps.
 //
-// Its consumer acks nothing and lives in the server's memory, since the position is in the database: a
-// message that was lost with a connection is not sent again, but seen to be missing, and the filler
-// begins anew at its position. It is not safe for concurrent use.
+// Its consumer has no acks and is in the server's memory, since the position is in the database. A message that was lost with a
+// connection is not redelivered. The reader notices the gap, and the ingester starts again at its position. A reader is not safe
+// for concurrent use.
 type reader struct {
-	stream    jetstream.Stream
-	consumer  jetstream.Consumer
-	gather    time.Duration
-	wanted    <-chan struct{} // ends a rest
-	batch     uint64          // how many messages are read next at most
-	behind    uint64          // how many messages stood behind the last one when it was sent
-	delivered uint64          // the consumer's sequence of the last message
-	promised  uint64          // what the server said it had delivered when it was last asked
+	stream     jetstream.Stream
+	consumer   jetstream.Consumer
+	batchDelay time.Duration
+	flush      <-chan struct{} // ends a delay
+	batch      uint64          // the largest number of messages of the next read
+	pending    uint64          // the messages after the last one, when the server sent it
+	delivered  uint64          // the consumer's sequence of the last message
+	expected   uint64          // the consumer's sequence of the last message, as the server reported at the last check
+	err        error           // ends the reading
 }
 
-// openReader makes a reader of what stands behind the sequence after.
-func openReader(ctx context.Context, stream jetstream.Stream, after uint64) (*reader, error) {
+// openReader returns a reader of the messages on the subjects after a sequence. It creates a consumer.
+func openReader(ctx context.Context, stream jetstream.Stream, subjects string, after uint64) (*reader, error) {
 	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		Description:   "fills the inbox; its position is in the database",
-		FilterSubject: noteSubjects,
+		FilterSubject: subjects,
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
 		AckPolicy: jetstream.AckNonePolicy,
 		Replicas:  1, MemoryStorage: true,
 		InactiveThreshold: time.Minute,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make a consumer: %w", err)
+		return nil, fmt.Errorf("create a consumer: %w", err)
 	}
 	return &reader{stream: stream, consumer: consumer, batch: firstBatch}, nil
 }
@@ -76,11 +74,11 @@ func openReader(ctx context.Context, stream jetstream.Stream, after uint64) (*re
 func (r *reader) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	// The server removes what this does not, after a minute.
+	// If this fails, the server deletes the consumer after a minute.
 	_ = r.stream.DeleteConsumer(ctx, r.consumer.CachedInfo().Name)
 }
 
-// next blocks until there are messages and returns them, readBatch at most. It returns none after wait.
+// next blocks until there are messages and returns up to readBatch of them. After wait it returns none.
 func (r *reader) next(ctx context.Context, wait time.Duration) ([]message, error) {
 	msgs, err := r.read(ctx, wait)
 	size := 0
@@ -97,29 +95,35 @@ func (r *reader) next(ctx context.Context, wait time.Duration) ([]message, error
 }
 
 func (r *reader) read(ctx context.Context, wait time.Duration) ([]message, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
 	var msgs []message
-	if r.behind < r.batch {
+	if r.pending < r.batch {
 		first, err := r.first(ctx, wait)
 		if err != nil {
 			return nil, err
 		}
 		if len(first) == 0 {
-			return nil, r.check(ctx)
+			return nil, r.verifyIdle(ctx)
 		}
-		msgs = append(make([]message, 0, min(r.behind+1, r.batch)), first...)
+		if r.err != nil {
+			return first, nil
+		}
+		msgs = append(make([]message, 0, min(r.pending+1, r.batch)), first...)
 	}
-	if r.behind < r.batch-1 {
-		r.rest(ctx)
+	if r.pending < r.batch-1 {
+		r.waitBatch(ctx)
 	}
-	r.behind = 0 // until a message says otherwise
-	there, err := r.consumer.FetchNoWait(int(r.batch) - len(msgs))
+	r.pending = 0 // until a message has another number
+	fetched, err := r.consumer.FetchNoWait(int(r.batch) - len(msgs))
 	if err != nil {
 		return nil, fmt.Errorf("read: %w", err)
 	}
-	return r.take(ctx, msgs, there)
+	return r.receive(ctx, msgs, fetched)
 }
 
-// first waits for one message; it returns none if none came.
+// first waits for one message. After wait it returns none.
 func (r *reader) first(ctx context.Context, wait time.Duration) ([]message, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -127,51 +131,61 @@ func (r *reader) first(ctx context.Context, wait time.Duration) ([]message, erro
 	if err != nil {
 		return nil, fmt.Errorf("read: %w", err)
 	}
-	return r.take(ctx, nil, one)
+	return r.receive(ctx, nil, one)
 }
 
-// rest waits for more to come.
-func (r *reader) rest(ctx context.Context) {
-	timer := time.NewTimer(r.gather)
+// waitBatch waits for more messages: for the batch delay, or until a flush is requested.
+func (r *reader) waitBatch(ctx context.Context) {
+	timer := time.NewTimer(r.batchDelay)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-r.wanted:
+	case <-r.flush:
 	case <-ctx.Done():
 	}
 }
 
-// take adds to msgs what was fetched.
-func (r *reader) take(ctx context.Context, msgs []message, fetched jetstream.MessageBatch) ([]message, error) {
+// receive appends the fetched messages to msgs. It checks that there is no gap.
+func (r *reader) receive(ctx context.Context, msgs []message, fetched jetstream.MessageBatch) ([]message, error) {
 	for m := range fetched.Messages() {
 		meta, err := m.Metadata()
 		if err != nil {
 			return nil, fmt.Errorf("read: %w", err)
 		}
-		if r.delivered++; meta.Sequence.Consumer != r.delivered {
-			return nil, errReread
+		r.delivered++
+		if meta.Sequence.Consumer != r.delivered {
+			return r.end(msgs, errReread)
 		}
-		r.behind = meta.NumPending
+		r.pending = meta.NumPending
 		msgs = append(msgs, message{m.Subject(), meta.Sequence.Stream, meta.Timestamp, m.Data()})
 	}
 	if err := fetched.Error(); err != nil && ctx.Err() == nil {
-		return nil, fmt.Errorf("read: %w", err)
+		return r.end(msgs, fmt.Errorf("read: %w", err))
 	}
 	return msgs, nil
 }
 
-// check asks the server, after nothing came for a while, whether that is because there was nothing. What
-// it had delivered at the last check should have come by now.
-func (r *reader) check(ctx context.Context) error {
-	if r.delivered < r.promised {
+// end returns the messages that were read before a failure. Without messages it returns the error, else the next read does.
+func (r *reader) end(msgs []message, err error) ([]message, error) {
+	if len(msgs) == 0 {
+		return nil, err
+	}
+	r.err = err
+	return msgs, nil
+}
+
+// verifyIdle asks the server, when no message has come for a while, whether it has delivered any. It returns errReread if a
+// message that was delivered before the last call has not arrived.
+func (r *reader) verifyIdle(ctx context.Context) error {
+	if r.delivered < r.expected {
 		return errReread
 	}
-	ctx, cancel := context.WithTimeout(ctx, claimTick)
+	ctx, cancel := context.WithTimeout(ctx, leaseTick)
 	defer cancel()
 	info, err := r.consumer.Info(ctx)
 	if err != nil {
-		return fmt.Errorf("ask about the consumer: %w", err)
+		return fmt.Errorf("read the state of the consumer: %w", err)
 	}
-	r.promised = info.Delivered.Consumer
+	r.expected = info.Delivered.Consumer
 	return nil
 }

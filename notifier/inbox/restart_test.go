@@ -8,23 +8,24 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/notifier/inbox"
 )
 
-// inProcess lets a connection find the server that runs now, as an address would.
-type inProcess struct{ at *current }
+// embedded lets a connection find the current server, like an address.
+type embedded struct{ at *current }
 
-func (p inProcess) InProcessConn() (net.Conn, error) {
+func (p embedded) InProcessConn() (net.Conn, error) {
 	p.at.mu.Lock()
 	defer p.at.mu.Unlock()
 	return p.at.Server.InProcessConn()
 }
 
-// NATS is down for a while, with messages under way.
-func TestFillOutlivesNATS(t *testing.T) {
+// NATS is down for a while, with messages in transit.
+func TestIngestOutlivesNATS(t *testing.T) {
 	stores(t, func(t *testing.T, store *inbox.Store) {
 		s := newStream(t)
-		nc, err := nats.Connect("", nats.InProcessServer(inProcess{s.at}), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+		nc, err := nats.Connect("", nats.InProcessServer(embedded{s.at}), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,7 +33,7 @@ func TestFillOutlivesNATS(t *testing.T) {
 		if s.js, err = jetstream.New(nc); err != nil {
 			t.Fatal(err)
 		}
-		s.fill(store, func(o *inbox.FillerOptions) { o.JetStream = s.js })
+		s.ingest(store, func(o *inbox.IngesterOptions) { o.JetStream = s.js })
 		total := 0
 		for range 3 {
 			for range 500 {
@@ -41,7 +42,7 @@ func TestFillOutlivesNATS(t *testing.T) {
 			}
 			s.at.stop()
 			s.at.set(startNATS(t, s.at.dir))
-			eventually(t, "the connection", nc.IsConnected)
+			polltest.Until(t, "the connection", nc.IsConnected)
 		}
 		wantTitles(t, store, "ana", 0, total-1)
 	})

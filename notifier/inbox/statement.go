@@ -5,18 +5,19 @@ import (
 	"database/sql"
 )
 
-// statement is a query whose plan is kept from one transaction to the next where that pays.
+// statement is a query that is prepared once, unless the driver does that by itself.
 type statement struct {
 	text string
-	kept *sql.Stmt // nil if the driver keeps plans by itself
+	kept *sql.Stmt // nil if the driver caches prepared statements
 }
 
-// prepare makes a statement for transactions on db. It must be called before the transaction begins: it may
-// need a connection of its own. There must not be many different queries.
+// prepare returns a statement for transactions on db. It must be called before the transaction begins, since it may need another
+// connection. Statements are cached, so there must not be many different queries.
 func (s *Store) prepare(ctx context.Context, db *sql.DB, query string) (statement, error) {
 	if !s.dialect.keepStatements {
 		return statement{text: query}, nil
 	}
+	query = s.names.sql(query)
 	kept, ok := s.statements.Load(query)
 	if !ok {
 		if err := s.ready(ctx); err != nil {
@@ -27,22 +28,22 @@ func (s *Store) prepare(ctx context.Context, db *sql.DB, query string) (statemen
 			return statement{}, err
 		}
 		if kept, ok = s.statements.LoadOrStore(query, made); ok {
-			_ = made.Close() // another call was quicker
+			_ = made.Close() // a concurrent call has stored another one
 		}
 	}
 	return statement{query, kept.(*sql.Stmt)}, nil
 }
 
-func (st statement) query(ctx context.Context, tx *sql.Tx, args ...any) (*sql.Rows, error) {
+func (st statement) query(ctx context.Context, tx transaction, args ...any) (*sql.Rows, error) {
 	if st.kept == nil {
 		return tx.QueryContext(ctx, st.text, args...)
 	}
-	return tx.StmtContext(ctx, st.kept).QueryContext(ctx, args...)
+	return tx.tx.StmtContext(ctx, st.kept).QueryContext(ctx, args...)
 }
 
-func (st statement) exec(ctx context.Context, tx *sql.Tx, args ...any) (sql.Result, error) {
+func (st statement) exec(ctx context.Context, tx transaction, args ...any) (sql.Result, error) {
 	if st.kept == nil {
 		return tx.ExecContext(ctx, st.text, args...)
 	}
-	return tx.StmtContext(ctx, st.kept).ExecContext(ctx, args...)
+	return tx.tx.StmtContext(ctx, st.kept).ExecContext(ctx, args...)
 }

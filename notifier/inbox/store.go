@@ -14,61 +14,72 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// ErrNotFound says that a user has no such notification: it never was, is somebody else's, was deleted or
-// has expired.
+// ErrNotFound says that a user has no such notification: it never existed, belongs to another user, was deleted or has expired.
 var ErrNotFound = errors.New("inbox: no such notification")
 
-// Store is the log in a database. Its methods may be called concurrently, block for the database as long
-// as ctx allows, and return its errors.
+// Store is the inbox in a database. It is safe for concurrent use. Its methods block for the database until ctx ends, and return
+// its errors.
 type Store struct {
 	dialect dialect
+	names   *names
 	write   *sql.DB
 	read    *sql.DB // the same as write on PostgreSQL
 	closers []io.Closer
+	// lockFirst makes a transaction that may write begin with [lockSQL].
+	lockFirst bool
+	path      string // of SQLite's file
+	wal       string // the path of its write-ahead log
 
-	statements sync.Map // of [Store.prepare]: query to *sql.Stmt; none is for both write and read
+	statements sync.Map // the cache of [Store.prepare]: query to *sql.Stmt; no query is used with both write and read
 
-	gate     chan struct{} // held while migrating
-	migrated atomic.Bool
+	migrating chan struct{} // a mutex for the migration
+	migrated  atomic.Bool
 
 	mu      sync.Mutex
-	changed chan struct{} // closed, and replaced, when the position moved in this process
+	changed chan struct{} // closed and replaced when this process moves the position
 
-	// wanted holds one token while somebody has asked for what may be on its way here, and the filler of this
-	// process, if it has one, has not taken notice.
-	wanted chan struct{}
+	// flush has one token after [Store.requestFlush], until the ingester of this process receives it.
+	flush chan struct{}
 }
 
-// dialect is what differs between the two databases.
+// dialect has the differences between the databases.
 type dialect struct {
 	name string
-	// lockMigrations is run first in the transaction that migrates; it lets one process at a time through.
+	// lockMigrations is the first statement of a migration. It locks out other processes.
 	lockMigrations string
-	// now is an expression for the database's clock, in Unix milliseconds: the machines that share it may
-	// not agree on the time.
+	// now is an expression for the database's clock, in Unix milliseconds. The clocks of the processes may differ.
 	now string
-	// plainPlaceholders: both take $1, but SQLite looks each up by its name, in time that grows with
-	// their number: half of the time of a long INSERT, which ? saves.
+	// createSchema is empty if the database has no schemas. hasSchema and hasTable look one up by its name.
+	hasSchema, createSchema, hasTable string
+	// isDenied reports whether the database user lacks a permission.
+	isDenied func(error) bool
+	// parameter replaces the $ of parameters. Queries have $1. For SQLite that is a name, and some of its drivers number names
+	// in order of occurrence; ?1 is a number.
+	parameter string
+	// plainPlaceholders makes a long INSERT use ? without numbers. SQLite looks numbered parameters up by name, in a time that
+	// grows with their number: half of the time of a long INSERT.
 	plainPlaceholders bool
-	// rowsAtOnce are the numbers of rows that one INSERT is made for, the largest first; what is less than the
-	// last takes one of its own.
-	rowsAtOnce []int
-	// insert and unlessThere, before and after what is inserted, leave rows alone that are there already.
-	insert, unlessThere string
-	// isBusy says of an error that it was too early, and nothing is wrong.
+	// batchSizes are the numbers of rows of an INSERT, the largest first. A rest that is smaller than the last takes an INSERT
+	// of its own.
+	batchSizes []int
+	// insert and onConflict, at the start and the end of an INSERT, make it ignore existing rows.
+	insert, onConflict string
+	// isBusy reports whether an error is temporary.
 	isBusy func(error) bool
-	// keepStatements: pgx keeps prepared statements by itself; to SQLite, planning a page costs as much as
-	// reading it.
+	// advice returns what an operator must do about a permanent error; empty if the error may be temporary. It may be nil.
+	advice func(err error, path string) string
+	// keepStatements makes [Store.prepare] cache prepared statements. pgx caches them by itself. For SQLite, planning a page
+	// costs as much as reading it.
 	keepStatements bool
-	// inProcess: what a transaction does once it has begun is done by this process, and waits for nobody.
-	inProcess bool
-	// snapshot makes a transaction in which all reads see the same moment.
+	// embedded says that the database runs in this process, so that a transaction never waits once it has begun.
+	embedded bool
+	// snapshot are the options of a transaction in which all reads see the same moment.
 	snapshot *sql.TxOptions
 }
 
-// atOnce returns how many of so many rows the next INSERT takes.
-func (d dialect) atOnce(rows int) int {
-	for _, n := range d.rowsAtOnce {
+// batchSize returns the number of rows for the next INSERT, if this number of rows is left.
+func (d dialect) batchSize(rows int) int {
+	for _, n := range d.batchSizes {
 		if n <= rows {
 			return n
 		}
@@ -76,37 +87,57 @@ func (d dialect) atOnce(rows int) int {
 	return rows
 }
 
-// Open returns the log in the database that url names: postgres://… or the path of a SQLite file, which is
-// made if it is not there. It connects to nothing: a database that is down is an error of the calls, for
-// as long as it is down. The first call that reaches it brings its tables up to date.
-func Open(url string) (*Store, error) {
+// Options of a [Store].
+type Options struct {
+	// Schema is the schema of PostgreSQL with the tables. It is created if it does not exist and the database user is allowed
+	// to create it. Defaults to the first schema in the connection's search_path. SQLite has no schemas.
+	Schema string
+	// TablePrefix is the prefix of the names of tables and indexes, so that several inboxes and other tables can share a
+	// database: 1 to 32 of a-z, 0-9 and _, not beginning with a digit. Defaults to "hark_".
+	TablePrefix string
+	// SyncAlways makes SQLite sync each transaction to disk before the call returns. Without it a power cut undoes what was
+	// written since the last checkpoint, including what users have read and deleted. It is for [Open] alone; a handle of the
+	// caller keeps its own setting. PostgreSQL syncs by its own setting, synchronous_commit, which is on by default.
+	SyncAlways bool
+}
+
+// Open returns the Store in the database of url: postgres://… or the path of a SQLite file, which is created if it does not
+// exist. Open does not connect. While the database is down, the calls return errors. The first call that reaches it migrates
+// the tables.
+//
+// [NewPostgres] and [NewSQLite] do the same on handles that the caller owns.
+func Open(url string, o Options) (*Store, error) {
 	scheme, _, hasScheme := strings.Cut(url, "://")
 	switch {
 	case url == "":
-		return nil, errors.New("inbox: open: no database given")
+		return nil, errors.New("inbox: open: the database is empty")
 	case scheme == "postgres" || scheme == "postgresql":
-		return openPostgres(url)
+		return openPostgres(url, o)
 	case hasScheme:
-		return nil, fmt.Errorf("inbox: open: %s:// is not supported; give postgres://… or the path of a SQLite file", scheme)
+		return nil, fmt.Errorf("inbox: open: %s:// is not supported; use postgres://… or the path of a SQLite file", scheme)
 	}
-	return openSQLite(url)
+	return openSQLite(url, o)
 }
 
-func newStore(d dialect, write, read *sql.DB, closers ...io.Closer) *Store {
-	return &Store{dialect: d, write: write, read: read, closers: closers, gate: make(chan struct{}, 1),
-		changed: make(chan struct{}), wanted: make(chan struct{}, 1)}
+func newStore(d dialect, n *names, write, read *sql.DB, closers ...io.Closer) *Store {
+	return &Store{dialect: d, names: n, write: write, read: read, closers: closers, migrating: make(chan struct{}, 1),
+		changed: make(chan struct{}), flush: make(chan struct{}, 1)}
 }
 
-// Close closes the connections. Calls under way fail.
+// Close closes the prepared statements and what [Open] has opened. It leaves handles of the caller open. Running calls may fail.
 func (s *Store) Close() error {
 	var errs []error
+	s.statements.Range(func(_, kept any) bool {
+		errs = append(errs, kept.(*sql.Stmt).Close())
+		return true
+	})
 	for _, c := range s.closers {
 		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
 }
 
-// Ping reports whether the database answers and its tables are up to date.
+// Ping returns an error unless the database can be reached and its tables are up to date.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.ready(ctx); err != nil {
 		return fmt.Errorf("inbox: ping: %w", err)
@@ -117,14 +148,22 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// ready brings the tables up to date once. It costs nothing afterwards.
+// advice returns what an operator must do about a permanent error of the database; empty if it may be temporary.
+func (s *Store) advice(err error) string {
+	if s.dialect.advice == nil {
+		return ""
+	}
+	return s.dialect.advice(err, s.path)
+}
+
+// ready migrates the tables once. Later calls cost nothing.
 func (s *Store) ready(ctx context.Context) error {
 	if s.migrated.Load() {
 		return nil
 	}
 	select {
-	case s.gate <- struct{}{}:
-		defer func() { <-s.gate }()
+	case s.migrating <- struct{}{}:
+		defer func() { <-s.migrating }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -132,52 +171,28 @@ func (s *Store) ready(ctx context.Context) error {
 		return nil
 	}
 	for began := time.Now(); ; {
-		err := migrate(ctx, s.write, s.dialect)
+		err := migrate(ctx, s.write, s.dialect, s.names)
 		if err == nil {
 			s.migrated.Store(true)
 			return nil
 		}
-		if !s.dialect.isBusy(err) || time.Since(began) > patience || !sleep(ctx, 10*time.Millisecond) {
+		if !s.dialect.isBusy(err) || time.Since(began) > busyTimeout || !sleep(ctx, 10*time.Millisecond) {
 			return err
 		}
 	}
 }
 
-// patience is how long a database that others are just making is tried again.
-const patience = 5 * time.Second
+// busyTimeout is how long a migration is retried while another process is creating the database.
+const busyTimeout = 5 * time.Second
 
-// update runs do in a transaction that may write.
-func (s *Store) update(ctx context.Context, do func(*sql.Tx) error) error {
-	return s.transact(ctx, s.write, nil, do)
-}
+const positionSQL = `SELECT epoch, seq FROM {positions} ORDER BY epoch DESC LIMIT 1`
 
-// view runs do in a transaction whose reads all see the same moment.
-func (s *Store) view(ctx context.Context, do func(*sql.Tx) error) error {
-	return s.transact(ctx, s.read, s.dialect.snapshot, do)
-}
-
-func (s *Store) transact(ctx context.Context, db *sql.DB, opts *sql.TxOptions, do func(*sql.Tx) error) error {
-	if err := s.ready(ctx); err != nil {
-		return err
-	}
-	tx, err := db.BeginTx(ctx, opts)
-	if err != nil {
-		return err
-	}
-	if err := do(tx); err != nil {
-		_ = tx.Rollback() // the error that led here says more
-		return err
-	}
-	return tx.Commit()
-}
-
-const positionSQL = `SELECT epoch, seq FROM hark_positions ORDER BY epoch DESC LIMIT 1`
-
-// Position returns how far the stream is in the log: every notification up to there is. It is the zero
-// id before the first.
+// Position returns the inbox's position in the stream: the inbox has every notification up to and including it. It is the zero id
+// before the first notification.
 func (s *Store) Position(ctx context.Context) (id jobs.EventID, err error) {
-	if err = s.ready(ctx); err == nil {
-		err = s.read.QueryRowContext(ctx, positionSQL).Scan(&id.Epoch, &id.Seq)
+	err = s.ready(ctx)
+	if err == nil {
+		err = s.queryRow(ctx, positionSQL).Scan(&id.Epoch, &id.Seq)
 	}
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return jobs.EventID{}, fmt.Errorf("inbox: position: %w", err)
@@ -185,13 +200,13 @@ func (s *Store) Position(ctx context.Context) (id jobs.EventID, err error) {
 	return id, nil
 }
 
-// WaitFor blocks until the position is at or behind id, whichever process brings it there, or ctx ends. A filler
-// of this store does not gather any longer then.
+// WaitFor blocks until the inbox has ingested everything up to and including id, in any process, or ctx ends. It makes the
+// ingester of this Store flush early.
 func (s *Store) WaitFor(ctx context.Context, id jobs.EventID) error {
 	const longest = 100 * time.Millisecond
-	// Another process fills the table, or this one does: then the channel tells before the next look.
+	// The channel reports changes of this process alone. Those of another process are found by polling.
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, longest) {
-		changed := s.moves()
+		changed := s.changes()
 		at, err := s.Position(ctx)
 		if err != nil {
 			return err
@@ -199,7 +214,7 @@ func (s *Store) WaitFor(ctx context.Context, id jobs.EventID) error {
 		if compare(at, id) >= 0 {
 			return nil
 		}
-		s.want()
+		s.requestFlush()
 		timer := time.NewTimer(pause)
 		select {
 		case <-changed:
@@ -212,29 +227,29 @@ func (s *Store) WaitFor(ctx context.Context, id jobs.EventID) error {
 	}
 }
 
-// want keeps a filler of this store from resting, or the next time from doing so.
-func (s *Store) want() {
+// requestFlush ends the batch delay of this Store's ingester, or skips the next one.
+func (s *Store) requestFlush() {
 	select {
-	case s.wanted <- struct{}{}:
+	case s.flush <- struct{}{}:
 	default:
 	}
 }
 
-// moves returns a channel that is closed at the next [Store.moved].
-func (s *Store) moves() <-chan struct{} {
+// changes returns a channel that is closed by the next [Store.notifyChanged].
+func (s *Store) changes() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.changed
 }
 
-func (s *Store) moved() {
+func (s *Store) notifyChanged() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
 
-// compare orders ids as the stream does: negative if a stands before b.
+// compare orders ids by their position in the stream. It returns a negative number if a is before b.
 func compare(a, b jobs.EventID) int {
 	switch {
 	case a == b:

@@ -2,7 +2,6 @@ package inbox_test
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -11,24 +10,26 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // "pgx"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/hark-jobs/hark/internal/pgtest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/inbox"
 )
 
-func TestOpenRefusesWhatItCannotBe(t *testing.T) {
+func TestOpenRefusesInvalidURLs(t *testing.T) {
 	for _, url := range []string{"", "mysql://localhost/hark", "postgres://localhost:port/hark"} {
-		if s, err := inbox.Open(url); err == nil {
+		if s, err := inbox.Open(url, inbox.Options{}); err == nil {
 			t.Errorf("Open(%q) succeeded", url)
 			_ = s.Close()
 		}
 	}
 }
 
-// A database that is down when the notifier starts, or later, is used as soon as it is there.
+// A database that is down, at the start or later, is used as soon as it is up.
 func TestDatabaseDown(t *testing.T) {
+	t.Parallel()
 	server := pgtest.Start(t)
 	dsn := server.DSN(t)
 	server.Stop(t)
@@ -49,13 +50,13 @@ func TestDatabaseDown(t *testing.T) {
 		t.Fatal("Unread succeeds with the database down")
 	}
 	server.Start(t)
-	eventually(t, "the count", func() bool {
+	polltest.Until(t, "the count", func() bool {
 		n, err := s.Unread(t.Context(), "ana")
 		return err == nil && n == 1
 	})
 }
 
-// Several processes start at once on an empty database.
+// Several processes start at the same time on an empty database.
 func TestMigrateAtOnce(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
 		var all sync.WaitGroup
@@ -77,16 +78,11 @@ func TestRefusesADatabaseOfANewerHark(t *testing.T) {
 		if err := s.Ping(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		driver, dsn := "sqlite", "file:"+strings.NewReplacer("?", "%3f", "#", "%23", "%", "%25").Replace(url)
-		if strings.HasPrefix(url, "postgres:") {
-			driver, dsn = "pgx", url
+		table := "hark_migrations"
+		if schema := options(url).Schema; schema != "" {
+			table = pgx.Identifier{schema, table}.Sanitize()
 		}
-		db, err := sql.Open(driver, dsn)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.Close()
-		if _, err := db.ExecContext(t.Context(), "INSERT INTO hark_migrations VALUES (9999)"); err != nil {
+		if _, err := inbox.Writer(s).ExecContext(t.Context(), "INSERT INTO "+table+" VALUES (9999)"); err != nil {
 			t.Fatal(err)
 		}
 		if err := open(t, url).Ping(t.Context()); err == nil || !strings.Contains(err.Error(), "newer hark") {
@@ -97,7 +93,7 @@ func TestRefusesADatabaseOfANewerHark(t *testing.T) {
 
 func TestReopen(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
-		first, err := inbox.Open(url)
+		first, err := inbox.Open(url, options(url))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +125,7 @@ func TestWaitFor(t *testing.T) {
 		if err := here.WaitFor(within(t, 30*time.Millisecond), at(99)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("waiting for what does not come: %v", err)
 		}
-		// What is of an older stream is there, or will not come.
+		// Ids of an older epoch do not block.
 		if err := here.WaitFor(t.Context(), jobs.EventID{Epoch: epoch - 1, Seq: 99}); err != nil {
 			t.Error(err)
 		}
@@ -156,7 +152,7 @@ func TestPosition(t *testing.T) {
 	})
 }
 
-// A page has a MiB of notifications and one more at most, and going on with its next finds all of them.
+// A page has at most 1 MiB of notifications plus one, and the pages of Next have all of them.
 func TestPageOfLargeNotifications(t *testing.T) {
 	stores(t, func(t *testing.T, s *inbox.Store) {
 		for seq := range uint64(12) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -14,9 +15,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
+	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/inbox"
 )
+
+const defaultNS = joblog.DefaultNamespace
 
 // natsd is an embedded server with a stream, without a port.
 type natsd struct {
@@ -44,7 +49,7 @@ func (n *natsd) stop() {
 	n.WaitForShutdown()
 }
 
-// current is where connections go: tests put a new server in the place of one that is down.
+// current is the server that connections use. Tests replace a server that is down.
 type current struct {
 	mu sync.Mutex
 	*natsd
@@ -52,7 +57,7 @@ type current struct {
 
 func (c *current) set(n *natsd) { c.mu.Lock(); defer c.mu.Unlock(); c.natsd = n }
 
-// stream is the stream HARK as a test sees it.
+// stream is the stream of the log for a test.
 type stream struct {
 	t  testing.TB
 	at *current
@@ -68,9 +73,8 @@ func newStream(t testing.TB) *stream {
 	return s
 }
 
-// neighbour makes another stream, as every hark has some. Without one, the server
-// removes the emptied folder of all streams in the background after a stream's deletion,
-// and the creation of the next one may fail for it.
+// neighbour creates another stream, since every hark has several. Without one the server removes the empty folder of all streams
+// in the background after a stream is deleted, and creating the next stream may fail.
 func (s *stream) neighbour() {
 	s.t.Helper()
 	if _, err := s.js.CreateStream(s.t.Context(), jetstream.StreamConfig{Name: "NEIGHBOUR"}); err != nil {
@@ -78,7 +82,7 @@ func (s *stream) neighbour() {
 	}
 }
 
-// connect makes a connection as another process has it.
+// connect opens a connection like that of another process.
 func (s *stream) connect() jetstream.JetStream {
 	s.t.Helper()
 	nc, err := nats.Connect("", nats.InProcessServer(s.at.Server), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
@@ -95,24 +99,43 @@ func (s *stream) connect() jetstream.JetStream {
 
 func (s *stream) create() {
 	s.t.Helper()
-	_, err := s.js.CreateStream(s.t.Context(), jetstream.StreamConfig{Name: jobs.StreamName, Subjects: []string{"hark.>"}, AllowDirect: true})
+	_, err := s.js.CreateStream(s.t.Context(), jetstream.StreamConfig{Name: defaultNS.LogStream(), Subjects: []string{defaultNS.LogSubjects()}, AllowDirect: true})
 	if err != nil {
 		s.t.Fatal(err)
 	}
 }
 
 func (s *stream) epoch(ctx context.Context) (jobs.Epoch, error) {
-	stream, err := s.js.Stream(ctx, jobs.StreamName)
+	stream, err := s.js.Stream(ctx, defaultNS.LogStream())
 	if err != nil {
 		return 0, err
 	}
-	return jobs.Epoch(stream.CachedInfo().Created.UnixMilli()), nil
+	info := stream.CachedInfo()
+	begun, _ := strconv.ParseInt(info.Config.Metadata["hark.epoch"], 10, 64) // 0 if none was begun
+	return jobs.Epoch(max(info.Created.UnixMilli(), begun)), nil
+}
+
+// beginEpoch does what [joblog.Store.BeginEpoch] does.
+func (s *stream) beginEpoch(ctx context.Context, after jobs.Epoch) (jobs.Epoch, error) {
+	now, err := s.epoch(ctx)
+	if err != nil {
+		return 0, err
+	}
+	begun := max(jobs.Epoch(time.Now().UnixMilli()), now+1, after+1)
+	stream, err := s.js.Stream(ctx, defaultNS.LogStream())
+	if err != nil {
+		return 0, err
+	}
+	config := stream.CachedInfo().Config
+	config.Metadata = map[string]string{"hark.epoch": strconv.FormatInt(int64(begun), 10)}
+	_, err = s.js.UpdateStream(ctx, config)
+	return begun, err
 }
 
 func (s *stream) publish(subject string, body []byte) (seq uint64) {
 	s.t.Helper()
 	id := jetstream.WithMsgID(nuid.Next())
-	eventually(s.t, "the stream to take a message", func() bool {
+	polltest.Until(s.t, "the stream to take a message", func() bool {
 		ack, err := s.js.Publish(s.t.Context(), subject, body, id)
 		if err == nil {
 			seq = ack.Sequence
@@ -122,7 +145,7 @@ func (s *stream) publish(subject string, body []byte) (seq uint64) {
 	return seq
 }
 
-// notify stores a notification whose title is its number.
+// notify stores a notification with its number as title.
 func (s *stream) notify(user string, number int) (seq uint64) {
 	s.t.Helper()
 	n := entry(user, 1).Notification
@@ -131,24 +154,29 @@ func (s *stream) notify(user string, number int) (seq uint64) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return s.publish(jobs.NoteSubject(user), body)
+	return s.publish(defaultNS.NotificationSubject(user), body)
 }
 
-// fill runs a filler until stop is called or the test ends. stop may be called more than once.
-func (s *stream) fill(store *inbox.Store, more ...func(*inbox.FillerOptions)) (stop func()) {
+// ofToken returns the subject of the notifications of a user with this token, which may be malformed.
+func ofToken(token string) string {
+	return "hark.log." + joblog.Shard(token) + "." + token + ".notification"
+}
+
+// ingest runs an ingester until stop is called or the test ends. stop may be called more than once.
+func (s *stream) ingest(store *inbox.Store, more ...func(*inbox.IngesterOptions)) (stop func()) {
 	s.t.Helper()
-	o := inbox.FillerOptions{Store: store, JetStream: s.connect(), Epoch: s.epoch, Logger: slog.New(slog.DiscardHandler)}
+	o := inbox.IngesterOptions{Store: store, JetStream: s.connect(), Epoch: s.epoch, BeginEpoch: s.beginEpoch, Logger: slog.New(slog.DiscardHandler)}
 	for _, set := range more {
 		set(&o)
 	}
-	f, err := inbox.NewFiller(o)
+	f, err := inbox.NewIngester(o)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	return s.run(f)
 }
 
-func (s *stream) run(f *inbox.Filler) (stop func()) {
+func (s *stream) run(f *inbox.Ingester) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()
@@ -164,7 +192,7 @@ func (s *stream) run(f *inbox.Filler) (stop func()) {
 
 func (s *stream) consumers() (names []string) {
 	s.t.Helper()
-	stream, err := s.js.Stream(s.t.Context(), jobs.StreamName)
+	stream, err := s.js.Stream(s.t.Context(), defaultNS.LogStream())
 	if err != nil {
 		s.t.Fatal(err)
 	}

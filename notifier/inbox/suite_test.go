@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,20 +18,34 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// databases runs test on each database, with the URL of an empty one.
+// databases runs test on each database, with the URL of an empty one, beside other tests. It is called once for a test.
 func databases(t *testing.T, test func(t *testing.T, url string)) {
-	t.Run("sqlite", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "a folder?&#%41", "..", "hark é.db")) })
-	t.Run("postgres", func(t *testing.T) { test(t, pgtest.DSN(t)) })
+	t.Parallel()
+	eachDatabase(t, test)
 }
 
-// stores runs test on each database, with an empty log.
+// eachDatabase runs test on each database, when the test that calls it has returned.
+func eachDatabase(t *testing.T, test func(t *testing.T, url string)) {
+	for name, url := range map[string]func(testing.TB) string{
+		"sqlite":    func(t testing.TB) string { return filepath.Join(t.TempDir(), "a folder?&#%41", "..", "hark é.db") },
+		"postgres":  pgtest.DSN,
+		"pgbouncer": pgtest.Pooled,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, url(t))
+		})
+	}
+}
+
+// stores runs test on each database, with an empty inbox.
 func stores(t *testing.T, test func(t *testing.T, s *inbox.Store)) {
 	databases(t, func(t *testing.T, url string) { test(t, open(t, url)) })
 }
 
 func open(t testing.TB, url string) *inbox.Store {
 	t.Helper()
-	s, err := inbox.Open(url)
+	s, err := inbox.Open(url, options(url))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,13 +57,21 @@ func open(t testing.TB, url string) *inbox.Store {
 	return s
 }
 
+// options puts the tables behind PgBouncer into a new schema whose name needs quotes. So all tests of a store also test schemas.
+func options(url string) inbox.Options {
+	if strings.Contains(url, "port=6432") {
+		return inbox.Options{Schema: `In"box {notifications} $1`}
+	}
+	return inbox.Options{}
+}
+
 const epoch = jobs.Epoch(1_760_000_000_000)
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func at(seq uint64) jobs.EventID { return jobs.EventID{Epoch: epoch, Seq: seq} }
 
-// entry is a notification whose key and title are derived from its sequence.
+// entry returns a notification whose key and title are derived from its sequence.
 func entry(user string, seq uint64) inbox.Entry {
 	return inbox.Entry{User: user, ID: at(seq), Notification: jobs.Notification{
 		Key: fmt.Sprint("key-", seq), Type: "test.note", Title: fmt.Sprint("note ", seq),
@@ -72,7 +95,7 @@ func list(t testing.TB, s *inbox.Store, user string, o inbox.ListOptions) inbox.
 	return page
 }
 
-// seqs is the whole inbox, as sequences, with an r behind those that are read.
+// seqs returns the whole inbox as sequences, with an r after those that are read.
 func seqs(t testing.TB, s *inbox.Store, user, status string) []string {
 	t.Helper()
 	got := []string{}
@@ -131,16 +154,6 @@ func wantJSON(t testing.TB, what string, got any, want string) {
 	}
 	if string(text) != want {
 		t.Errorf("%s: got %s, want %s", what, text, want)
-	}
-}
-
-// eventually waits until condition holds. The limit is for a machine that is very busy.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !condition(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("gave up waiting for %s", what)
-		}
 	}
 }
 

@@ -2,22 +2,21 @@ package inbox
 
 import "runtime"
 
-// thread runs functions, one at a time, on a thread of the operating system of its own. What takes milliseconds of a
-// core at a stretch, and nobody waits for, belongs there. On a thread that is shared, what stood behind it would
-// wait: the kernel likes to put a thread that is woken where the one runs that wakes it, and to leave it waiting
-// there, with its goroutines, while other cores are idle.
+// osThread runs functions, one at a time, on an operating system thread of its own. It is for background work that uses a core for
+// milliseconds without a break. On a shared thread that work would delay other goroutines: the kernel tends to put a woken thread
+// on the core of the thread that wakes it, and leaves it waiting there, with its goroutines, while other cores are idle.
 //
-// Each call costs two switches of threads, and so does whatever blocks in it.
-type thread struct {
+// Each call costs two thread switches, and so does each blocking operation in it.
+type osThread struct {
 	calls chan func()
 	ended chan struct{}
 }
 
-func startThread() *thread {
-	t := &thread{make(chan func()), make(chan struct{})}
+func startOSThread() *osThread {
+	t := &osThread{make(chan func()), make(chan struct{})}
 	go func() {
 		defer close(t.ended)
-		runtime.LockOSThread() // never unlocked: nobody else gets the thread
+		runtime.LockOSThread() // never unlocked, so the thread ends with the goroutine
 		for f := range t.calls {
 			f()
 		}
@@ -25,8 +24,8 @@ func startThread() *thread {
 	return t
 }
 
-// do blocks until f has returned.
-func (t *thread) do(f func()) {
+// run runs f on the thread, and blocks until f has returned.
+func (t *osThread) run(f func()) {
 	done := make(chan struct{})
 	t.calls <- func() {
 		defer close(done)
@@ -35,8 +34,8 @@ func (t *thread) do(f func()) {
 	<-done
 }
 
-// stop ends the thread, and blocks until it takes no more calls.
-func (t *thread) stop() {
+// stop ends the thread, and blocks until its goroutine has ended. No run may be active or follow.
+func (t *osThread) stop() {
 	close(t.calls)
 	<-t.ended
 }

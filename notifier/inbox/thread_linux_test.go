@@ -6,18 +6,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestThread looks at the kernel's number of the thread in each of many calls, while others would like to run there.
+// TestThread compares the kernel's thread id in many calls, while other goroutines want to run.
 func TestThread(t *testing.T) {
-	th := startThread()
+	th := startOSThread()
 	defer th.stop()
 	own := 0
-	th.do(func() { own = unix.Gettid() })
+	th.run(func() { own = unix.Gettid() })
 	for range 100 {
 		var at, other int
-		th.do(func() {
+		th.run(func() {
 			finished := make(chan struct{})
 			go func() { other = unix.Gettid(); close(finished) }()
-			<-finished // gives the thread up, if it were not locked
+			<-finished // would give the thread up if it were not locked
 			at = unix.Gettid()
 		})
 		if at != own || other == own {

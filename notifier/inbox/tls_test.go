@@ -12,9 +12,9 @@ import (
 	"github.com/hark-jobs/hark/notifier/inbox"
 )
 
-// TLS to PostgreSQL is what the URL says: with the right CA the database is reached, with another one or without TLS it
-// is not.
+// The URL sets TLS to PostgreSQL: with the right CA the connection succeeds, with another one or without TLS it fails.
 func TestPostgresTLS(t *testing.T) {
+	t.Parallel()
 	files, strange := tlstest.New(t), tlstest.New(t)
 	pg := pgtest.StartTLS(t, files)
 	for query, want := range map[string]string{
@@ -23,7 +23,7 @@ func TestPostgresTLS(t *testing.T) {
 		"sslmode=verify-full&sslrootcert=" + strange.CA: "certificate",
 		"sslmode=disable": "no encryption",
 	} {
-		store, err := inbox.Open(fmt.Sprintf("postgres://postgres@%s/postgres?%s", pg.Addr(), query))
+		store, err := inbox.Open(fmt.Sprintf("postgres://postgres@%s/postgres?%s", pg.Addr(), query), inbox.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,33 +6,34 @@ import (
 	"time"
 )
 
-// boundsReader asks the log for its bounds, once for all who want to know at a time. An answer is good only
-// for those who asked before the question went out: a stream must know where the log stood after it was
-// subscribed.
+// boundsReader asks for the bounds of the log, with one request for all callers at a time. An answer is valid only
+// for calls that began before the request was sent: a stream must learn the end of the log as it was after the
+// stream subscribed.
 type boundsReader struct {
 	read func(context.Context) (first, last uint64, err error)
 
-	mu   sync.Mutex
-	next *boundsCall // not sent yet
-	busy bool
+	mu      sync.Mutex
+	next    *boundsCall // not sent yet
+	running bool
 }
 
+// boundsCall is one request; the other fields are set when done is closed.
 type boundsCall struct {
 	done        chan struct{}
 	first, last uint64
 	err         error
 }
 
-// get blocks for one or two round trips.
+// get returns the sequences of the first and the last message of the log. It blocks for one or two round trips.
 func (b *boundsReader) get(ctx context.Context) (first, last uint64, err error) {
 	b.mu.Lock()
 	if b.next == nil {
 		b.next = &boundsCall{done: make(chan struct{})}
 	}
 	call := b.next
-	if !b.busy {
-		b.busy = true
-		go b.work()
+	if !b.running {
+		b.running = true
+		go b.run()
 	}
 	b.mu.Unlock()
 	select {
@@ -43,12 +44,12 @@ func (b *boundsReader) get(ctx context.Context) (first, last uint64, err error) 
 	}
 }
 
-// boundsPause is how long the next question waits for others who want to know, when streams open faster than the log is
-// asked: a question costs about as much as all the rest of opening a stream.
+// boundsPause is the pause before the next request, which collects calls when streams open faster than the log
+// answers. A request costs about as much as all else in opening a stream.
 const boundsPause = time.Millisecond
 
-// work sends questions until nobody waits for one.
-func (b *boundsReader) work() {
+// run sends requests until no call waits.
+func (b *boundsReader) run() {
 	for first := true; ; first = false {
 		if !first {
 			time.Sleep(boundsPause)
@@ -56,7 +57,7 @@ func (b *boundsReader) work() {
 		b.mu.Lock()
 		call := b.next
 		b.next = nil
-		b.busy = call != nil
+		b.running = call != nil
 		b.mu.Unlock()
 		if call == nil {
 			return

@@ -6,78 +6,81 @@ import (
 	"slices"
 )
 
-// broadcasts are the notifications to everyone that are on their way to the feeds. They go to some feeds at a
-// time, so that nobody else's news waits until a crowd has been written to. For Run, and whom it has serve the feeds.
+// broadcasts is a queue of notifications to everyone. They are delivered to a chunk of users at a time, so that
+// live messages do not wait until thousands of sockets have been written to. It belongs to Run and the goroutines
+// that Run starts with forEachParallel.
 type broadcasts struct {
-	notes []liveNote // which not every feed has been handed yet, in order
-	first uint64     // the number of notes[0]: how many there were before it
-	round []*feed    // those still to be served
-	upTo  uint64     // when the round is over, all have been handed what has a number below this
-	chunk int        // how many feeds are served at a time
+	queue       []liveNotification // those that some user has not got yet, in order
+	firstNumber uint64             // the number of queue[0]: how many broadcasts came before it
+	unserved    []*userStreams     // the users still to be served in this round
+	roundEnd    uint64             // after the round, every user has the broadcasts with lower numbers
+	chunkSize   int                // users served at a time
 }
 
 const (
-	// broadcastChunk feeds are written to in less than a millisecond, by one core.
+	// broadcastChunk is the number of users in a chunk. One core writes to them in less than a millisecond.
 	broadcastChunk = 64
-	// liveShare is how many live messages go before the next chunk, most of them to one feed each: at least
-	// half of the hub's time is for them, if they need it.
-	liveShare = 2 * broadcastChunk
-	// maxBroadcasts may be on their way. One more waits for the end of a round, and so does what comes after it.
+	// livePerChunk is the number of live messages that may be received after each chunk. Most are for one user
+	// each, so live messages get at least half of the hub's time if they need it.
+	livePerChunk = 2 * broadcastChunk
+	// maxBroadcasts is the number of queued broadcasts. The hub waits for the end of a round before it takes
+	// another one.
 	maxBroadcasts = 256
 )
 
-// always is ready.
-var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+// alwaysReady is a closed channel.
+var alwaysReady = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// due is ready while there is something to be handed out.
-func (b *broadcasts) due() <-chan struct{} {
-	if len(b.notes) == 0 {
+// ready returns a channel that is ready while there are broadcasts to deliver.
+func (b *broadcasts) ready() <-chan struct{} {
+	if len(b.queue) == 0 {
 		return nil
 	}
-	return always
+	return alwaysReady
 }
 
-func (b *broadcasts) end() uint64 { return b.first + uint64(len(b.notes)) }
+// endNumber returns the number of the next broadcast.
+func (b *broadcasts) endNumber() uint64 { return b.firstNumber + uint64(len(b.queue)) }
 
-// add takes in a broadcast that was heard. The hub's lock is held for reading.
-func (b *broadcasts) add(h *Hub, n liveNote) {
-	for len(b.notes) >= maxBroadcasts {
-		b.serve(h)
+// pushLocked queues a broadcast. It serves users while the queue is full.
+func (b *broadcasts) pushLocked(h *Hub, n liveNotification) {
+	for len(b.queue) >= maxBroadcasts {
+		b.serveChunkLocked(h)
 	}
-	b.notes = append(b.notes, n)
+	b.queue = append(b.queue, n)
 }
 
-// serve hands some feeds what they have not been handed. The hub's lock is held for reading. A feed that is
-// made after the round began need not be in it: its streams ask where the log stands after the broadcasts of
-// this round were stored.
-func (b *broadcasts) serve(h *Hub) {
-	if len(b.round) == 0 {
-		b.round, b.upTo = slices.Collect(maps.Values(h.feeds)), b.end()
+// serveChunkLocked delivers the queue to a chunk of users. A user who comes after the round began need not be part
+// of it: the streams ask for the end of the log after the broadcasts of this round were stored.
+func (b *broadcasts) serveChunkLocked(h *Hub) {
+	if len(b.unserved) == 0 {
+		b.unserved, b.roundEnd = slices.Collect(maps.Values(h.users)), b.endNumber()
 	}
-	n := min(b.chunk, len(b.round))
-	together(b.round[:n], func(f *feed) {
-		h.mendFeed(f)
-		b.hand(f, math.MaxUint64)
+	n := min(b.chunkSize, len(b.unserved))
+	forEachParallel(b.unserved[:n], func(us *userStreams) {
+		h.checkUserDropsLocked(us)
+		b.deliverBelowLocked(us, math.MaxUint64)
 	})
-	if b.round = b.round[n:]; len(b.round) == 0 {
-		b.notes = slices.Delete(b.notes, 0, int(b.upTo-b.first))
-		b.first, b.round = b.upTo, nil
+	b.unserved = b.unserved[n:]
+	if len(b.unserved) == 0 {
+		b.queue = slices.Delete(b.queue, 0, int(b.roundEnd-b.firstNumber))
+		b.firstNumber, b.unserved = b.roundEnd, nil
 	}
 }
 
-// hand hands a feed the broadcasts with sequences below one that it has not been handed. It may be called for several
-// feeds at a time.
-func (b *broadcasts) hand(f *feed, below uint64) {
-	for f.broadcasts = max(f.broadcasts, b.first); f.broadcasts < b.end(); f.broadcasts++ {
-		n := b.notes[f.broadcasts-b.first]
+// deliverBelowLocked delivers to a user the queued broadcasts with sequences below one. It may run for several
+// users at a time.
+func (b *broadcasts) deliverBelowLocked(us *userStreams, below uint64) {
+	for us.nextBroadcast = max(us.nextBroadcast, b.firstNumber); us.nextBroadcast < b.endNumber(); us.nextBroadcast++ {
+		n := b.queue[us.nextBroadcast-b.firstNumber]
 		if n.seq >= below {
 			return
 		}
-		f.note(n)
+		us.deliverLocked(n)
 	}
 }
 
-// forget drops them all, when they are of a log that is no more.
-func (b *broadcasts) forget() {
-	b.first, b.notes, b.round = b.end(), nil, nil
+// discard empties the queue.
+func (b *broadcasts) discard() {
+	b.firstNumber, b.queue, b.unserved = b.endNumber(), nil, nil
 }

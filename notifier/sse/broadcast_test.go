@@ -12,21 +12,21 @@ import (
 	"github.com/hark-jobs/hark/notifier/sse"
 )
 
-// Broadcasts that go to one feed at a time do not get out of order with the users' own notifications, which
-// are handed out in between. Nobody reads the log for it.
+// Broadcasts that are delivered to one user at a time keep their order with the users' own notifications, which are
+// delivered in between. No stream reads the log for that.
 func TestBroadcastInPieces(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
-		s := newSystem(t, w, sse.Options{}, func(s *system) { s.hub.Crumble(1); s.hub.NoLog() })
+		s := newSystem(t, w, sse.Options{}, func(s *system) { s.hub.SetBroadcastChunk(1); s.hub.DisableReplay() })
 		readers := make(map[string]*reader)
 		for i := range 20 {
 			user := fmt.Sprint("user", i)
 			readers[user] = s.open(user, "")
 			readers[user].expect("hello")
 		}
-		release := s.hub.Hold()
+		release := s.hub.PauseDelivery()
 		s.notify(jobs.Everyone, "first")
 		s.notify(jobs.Everyone, "second")
-		for user := range readers { // heard while the first round goes on
+		for user := range readers { // received during the first round
 			s.notify(user, "own")
 			if rand.N(4) == 0 {
 				s.notify(jobs.Everyone, "between")
@@ -40,12 +40,12 @@ func TestBroadcastInPieces(t *testing.T) {
 	})
 }
 
-// A crowd that is written to by several goroutines at a time hears everything in order, too.
+// Many users that several goroutines write to get everything in order, too.
 func TestBroadcastToACrowd(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
-		s := newSystem(t, w, sse.Options{}, func(s *system) { s.hub.NoLog() })
+		s := newSystem(t, w, sse.Options{}, func(s *system) { s.hub.DisableReplay() })
 		readers := make(map[string]*reader)
-		for i := range 300 {
+		for i := range 150 { // in three chunks
 			user := fmt.Sprint("user", i)
 			readers[user] = s.open(user, "")
 			readers[user].expect("hello")
@@ -68,7 +68,7 @@ func TestBroadcastToACrowd(t *testing.T) {
 // The same with streams that open and close meanwhile, with lost messages, and from the log.
 func TestBroadcastsWithoutEnd(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
-		s := newSystem(t, w, sse.Options{}, func(s *system) { s.hub.Crumble(1); s.hub.SetLive(8) })
+		s := newSystem(t, w, sse.Options{}, func(s *system) { s.hub.SetBroadcastChunk(1); s.hub.SetLiveBuffer(8) })
 		ctx, stop := context.WithCancel(t.Context())
 		var writers, others sync.WaitGroup
 		readers := make(map[string]*reader)
@@ -108,17 +108,17 @@ func TestBroadcastsWithoutEnd(t *testing.T) {
 	})
 }
 
-// A broadcast does not wait for a hub's end, nor for one of its feeds: who comes back gets it from the log.
+// A hub that is closed, or a user who leaves, does not wait for a broadcast: a reader that comes back gets it from the log.
 func TestBroadcastCutShort(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, ways[0], sse.Options{}, func(s *system) { s.hub.Crumble(1) })
+	s := newSystem(t, ways[0], sse.Options{}, func(s *system) { s.hub.SetBroadcastChunk(1) })
 	var readers []*reader
 	for i := range 10 {
 		r := s.open(fmt.Sprint("user", i), "")
 		r.expect("hello")
 		readers = append(readers, r)
 	}
-	release := s.hub.Hold()
+	release := s.hub.PauseDelivery()
 	for range 20 {
 		s.notify(jobs.Everyone, "all")
 	}

@@ -4,26 +4,27 @@ import (
 	"context"
 	"time"
 
-	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/internal/joblog"
 )
 
-// logPage is how many notifications are read from the log at a time.
+// logPage is the number of notifications in one read of the log.
 const logPage = 256
 
 // cursor reads the notifications on one subject, a page at a time.
 type cursor struct {
-	hub      *Hub
-	user     string
-	patience time.Duration
-	after    uint64
-	page     []jobs.Note
-	more     bool
+	hub         *Hub
+	user        string
+	readTimeout time.Duration
+	after       uint64
+	page        []joblog.StoredNotification
+	more        bool
 }
 
-// nearer returns the cursor whose next notification is the earlier one; nil when both are at their end.
-func nearer(ctx context.Context, x, y *cursor) (*cursor, error) {
+// earlierCursor returns the cursor whose next notification is the earlier one, or nil if both have reached their
+// ends.
+func earlierCursor(ctx context.Context, x, y *cursor) (*cursor, error) {
 	for _, c := range []*cursor{x, y} {
-		if err := c.fill(ctx); err != nil {
+		if err := c.fetchPage(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -36,40 +37,41 @@ func nearer(ctx context.Context, x, y *cursor) (*cursor, error) {
 	return x, nil
 }
 
-// fill reads the next page when the last one is used up.
-func (c *cursor) fill(ctx context.Context) (err error) {
+// fetchPage reads the next page if the current one is used up.
+func (c *cursor) fetchPage(ctx context.Context) (err error) {
 	if len(c.page) > 0 || !c.more {
 		return nil
 	}
-	ctx, done, err := c.hub.reading(ctx, c.patience)
+	ctx, done, err := c.hub.acquireLogReader(ctx, c.readTimeout)
 	if err != nil {
 		return err
 	}
 	defer done()
-	c.page, c.more, err = c.hub.queue.NotesPage(ctx, c.user, c.after, logPage)
+	c.page, c.more, err = c.hub.queue.NotificationsPage(ctx, c.user, c.after, logPage)
 	return err
 }
 
-// reading waits for a place among those who read the log, and gives the reader some time; done gives the
-// place back.
-func (h *Hub) reading(ctx context.Context, patience time.Duration) (limited context.Context, done func(), err error) {
+// acquireLogReader blocks until this stream may read the log, or ctx ends. It returns a context with a timeout for
+// the read. The caller must call done afterwards.
+func (h *Hub) acquireLogReader(ctx context.Context, patience time.Duration) (limited context.Context, done func(), err error) {
 	select {
-	case h.readers <- struct{}{}:
+	case h.logReaders <- struct{}{}:
 		limited, cancel := context.WithTimeout(ctx, patience)
-		return limited, func() { cancel(); <-h.readers }, nil
+		return limited, func() { cancel(); <-h.logReaders }, nil
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
 	}
 }
 
-// drop lets go of what was read and not passed. It is read again when it is needed.
-func (c *cursor) drop() {
+// discardPage releases the page. It is read again when it is needed.
+func (c *cursor) discardPage() {
 	if len(c.page) > 0 {
 		c.page, c.more = nil, true
 	}
 }
 
-func (c *cursor) pass() {
+// advance moves to the next notification of the page.
+func (c *cursor) advance() {
 	c.after = c.page[0].Seq
 	c.page = c.page[1:]
 }

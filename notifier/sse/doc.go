@@ -1,28 +1,44 @@
-// Package sse keeps browsers' event streams open and brings each user's news to theirs.
+// Package sse serves event streams (Server-Sent Events) and delivers each user's events to them.
 //
-//	NATS live.<user>.> ──▶ hub ──▶ feed of the user ──▶ stream ──▶ wire ──▶ browser
-//	                                                      │ ▲
-//	                                  behind? reads ──────┘ └── the log (JetStream)
+//	NATS hark.live.<shard>.<user>.> ──▶ hub ──▶ user's streams ──▶ stream ──▶ conn ──▶ browser
+//	                                                                │ ▲
+//	                                               catching up? ────┘ └── the log (JetStream)
 //
-// A [Hub] has one core subscription per connected user, or one for all ([Options.HearAll]), and turns each
-// message into one frame, which all of the user's streams share. A stream is where the log and the live
-// messages meet:
+// A [Hub] has one core NATS subscription per connected user, or one for all users ([Options.SubscribeAll]).
+// It encodes each message once, as a frame that all of the user's streams share. A stream writes frames to its
+// connection. Nothing else is kept per stream while its reader keeps up.
 //
-//   - It is subscribed first, or its feed is among those that all messages are for. Then it learns where the
-//     log stands, and from there on it knows, by the marks it keeps and by what each live message says of its
-//     predecessor, whether it has missed anything.
-//   - What it missed it reads from the log. Notifications that arrive live meanwhile are not kept, only the
-//     greatest sequence of theirs: the log has them all, so the log is the buffer.
-//   - When it has read up to there, it is live, and gets frames as they come.
+// # Guarantees
 //
-// A reader resumes from one id, and it speaks for two subjects: the user's notifications and everyone's.
-// So no id may be written before everything older is, on either subject. The log is read only up to where it
-// was known to stand before the reading began; and before a live notification is handed out the hub looks
-// whether the connection was lost or messages were dropped until then, for a drop is counted, and a new
-// connection told of, before anything that follows gets through (loss.go).
+// A stream writes every notification of its user and every broadcast, once, in the order of the log. Job states
+// are merged: the latest wins.
 //
-// A broadcast goes to some feeds at a time, and what else is heard meanwhile comes in between. Before a feed is
-// handed a notification of its user it is handed the broadcasts stored before that one (broadcast.go).
+//  1. A stream is subscribed before it asks for the end of the log. So it knows every message as stored before
+//     that end, or as live.
+//  2. A live notification names its predecessor on its subject. A stream with another position has missed
+//     something, and catches up from the log.
+//  3. A stream that catches up does not keep live notifications. It keeps only their greatest sequence, and reads
+//     the log up to there. The log is the buffer.
+//  4. The id of an event speaks for two subjects: the user's notifications and the broadcasts. Nothing is written
+//     before all that is older on either subject. So a replay stops at a sequence that was known before it began,
+//     and a user gets all earlier broadcasts before a notification (broadcast.go).
+//  5. NATS counts a dropped message, and signals a reconnect, before it delivers anything later. So a check before
+//     each notification is enough to find what was lost (loss.go).
 //
-// So notifications are written whole, in order, once; job states are merged, the latest wins.
+// # Locks
+//
+// A goroutine acquires locks in this order, and may skip some:
+//
+//	Hub.mu → stream.mu → the connection's mu (socketConn, handlerConn, pollSession) → poller.mu
+//	Hub.mu → pollSessions.mu → pollSession.mu
+//
+// A method whose name ends in Locked needs a lock that its caller holds: its receiver's own mu, or Hub.mu for the
+// methods of Hub, userStreams and broadcasts, and for those that end in HubLocked. Hub.mu may be held for reading
+// unless the method adds or removes a stream.
+//
+// Two calls go against the order, and run on goroutines of their own: a stream that ends removes itself from the
+// hub (cutLocked), and a socket that is closed ends its stream (socketConn.closeLocked).
+//
+// The fields of Hub that belong to Run have no lock. While Run calls forEachParallel, each goroutine has other
+// users.
 package sse

@@ -2,34 +2,35 @@ package sse
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
-	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
 )
 
-// SetLive gives the hub another room for live messages. Before Run only.
-func (h *Hub) SetLive(n int) { h.live = make(chan *nats.Msg, n) }
+// SetLiveBuffer sets the number of live messages that may wait for the hub. It must be called before Run.
+func (h *Hub) SetLiveBuffer(n int) { h.live = make(chan *nats.Msg, n) }
 
-// Waiting returns how many live messages wait for the hub.
-func (h *Hub) Waiting() int { return len(h.live) }
+// WaitingLive returns the number of live messages that wait for the hub.
+func (h *Hub) WaitingLive() int { return len(h.live) }
 
-// Hold keeps the hub from handing anything out until release is called.
-func (h *Hub) Hold() (release func()) {
+// PauseDelivery keeps the hub from delivering anything until release is called.
+func (h *Hub) PauseDelivery() (release func()) {
 	h.mu.Lock()
 	return h.mu.Unlock
 }
 
-// Feeds returns how many users the hub is subscribed for.
-func (h *Hub) Feeds() int {
+// Users returns the number of users with open streams.
+func (h *Hub) Users() int {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return len(h.feeds)
+	return len(h.users)
 }
 
-// FailBounds lets the question where the log stands fail while set was last called with an error. Before Run
-// only.
+// FailBounds makes requests for the bounds of the log fail while set was last called with an error. It must be
+// called before Run.
 func (h *Hub) FailBounds() (set func(error)) {
 	var failing atomic.Pointer[error]
 	read := h.bounds.read
@@ -42,41 +43,44 @@ func (h *Hub) FailBounds() (set func(error)) {
 	return func(err error) { failing.Store(&err) }
 }
 
-func JobFrame(topic jobs.Topic, seq uint64, stored []byte) []byte {
-	return jobFrame(topic, seq, stored).frame
+func JobFrame(subject string, seq uint64, stored []byte) []byte {
+	u, _ := encodeJob(subject, seq, stored)
+	return u.frame
 }
 
-func InboxFrame(data []byte) []byte { return inboxFrame(data).frame }
+func InboxFrame(data []byte) []byte { return encodeInboxChange(data).frame }
 
 func HelloFrame(user, id string, at time.Time) []byte {
 	return jsonFrame("hello", id, helloData{user, id, at})
 }
 
 var (
-	NoteFrame   = noteFrame
-	ByeFrame    = bye
-	Keepalive   = keepalive
-	ResumePoint = resumePoint
+	NotificationFrame = encodeNotification
+	ByeFrame          = byeFrame
+	Heartbeat         = heartbeat
+	ResumePoint       = resumePoint
 )
 
-// Ordinary makes the hub take no connection over. Before Run only.
-func (h *Hub) Ordinary() { h.takeOver = false }
+// DisableTakeOver makes the hub take no connection over. It must be called before Run.
+func (h *Hub) DisableTakeOver() { h.takeOver = false }
 
-// Crumble makes the hub serve so many feeds at a time when it broadcasts. Before Run only.
-func (h *Hub) Crumble(chunk int) { h.pending.chunk = chunk }
+// SetBroadcastChunk sets the number of users that a broadcast is delivered to at a time. It must be called before
+// Run.
+func (h *Hub) SetBroadcastChunk(chunk int) { h.broadcasts.chunkSize = chunk }
 
-// NoLog lets no stream read the log: one that falls behind stays there. Before Run only.
-func (h *Hub) NoLog() { h.readers = make(chan struct{}) }
+// DisableReplay keeps every stream from reading the log: one that must catch up stays in that state. It must be
+// called before Run.
+func (h *Hub) DisableReplay() { h.logReaders = make(chan struct{}) }
 
-// Full returns how many streams have no room for more.
-func (h *Hub) Full() (n int) {
+// FullStreams returns the number of streams without room for more.
+func (h *Hub) FullStreams() (n int) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
-	for _, f := range h.feeds {
-		for s := range f.streams {
-			if s.wire.room(now, 1) != nil {
+	for _, us := range h.users {
+		for s := range us.eachLocked {
+			if s.conn.waitWritable(now, 1) != nil {
 				n++
 			}
 		}
@@ -84,5 +88,38 @@ func (h *Hub) Full() (n int) {
 	return n
 }
 
-// Owed returns how many bytes wait for readers.
-func (h *Hub) Owed() int64 { return h.owed.Load() }
+// PollSessions returns the number of streams whose readers poll.
+func (h *Hub) PollSessions() int { return len(h.pollSessions()) }
+
+// WaitingPolls returns the number of polls that wait.
+func (h *Hub) WaitingPolls() (n int) {
+	for _, s := range h.pollSessions() {
+		s.mu.Lock()
+		if s.wake != nil {
+			n++
+		}
+		s.mu.Unlock()
+	}
+	return n
+}
+
+// PausedReplays returns the number of streams whose replay waits for the next poll.
+func (h *Hub) PausedReplays() (n int) {
+	for _, s := range h.pollSessions() {
+		s.stream.mu.Lock()
+		if s.stream.catchUp != nil && s.stream.catchUp.paused {
+			n++
+		}
+		s.stream.mu.Unlock()
+	}
+	return n
+}
+
+func (h *Hub) pollSessions() []*pollSession {
+	h.polls.mu.Lock()
+	defer h.polls.mu.Unlock()
+	return slices.Collect(maps.Values(h.polls.byKey))
+}
+
+// PendingBytes returns the number of bytes pending for all readers.
+func (h *Hub) PendingBytes() int64 { return h.pendingBytes.Load() }

@@ -8,15 +8,17 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// keepalive is a comment, which readers drop (WHATWG HTML, section 9.2.6). It keeps proxies from closing an
-// idle connection and finds out peers that are gone.
-var keepalive = []byte(":\n\n")
+// heartbeat is an event without an id. A page sees by it that its stream is alive: EventSource does not expose
+// comments, and drops an event without a listener (WHATWG HTML, section 9.2.6). It also keeps proxies from closing
+// an idle connection, and detects peers that are gone. All streams share it.
+var heartbeat = frame("heartbeat", "", []byte("{}"))
 
-// frame writes one event in the event stream format (WHATWG HTML, section 9.2.5). Data is JSON as
-// encoding/json writes it, which has no line breaks; id may be empty.
+// frame encodes one event in the event stream format (WHATWG HTML, section 9.2.5). data is JSON without line
+// breaks, as encoding/json writes it. id may be empty.
 func frame(event, id string, data []byte) []byte {
 	b := make([]byte, 0, len(event)+len(id)+len(data)+24)
 	b = append(append(b, "event: "...), event...)
@@ -27,25 +29,26 @@ func frame(event, id string, data []byte) []byte {
 	return append(b, "\n\n"...)
 }
 
+// jsonFrame encodes one event with v as its data.
 func jsonFrame(event, id string, v any) []byte {
 	data, err := json.Marshal(v)
 	if err != nil {
-		panic(fmt.Sprintf("sse: event %s cannot be encoded: %v", event, err)) // only ever structs of this module
+		panic(fmt.Sprintf("sse: event %s cannot be encoded: %v", event, err)) // v is always a struct of this package
 	}
 	return frame(event, id, data)
 }
 
-// retry tells the reader how long to wait before it comes back.
-func retry(d time.Duration) []byte {
+// retryFrame encodes the reader's reconnection time.
+func retryFrame(d time.Duration) []byte {
 	return []byte("retry: " + strconv.FormatInt(d.Milliseconds(), 10) + "\n\n")
 }
 
-// noteFrame makes the frame of a stored notification. The stored JSON gets its id and status at its end,
-// where they win over any it may bring, and is not taken apart; nil means that it is no JSON object with
-// anything in it, and nobody should be bothered with it. A link that no browser may follow is left out. The event's id, from which the reader resumes, is
-// the notification's, but never less than what was written before.
-func noteFrame(id jobs.EventID, before uint64, stored []byte) []byte {
-	stored = safeLinks(oneLine(stored))
+// encodeNotification returns the frame of a stored notification, or nil if it is not a JSON object with at least
+// one member. It appends id and status to the stored JSON without parsing it; they replace members of the same
+// names, since the last one counts. A link that [jobs.SafeLink] refuses is left out. The id of the event, from
+// which a reader resumes, is the notification's id, or before if that is greater.
+func encodeNotification(id jobs.EventID, before uint64, stored []byte) []byte {
+	stored = dropUnsafeLink(oneLine(stored))
 	body, ok := bytes.CutSuffix(stored, []byte("}"))
 	if !ok || len(bytes.TrimLeft(body, " \t")) < 2 { // an array, a string, or {}
 		return nil
@@ -58,8 +61,8 @@ func noteFrame(id jobs.EventID, before uint64, stored []byte) []byte {
 	return frame("notification", id.String(), data)
 }
 
-// oneLine returns JSON that stands in one line, or nil for what is no JSON. Only what somebody else than
-// hark has stored is ever compacted.
+// oneLine returns JSON on one line, or nil if stored is not valid JSON. JSON that hark has stored is returned as
+// it is.
 func oneLine(stored []byte) []byte {
 	if !json.Valid(stored) {
 		return nil
@@ -74,68 +77,69 @@ func oneLine(stored []byte) []byte {
 	return b.Bytes()
 }
 
-// news is a frame that is no notification. A later one with the same key stands for an earlier one.
-type news struct {
-	key   string // what it is the latest word about, if anything
-	seq   uint64 // the later, the greater
-	frame []byte // nil if what was heard is malformed
+// update is a frame that is not a notification. A later update replaces an earlier one with the same key.
+type update struct {
+	key   string // what the update is about; empty if it replaces nothing
+	seq   uint64 // greater for a later update
+	frame []byte // nil if the message is malformed
 }
 
-// inboxFrame makes the frame of a change of an inbox.
-func inboxFrame(data []byte) news {
-	if data = oneLine(data); data == nil {
-		return news{}
+// encodeInboxChange returns the update for a change of an inbox.
+func encodeInboxChange(data []byte) update {
+	data = oneLine(data)
+	if data == nil {
+		return update{}
 	}
-	return news{frame: frame("inbox", "", data)}
+	return update{frame: frame("inbox", "", data)}
 }
 
-// jobFrame makes the frame of a job from the message that was just stored about it.
-func jobFrame(topic jobs.Topic, seq uint64, stored []byte) news {
+// encodeJob returns the update for a stored message about a job.
+func encodeJob(subject string, seq uint64, stored []byte) (update, error) {
 	var job jobs.Job
-	if topic == jobs.TopicJob {
-		var order jobs.Order
-		if json.Unmarshal(stored, &order) != nil {
-			return news{}
+	if _, topic, _ := joblog.ParseSubject(subject); topic == joblog.TopicJob {
+		order, err := joblog.DecodeSpec(subject, stored)
+		if err != nil {
+			return update{}, err
 		}
 		job = order.Job()
-	} else if json.Unmarshal(stored, &job) != nil {
-		return news{}
-	}
-	if job.ID == "" {
-		return news{}
+	} else {
+		var err error
+		if job, err = joblog.DecodeState(subject, stored); err != nil {
+			return update{}, err
+		}
 	}
 	job.Revision = seq
-	return news{job.ID, seq, jsonFrame("job", "", fitting(job.Public()))}
+	return update{job.ID, seq, jsonFrame("job", "", limitJob(job.Public()))}, nil
 }
 
-// maxResult and maxJobText are how many bytes of its result, and of its texts, an event of a job has at most: a handler may
-// leave more than a stream may owe its reader.
+// maxResult and maxJobText limit the bytes of the result and of each text in a job event: a handler may leave more than the
+// backlog of a stream.
 const (
 	maxResult  = 32 << 10
 	maxJobText = 2 << 10
 )
 
-// jobData is a job as its event has it.
+// jobData is the data of a job event.
 type jobData struct {
 	jobs.Job
 	ResultOmitted bool `json:"result_omitted,omitempty"`
 }
 
-// fitting returns the job without a result that is too large, and with texts that are not.
-func fitting(job jobs.Job) jobData {
+// limitJob leaves out a result that is too large, and truncates long texts.
+func limitJob(job jobs.Job) jobData {
 	d := jobData{Job: job}
 	if len(job.Result) > maxResult {
 		d.Result, d.ResultOmitted = nil, true
 	}
-	d.Progress.Message = shortened(job.Progress.Message)
+	d.Progress.Message = truncateText(job.Progress.Message)
 	if job.Error != nil && len(job.Error.Message) > maxJobText {
-		d.Error = &jobs.Error{Code: job.Error.Code, Message: shortened(job.Error.Message)}
+		d.Error = &jobs.Error{Code: job.Error.Code, Message: truncateText(job.Error.Message)}
 	}
 	return d
 }
 
-// shortened returns a text of at most maxJobText bytes, and no half character.
-func shortened(text string) string {
+// truncateText returns a text of at most maxJobText bytes of valid UTF-8.
+func truncateText(text string) string {
 	if len(text) <= maxJobText {
 		return text
 	}
@@ -146,7 +150,7 @@ func shortened(text string) string {
 	return text[:n] + "…"
 }
 
-// The data of the events that only a stream has.
+// The data of the events that are not stored.
 type (
 	helloData struct {
 		User       string    `json:"user"`
@@ -166,7 +170,33 @@ type (
 	}
 )
 
-// bye is the last frame of a stream: when to come back, and why it ends.
-func bye(code, message string, after time.Duration) []byte {
-	return append(retry(after), jsonFrame("bye", "", byeData{code, message})...)
+// byeFrame encodes the last event of a stream: the reconnection time, and the reason of the end.
+func byeFrame(code, message string, after time.Duration) []byte {
+	return append(retryFrame(after), jsonFrame("bye", "", byeData{code, message})...)
+}
+
+// Event is one event in an [Answer].
+type Event struct {
+	Event string `json:"event"`
+	ID    string `json:"id,omitempty"`
+	// Retry is the reconnection time after a bye event, in milliseconds.
+	Retry int64           `json:"retry,omitempty"`
+	Data  json.RawMessage `json:"data"`
+}
+
+// parseFrame decodes a frame that this package has encoded.
+func parseFrame(made []byte) (e Event) {
+	for line := range bytes.SplitSeq(made, []byte{'\n'}) {
+		switch name, value, _ := bytes.Cut(line, []byte(": ")); string(name) {
+		case "event":
+			e.Event = string(value)
+		case "id":
+			e.ID = string(value)
+		case "retry":
+			e.Retry, _ = strconv.ParseInt(string(value), 10, 64)
+		case "data":
+			e.Data = value
+		}
+	}
+	return e
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/hark-jobs/hark/notifier/sse"
 )
 
-// The bytes of every frame, as browsers get them.
+// Every frame has exactly these bytes.
 func TestFrames(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	id := jobs.EventID{Epoch: 36, Seq: 7}
@@ -23,37 +23,37 @@ func TestFrames(t *testing.T) {
 	}{
 		{"hello", string(sse.HelloFrame("añ日", "10-7", at)),
 			"event: hello\nid: 10-7\ndata: {\"user\":\"añ日\",\"id\":\"10-7\",\"server_time\":\"2026-01-02T03:04:05Z\"}\n\n"},
-		{"notification", string(sse.NoteFrame(id, 0, []byte(`{"key":"k","title":"Grüße 日本 🎉"}`))),
+		{"notification", string(sse.NotificationFrame(id, 0, []byte(`{"key":"k","title":"Grüße 日本 🎉"}`))),
 			"event: notification\nid: 10-7\ndata: {\"key\":\"k\",\"title\":\"Grüße 日本 🎉\",\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
-		{"notification after a later one", string(sse.NoteFrame(id, 9, []byte(`{"key":"k"}`))),
+		{"notification after a later one", string(sse.NotificationFrame(id, 9, []byte(`{"key":"k"}`))),
 			"event: notification\nid: 10-9\ndata: {\"key\":\"k\",\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
-		{"notification in lines", string(sse.NoteFrame(id, 0, []byte("{\n  \"key\": \"k\"\r\n}\n"))),
+		{"notification in lines", string(sse.NotificationFrame(id, 0, []byte("{\n  \"key\": \"k\"\r\n}\n"))),
 			"event: notification\nid: 10-7\ndata: {\"key\":\"k\",\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
-		{"notification with a link", string(sse.NoteFrame(id, 0, []byte(`{"key":"k","link":"/x","a":1}`))),
+		{"notification with a link", string(sse.NotificationFrame(id, 0, []byte(`{"key":"k","link":"/x","a":1}`))),
 			"event: notification\nid: 10-7\ndata: {\"key\":\"k\",\"link\":\"/x\",\"a\":1,\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
-		{"notification with a script", string(sse.NoteFrame(id, 0, []byte(`{"key":"k","link":"javascript:alert(1)","a":{"link":"x"}}`))),
+		{"notification with a script", string(sse.NotificationFrame(id, 0, []byte(`{"key":"k","link":"javascript:alert(1)","a":{"link":"x"}}`))),
 			"event: notification\nid: 10-7\ndata: {\"key\":\"k\",\"a\":{\"link\":\"x\"},\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
-		{"job asked for", string(sse.JobFrame(jobs.TopicJob, 5, []byte(`{"id":"J","kind":"k","title":"T","user":"ana","max_attempts":3,"created_at":"2026-01-02T03:04:05Z","run":1,"params":{"secret":1}}`))),
-			"event: job\ndata: {\"id\":\"J\",\"kind\":\"k\",\"title\":\"T\",\"user\":\"ana\",\"state\":\"queued\",\"progress\":{\"done\":0,\"total\":0},\"attempt\":0,\"max_attempts\":3,\"created_at\":\"2026-01-02T03:04:05Z\",\"run\":1,\"revision\":5}\n\n"},
-		{"job", string(sse.JobFrame(jobs.TopicState, 6, []byte("{\"id\":\"J\",\"state\":\"running\",\"worker\":\"w\",\"result\":{\n\"n\": 1},\"created_at\":\"2026-01-02T03:04:05Z\"}"))),
-			"event: job\ndata: {\"id\":\"J\",\"kind\":\"\",\"title\":\"\",\"user\":\"\",\"state\":\"running\",\"progress\":{\"done\":0,\"total\":0},\"attempt\":0,\"max_attempts\":0,\"created_at\":\"2026-01-02T03:04:05Z\",\"result\":{\"n\":1},\"run\":0,\"revision\":6}\n\n"},
+		{"job asked for", string(sse.JobFrame(orderOf, 5, []byte(`{"id":"01JD3Q00000000000000000000","kind":"k","title":"T","user":"ana","max_attempts":3,"created_at":"2026-01-02T03:04:05Z","run":1,"params":{"secret":1}}`))),
+			"event: job\ndata: {\"id\":\"01JD3Q00000000000000000000\",\"kind\":\"k\",\"title\":\"T\",\"user\":\"ana\",\"state\":\"queued\",\"progress\":{\"done\":0,\"total\":0},\"attempt\":0,\"max_attempts\":3,\"created_at\":\"2026-01-02T03:04:05Z\",\"run\":1,\"revision\":5}\n\n"},
+		{"job", string(sse.JobFrame(stateOf, 6, []byte("{\"id\":\"01JD3Q00000000000000000000\",\"user\":\"ana\",\"kind\":\"k\",\"run\":1,\"state\":\"running\",\"worker\":\"w\",\"result\":{\n\"n\": 1},\"created_at\":\"2026-01-02T03:04:05Z\"}"))),
+			"event: job\ndata: {\"id\":\"01JD3Q00000000000000000000\",\"kind\":\"k\",\"title\":\"\",\"user\":\"ana\",\"state\":\"running\",\"progress\":{\"done\":0,\"total\":0},\"attempt\":0,\"max_attempts\":0,\"created_at\":\"2026-01-02T03:04:05Z\",\"result\":{\"n\":1},\"run\":1,\"revision\":6}\n\n"},
 		{"inbox", string(sse.InboxFrame([]byte(`{"unread":3}`))), "event: inbox\ndata: {\"unread\":3}\n\n"},
 		{"inbox in lines", string(sse.InboxFrame([]byte("{\"unread\":\n3}"))), "event: inbox\ndata: {\"unread\":3}\n\n"},
 		{"bye", string(sse.ByeFrame("shutting_down", "Bye.", 1500*time.Millisecond)),
 			"retry: 1500\n\nevent: bye\ndata: {\"code\":\"shutting_down\",\"message\":\"Bye.\"}\n\n"},
-		{"keepalive", string(sse.Keepalive), ":\n\n"},
+		{"heartbeat", string(sse.Heartbeat), "event: heartbeat\ndata: {}\n\n"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s:\ngot  %q\nwant %q", c.name, c.got, c.want)
 		}
 	}
 	for _, bad := range []string{"", "{}", "{ }", " {\t} ", "[]", "null", `"}"`, "{", `{"a":1}}`, "{\n}"} {
-		if got := sse.NoteFrame(id, 0, []byte(bad)); got != nil {
+		if got := sse.NotificationFrame(id, 0, []byte(bad)); got != nil {
 			t.Errorf("%q made %q", bad, got)
 		}
 	}
 	for _, bad := range []string{"", "null", "{}", "[1]", `{"id":7}`} {
-		if got := sse.JobFrame(jobs.TopicState, 1, []byte(bad)); got != nil {
+		if got := sse.JobFrame(stateOf, 1, []byte(bad)); got != nil {
 			t.Errorf("%q made %q", bad, got)
 		}
 	}
@@ -62,11 +62,17 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// An event of a job is smaller than what a stream may owe its reader, whatever its handler has left.
+// Where the messages of a job are stored.
+var (
+	orderOf = defaultNS.SpecSubject("ana", "k", jobID)
+	stateOf = defaultNS.StateSubject("ana", jobID)
+)
+
+// A job event is smaller than the backlog of a stream, whatever its handler has left.
 func TestJobFramesAreSmall(t *testing.T) {
 	job := jobs.Job{
-		ID: "J", State: jobs.Failed, Title: strings.Repeat("<", jobs.MaxTitleChars), Progress: jobs.Progress{Message: strings.Repeat("<", 1<<20)},
-		Result: json.RawMessage(`"` + strings.Repeat("<", 1<<20) + `"`), Error: &jobs.Error{Code: "c", Message: strings.Repeat("日", 1<<20)},
+		ID: jobID, User: "ana", Kind: "k", Run: 1, State: jobs.Failed, Title: strings.Repeat("<", jobs.MaxTitleChars), Progress: jobs.Progress{Message: strings.Repeat("<", 1<<17)},
+		Result: json.RawMessage(`"` + strings.Repeat("<", 1<<17) + `"`), Error: &jobs.Error{Code: "c", Message: strings.Repeat("日", 1<<17)},
 	}
 	for name, result := range map[string]json.RawMessage{"large": job.Result, "escaped": job.Result[:32<<10], "none": nil} {
 		if name == "escaped" {
@@ -77,7 +83,7 @@ func TestJobFramesAreSmall(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		frame := sse.JobFrame(jobs.TopicState, 1, stored)
+		frame := sse.JobFrame(stateOf, 1, stored)
 		var got struct {
 			jobs.Job
 			ResultOmitted bool `json:"result_omitted"`
@@ -87,7 +93,7 @@ func TestJobFramesAreSmall(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		if len(frame) > 64<<10 || got.ID != "J" || got.ResultOmitted != (result != nil) || got.Result != nil {
+		if len(frame) > 64<<10 || got.ID != jobID || got.ResultOmitted != (result != nil) || got.Result != nil {
 			t.Errorf("%s: %d bytes, %+.200v", name, len(frame), got)
 		}
 		if !strings.HasSuffix(got.Error.Message, "日…") || !strings.HasSuffix(got.Progress.Message, "<…") {
@@ -95,16 +101,16 @@ func TestJobFramesAreSmall(t *testing.T) {
 		}
 	}
 	job.Result = json.RawMessage(`"` + strings.Repeat("x", 32<<10-2) + `"`)
-	if stored, err := json.Marshal(&job); err != nil || len(sse.JobFrame(jobs.TopicState, 1, stored)) > 64<<10 {
+	if stored, err := json.Marshal(&job); err != nil || len(sse.JobFrame(stateOf, 1, stored)) > 64<<10 {
 		t.Error("with the largest result and texts it is larger", err)
 	}
-	small := sse.JobFrame(jobs.TopicState, 1, []byte(`{"id":"J","result":{"rows":3}}`))
+	small := sse.JobFrame(stateOf, 1, []byte(`{"id":"01JD3Q00000000000000000000","user":"ana","kind":"k","run":1,"state":"succeeded","result":{"rows":3}}`))
 	if !bytes.Contains(small, []byte(`"result":{"rows":3}`)) || bytes.Contains(small, []byte("omitted")) {
 		t.Errorf("%s", small)
 	}
 }
 
-// Whatever a stored notification holds, a reader gets one event with the same data, or none.
+// For any stored notification a reader gets one event with the same data, or none.
 func FuzzFrame(f *testing.F) {
 	for _, seed := range []string{
 		`{"key":"k","type":"t","title":"T","created_at":"2026-01-02T03:04:05Z"}`, "{\"a\":\"x\u2028\u0085\"}", "{\n\"a\":1}", "{ }", "{}",
@@ -115,7 +121,7 @@ func FuzzFrame(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, stored []byte, seq, before uint64) {
 		id := jobs.EventID{Epoch: 1, Seq: seq}
-		frame := sse.NoteFrame(id, before, stored)
+		frame := sse.NotificationFrame(id, before, stored)
 		var want map[string]any
 		if frame == nil {
 			_ = json.Unmarshal(stored, &want)
@@ -160,7 +166,7 @@ func FuzzFrame(f *testing.F) {
 	})
 }
 
-// Whatever comes as Last-Event-ID, the reader resumes within the log or is told to start afresh.
+// For any Last-Event-ID the reader resumes within the log or gets a reset.
 func FuzzLastEventID(f *testing.F) {
 	for _, seed := range []string{"", "10-7", "10-0", "10-99", "zz-7", "10-", "-", "10-18446744073709551615", "10-07", "\x00", "10-7\n", "é-1"} {
 		f.Add(seed)

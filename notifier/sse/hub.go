@@ -2,6 +2,7 @@ package sse
 
 import (
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -12,129 +13,158 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
 )
 
-// Options of a hub. Queue is required.
+// Options configures a [Hub].
 type Options struct {
-	Queue *jobs.Queue
-	// HearAll subscribes to the news of all users at once, instead of to those of each who has a stream: more than a
-	// kilobyte less for each of them, and work for news that concern nobody here. It is meant for the only hub.
-	HearAll bool
-	// MaxStreams is how many streams a user may have open; one more ends the oldest. 20.
+	// Queue is the log that the hub serves. It is required.
+	Queue *joblog.Store
+	// SubscribeAll makes the hub use one subscription for the live messages of all users, instead of one per
+	// connected user. It saves more than a kilobyte per user and costs work for messages that concern no stream
+	// here. It is meant for the only hub of a log. Defaults to false.
+	SubscribeAll bool
+	// Exclusive says that no foreign program can publish on the NATS server. The hub then trusts the sequences of
+	// live messages. Otherwise it verifies that the log holds them, with one question for all messages of about a
+	// millisecond. Defaults to false.
+	Exclusive bool
+	// MaxStreams is the number of streams that a user may have open. One more ends the oldest. Defaults to 20.
 	MaxStreams int
-	// Backlog is how many bytes a stream may owe its reader. What comes on top of that is read from the log
-	// once the reader has taken some. 64 KiB.
+	// Backlog is the number of bytes that may be pending for one stream. Events beyond it are read from the log
+	// once the reader has caught up. Defaults to 64 KiB.
 	Backlog int
-	// AllBacklogs is how many bytes all streams together may owe their readers. What comes on top of that is read from the
-	// log, too, or, if it was begun, the stream is cut. 256 MiB.
-	AllBacklogs int
-	// Patience is how long a reader that is owed something may take less than a quarter of Backlog, and not all of it,
-	// before it is cut. 30 s.
-	Patience time.Duration
-	// Keepalive is how long a stream stays silent at most. 15 s.
-	Keepalive time.Duration
-	// Drain is the time over which readers are told to come back when the hub closes. 5 s.
+	// TotalBacklog is the number of bytes that may be pending for all streams together. Events beyond it are read
+	// from the log, too; a stream with a partly written event is cut. The last quarter is reserved for streams
+	// with nothing pending, which are cut when they do not take it within a second. Defaults to 256 MiB.
+	TotalBacklog int
+	// WriteTimeout is the time in which a slow reader must take a quarter of Backlog, or all that is pending.
+	// Otherwise its stream is cut. Defaults to 30 s.
+	WriteTimeout time.Duration
+	// Heartbeat is the interval between two heartbeat events of a stream, in whole seconds. Defaults to 15 s.
+	Heartbeat time.Duration
+	// PollIdle is the time for which the stream of a polling reader is kept after a poll. After the first poll it
+	// is a quarter of that. Defaults to 60 s.
+	PollIdle time.Duration
+	// Drain is the time over which the reconnects of all readers are spread when the hub closes. Defaults to 5 s.
 	Drain time.Duration
-	// Taken is called for each connection that is taken over from net/http. It returns what to call when that is closed,
-	// which must not block; nil if nobody needs to know.
-	Taken func(net.Conn) (closed func())
-	Log   *slog.Logger // slog.Default()
+	// OnTakeOver is called for each connection that is taken over from net/http. It returns a function that is
+	// called when the connection is closed, or nil. That function must not block. Defaults to none.
+	OnTakeOver func(net.Conn) (closed func())
+	// Logger defaults to [slog.Default].
+	Logger *slog.Logger
 }
 
-// Hub brings live messages to the streams of one process. Its methods are safe for concurrent use.
+// Hub delivers live messages to the event streams of one process. Its methods are safe for concurrent use.
 type Hub struct {
-	queue  *jobs.Queue
+	queue  *joblog.Store
 	nc     *nats.Conn
+	ns     joblog.Namespace
 	o      Options
 	log    *slog.Logger
 	bounds boundsReader
 
-	epoch   atomic.Int64 // jobs.Epoch of the stream
-	live    chan *nats.Msg
-	readers chan struct{} // a place for each stream that may read the log at a time
-	ready   chan struct{} // closed once Run hears what is live, or never will
-	lossy   chan struct{} // holds one token when Missed was called
+	epoch        atomic.Int64 // jobs.Epoch of the log
+	live         chan *nats.Msg
+	logReaders   chan struct{} // one slot per stream that may read the log at a time
+	ready        chan struct{} // closed once Run has subscribed, or has failed
+	slowConsumer chan struct{} // holds one token after NotifySlowConsumer
 
-	owed     atomic.Int64 // bytes that wait for readers
-	taken    atomic.Int64 // connections that are taken over now
-	takeOver bool         // connections, where that can be done
-	poller   *poller      // of the connections taken over; set before ready is closed
+	skipped      atomic.Uint64
+	pendingBytes atomic.Int64 // bytes pending for all readers
+	takenOver    atomic.Int64 // connections that are taken over at present
+	takeOver     bool         // take connections over where that is possible
+	poller       *poller      // watches the connections taken over; set before ready is closed
 
-	seed maphash.Seed // of tokenHash
+	name      string // identifies this hub to other hubs, and in the keys of poll sessions
+	polls     pollSessions
+	forwarded sync.WaitGroup // polls that other hubs have forwarded to this one
 
-	mu     sync.RWMutex
-	feeds  map[string]*feed // by the user's token
-	closed bool
-	open   int
+	tokenSeed maphash.Seed // for tokenHash
 
-	// What follows is for Run alone.
-	common   *nats.Subscription // to what concerns everyone, or to all
-	pending  broadcasts
-	chores   chores
-	dropped  int       // messages that the common subscription had lost at the last look
-	heard    uint64    // the greatest stream sequence heard live
-	horizon  [2]uint64 // what it was one and two keepalives ago
-	standing chan standing
-	stopAsk  context.CancelFunc
+	mu          sync.RWMutex
+	users       map[string]*userStreams // by the user's subject token
+	closed      bool
+	openStreams int
+
+	// The fields below belong to Run.
+	commonSub     *nats.Subscription // for broadcasts, or for all users with Options.SubscribeAll
+	broadcasts    broadcasts
+	unverified    unverified
+	housekeeping  housekeeping
+	comparison    comparison
+	commonDropped int       // messages that commonSub had dropped at the last check
+	lastHeard     uint64    // the greatest sequence received live
+	replayFloor   [2]uint64 // lastHeard one and two heartbeats ago; job states up to replayFloor[1] need no replay
+	logPositions  chan logPosition
+	checkingEpoch atomic.Bool        // checkEpoch is under way
+	cancelFetch   context.CancelFunc // stops fetchLogPosition
 }
 
-// liveBuffer is how many live messages may wait for the hub. What does not fit is dropped, found missing,
-// and read from the log.
+// liveBuffer is the number of live messages that may wait for the hub. NATS drops further ones; the hub detects
+// that, and the streams read them from the log.
 const liveBuffer = 1 << 16
 
-// logReaders is how many streams may read the log at a time.
-const logReaders = 64
+// maxLogReaders is the number of streams that may read the log at a time.
+const maxLogReaders = 64
 
-// New checks the options and makes a hub of them. It starts nothing.
+// New returns a hub. It starts nothing and does no I/O. It returns an error if Queue is missing or an option is
+// negative.
 func New(o Options) (*Hub, error) {
 	if o.Queue == nil {
 		return nil, errors.New("sse: needs a queue")
 	}
-	if o.MaxStreams < 0 || o.Backlog < 0 || o.AllBacklogs < 0 || o.Patience < 0 || o.Keepalive < 0 || o.Drain < 0 {
+	if o.MaxStreams < 0 || o.Backlog < 0 || o.TotalBacklog < 0 || o.WriteTimeout < 0 || o.Heartbeat < 0 || o.PollIdle < 0 || o.Drain < 0 {
 		return nil, errors.New("sse: an option is negative")
 	}
 	if o.MaxStreams == 0 {
 		o.MaxStreams = 20
 	}
 	if o.Backlog == 0 {
-		o.Backlog = 64 << 10
+		o.Backlog = maxEvent
 	}
-	if o.AllBacklogs == 0 {
-		o.AllBacklogs = 256 << 20
+	if o.TotalBacklog == 0 {
+		o.TotalBacklog = 256 << 20
 	}
-	if o.Patience == 0 {
-		o.Patience = 30 * time.Second
+	if o.WriteTimeout == 0 {
+		o.WriteTimeout = 30 * time.Second
 	}
-	if o.Keepalive == 0 {
-		o.Keepalive = 15 * time.Second
+	if o.Heartbeat == 0 {
+		o.Heartbeat = 15 * time.Second
+	}
+	if o.PollIdle == 0 {
+		o.PollIdle = time.Minute
 	}
 	if o.Drain == 0 {
 		o.Drain = 5 * time.Second
 	}
-	if o.Taken == nil {
-		o.Taken = func(net.Conn) func() { return nil }
+	if o.OnTakeOver == nil {
+		o.OnTakeOver = func(net.Conn) func() { return nil }
 	}
-	if o.Log == nil {
-		o.Log = slog.Default()
+	if o.Logger == nil {
+		o.Logger = slog.Default()
 	}
 	h := &Hub{
-		queue: o.Queue, nc: o.Queue.Conn(), o: o, log: o.Log.With("part", "hub"),
-		live: make(chan *nats.Msg, liveBuffer), readers: make(chan struct{}, logReaders),
-		ready: make(chan struct{}), lossy: make(chan struct{}, 1),
-		pending: broadcasts{chunk: broadcastChunk},
-		seed:    maphash.MakeSeed(),
-		feeds:   make(map[string]*feed), standing: make(chan standing), stopAsk: func() {}, takeOver: true,
+		queue: o.Queue, nc: o.Queue.Conn(), ns: o.Queue.Namespace(), o: o, log: o.Logger.With("part", "hub"),
+		live: make(chan *nats.Msg, liveBuffer), logReaders: make(chan struct{}, maxLogReaders),
+		ready: make(chan struct{}), slowConsumer: make(chan struct{}, 1),
+		broadcasts: broadcasts{chunkSize: broadcastChunk}, name: crand.Text(),
+		tokenSeed: maphash.MakeSeed(), unverified: unverified{answers: make(chan logEnd)},
+		comparison: comparison{answers: make(chan storedMessages), heard: make(map[string]uint64)},
+		users:      make(map[string]*userStreams), logPositions: make(chan logPosition), cancelFetch: func() {}, takeOver: true,
 	}
 	h.epoch.Store(int64(o.Queue.Epoch()))
 	h.bounds.read = o.Queue.Bounds
 	return h, nil
 }
 
-// Run brings live messages to the streams until ctx ends. Then it says bye on every stream, with a time to
-// come back that is spread over [Options.Drain], ends them all, takes no more, and returns nil. It runs once.
-// It returns an error, and does the same, when the connection to NATS is closed for good.
+// Run delivers live messages to the streams until ctx ends, then closes the hub and returns nil. It returns an
+// error, and also closes the hub, if it cannot subscribe or if the connection to NATS is closed for good. Run must
+// be called once.
+//
+// When the hub closes, every stream gets a bye event with a reconnect time that is spread over [Options.Drain],
+// and ends. New streams are refused with [ErrClosed].
 func (h *Hub) Run(ctx context.Context) (err error) {
 	if h.poller, err = newPoller(); err != nil {
 		h.close()
@@ -144,27 +174,40 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	go func() { h.poller.run(); close(polled) }()
 	defer func() {
 		h.close()
+		h.forwarded.Wait()
 		h.poller.stop()
 		<-polled
 	}()
-	// Heard before the first subscription, so that no loss of the connection goes unnoticed.
+	// The listener comes before the first subscription, so that no reconnect goes unnoticed.
 	events := h.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer h.nc.RemoveStatusListener(events)
-	common := jobs.LiveSubject(jobs.Everyone)
-	if h.o.HearAll {
-		common = jobs.LiveSubjects
+	common := h.ns.LiveSubject(jobs.Everyone)
+	if h.o.SubscribeAll {
+		common = h.ns.LiveSubjects()
 	}
-	if h.common, err = h.nc.ChanSubscribe(common, h.live); err != nil {
+	if h.commonSub, err = h.nc.ChanSubscribe(common, h.live); err != nil {
 		return fmt.Errorf("sse: %w", err)
 	}
-	defer h.common.Unsubscribe()
-	if _, h.heard, err = h.bounds.get(ctx); err != nil && ctx.Err() == nil {
-		h.log.Warn("log not asked where it stands; a loss now costs more to mend", "err", err)
+	defer h.commonSub.Unsubscribe()
+	if _, h.lastHeard, err = h.bounds.get(ctx); err != nil && ctx.Err() == nil {
+		h.log.Warn("end of the log unknown at start; catching up after a lost message will read more of the log", "err", err)
+	} else {
+		h.restartComparison(h.lastHeard)
 	}
-	h.age()
-	h.age()
-	defer func() { h.stopAsk() }()
+	h.advanceReplayFloor()
+	h.advanceReplayFloor()
+	defer func() { h.cancelFetch() }()
+	forwarded, err := h.serveForwardedPolls()
+	if err != nil {
+		return fmt.Errorf("sse: %w", err)
+	}
+	defer forwarded.Unsubscribe()
+	comparing, stopComparing := context.WithCancel(ctx)
+	defer h.endComparison()
+	defer stopComparing()
 	close(h.ready)
+	suspects := time.NewTicker(suspectCheckInterval)
+	defer suspects.Stop()
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
 	for {
@@ -172,19 +215,29 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 		case <-ctx.Done():
 			return nil
 		case m := <-h.live:
-			err = h.hear(ctx, events, m)
-		case <-h.pending.due():
-			err = h.some(ctx, events, func() { h.pending.serve(h) })
-		case <-h.chores.due():
-			err = h.some(ctx, events, h.doChores)
+			err = h.receive(ctx, events, m)
+		case <-h.broadcasts.ready():
+			err = h.doShare(ctx, events, func() { h.broadcasts.serveChunkLocked(h) })
+		case <-h.housekeeping.ready():
+			err = h.doShare(ctx, events, h.housekeepChunkLocked)
 		case status := <-events:
-			err = h.connection(ctx, status)
-		case at := <-h.standing:
-			h.stands(at)
-		case <-h.lossy:
-			h.mend()
+			err = h.onConnStatus(ctx, status)
+		case at := <-h.logPositions:
+			h.onLogPosition(at)
+		case p := <-h.unverified.answers:
+			h.onLogEnd(ctx, p)
+		case found := <-h.comparison.answers:
+			h.onStored(found, time.Now())
+		case now := <-suspects.C:
+			h.resolveSuspects(now)
+		case <-h.slowConsumer:
+			h.checkDrops()
 		case now := <-second.C:
-			h.tick(now)
+			h.startHousekeeping(now)
+			h.startComparing(comparing)
+			if h.housekeeping.second%h.heartbeatPeriod() == 0 || h.queue.Epoch() != h.currentEpoch() {
+				h.checkEpoch(ctx)
+			}
 		}
 		if err != nil {
 			return err
@@ -192,28 +245,30 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	}
 }
 
-// hear takes in a live message.
-func (h *Hub) hear(ctx context.Context, events <-chan nats.Status, m *nats.Msg) (err error) {
-	// What comes over a new connection comes after the word of it, and must not be taken for the next thing
-	// after what came over the old one.
+// receive handles one live message. A pending change of the connection is handled first.
+func (h *Hub) receive(ctx context.Context, events <-chan nats.Status, m *nats.Msg) (err error) {
+	// NATS signals a reconnect before it delivers a message of the new connection. The signal is handled first, so that
+	// this message does not pass for the direct successor of one from the old connection.
 	select {
 	case status := <-events:
-		err = h.connection(ctx, status)
+		err = h.onConnStatus(ctx, status)
 	default:
 	}
-	h.dispatch(m)
+	h.onLive(ctx, m)
+	h.comparison.received++
 	return err
 }
 
-// some does something for some feeds, and hears what has come meanwhile.
-func (h *Hub) some(ctx context.Context, events <-chan nats.Status, do func()) error {
+// doShare calls do with the lock held for reading, and then receives up to livePerChunk live messages. It keeps
+// long work for many users from delaying the live messages of others.
+func (h *Hub) doShare(ctx context.Context, events <-chan nats.Status, do func()) error {
 	h.mu.RLock()
 	do()
 	h.mu.RUnlock()
-	for range liveShare {
+	for range livePerChunk {
 		select {
 		case m := <-h.live:
-			if err := h.hear(ctx, events, m); err != nil {
+			if err := h.receive(ctx, events, m); err != nil {
 				return err
 			}
 		default:
@@ -223,77 +278,88 @@ func (h *Hub) some(ctx context.Context, events <-chan nats.Status, do func()) er
 	return nil
 }
 
-// owesTooMuch reports whether there is no room for n bytes more in what all readers are owed.
-func (h *Hub) owesTooMuch(n int) bool { return h.owed.Load()+int64(n) > int64(h.o.AllBacklogs) }
+// exceedsTotal reports whether n more bytes would exceed Options.TotalBacklog.
+func (h *Hub) exceedsTotal(n int) bool {
+	return h.pendingBytes.Load()+int64(n) > int64(h.o.TotalBacklog)
+}
+
+// exceedsShared reports whether n more bytes would exceed the part of Options.TotalBacklog that streams with
+// pending bytes share. The last quarter is reserved for streams with nothing pending, so that they do not wait for
+// slow readers.
+func (h *Hub) exceedsShared(n int) bool { return h.exceedsTotal(n + h.o.TotalBacklog/4) }
 
 func (h *Hub) currentEpoch() jobs.Epoch { return jobs.Epoch(h.epoch.Load()) }
 
-// add makes s a stream of the user's feed. The oldest one leaves when there are too many.
-func (h *Hub) add(s *stream, user string) error {
+// addStream adds s to the user's streams. If the user has too many then, it ends the oldest. It returns ErrClosed
+// if the hub is closed, or the error of the subscription.
+func (h *Hub) addStream(s *stream, user string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
 		return ErrClosed
 	}
-	token := jobs.EscapeUser(user)
-	f := h.feeds[token]
-	if f == nil {
-		f = &feed{token: token}
-		if !h.o.HearAll {
+	token := joblog.EscapeUser(user)
+	us := h.users[token]
+	if us == nil {
+		us = &userStreams{token: token}
+		if !h.o.SubscribeAll {
 			var err error
-			if f.sub, err = h.nc.ChanSubscribe(jobs.LiveSubject(user), h.live); err != nil {
+			if us.sub, err = h.nc.ChanSubscribe(h.ns.LiveSubject(user), h.live); err != nil {
 				return fmt.Errorf("sse: %w", err)
 			}
 		}
-		// What was lost before is in the log that the stream is to ask about.
-		if n, err := h.bringing(f).Dropped(); err == nil {
-			f.dropped = n
+		// Messages dropped before now are in the log, whose end the stream asks for after this.
+		if n, err := h.subscriptionFor(us).Dropped(); err == nil {
+			us.droppedSeen = n
 		}
-		h.feeds[token] = f
+		h.users[token] = us
 	}
-	s.phase = uint16(rand.Uint32())
-	h.open++
-	if f.add(s) > h.o.MaxStreams {
-		f.oldest.end("too_many_streams", "Another stream of yours was opened, and this is the oldest.", time.Minute)
-		f.remove(f.oldest) // at once: the next one may come before the stream's own end does it
-		h.open--
+	s.heartbeatSlot = uint16(rand.Uint32())
+	h.openStreams++
+	if us.addLocked(s) > h.o.MaxStreams {
+		us.oldest.end("too_many_streams", "Too many streams of yours are open; the oldest was closed.", time.Minute)
+		us.removeLocked(us.oldest) // at once: another stream may be added before the ended one removes itself
+		h.openStreams--
 	}
 	return nil
 }
 
-// remove forgets a stream that has ended.
-func (h *Hub) remove(s *stream) {
+// removeStream removes a stream that has ended. It unsubscribes from the user's messages with the user's last
+// stream.
+func (h *Hub) removeStream(s *stream) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	f := s.feed
-	if f == nil {
+	us := s.user
+	if us == nil {
 		return // it was never added
 	}
-	if !f.remove(s) {
+	if !us.removeLocked(s) {
 		return
 	}
-	if h.open--; f.oldest != nil {
+	h.openStreams--
+	if us.oldest != nil {
 		return
 	}
-	delete(h.feeds, f.token)
-	if f.sub == nil {
+	delete(h.users, us.token)
+	if us.sub == nil {
 		return
 	}
-	if err := f.sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		h.log.Warn("not unsubscribed", "err", err)
+	if err := us.sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		h.log.Warn("unsubscribe failed", "err", err)
 	}
 }
 
-// Open returns how many streams are open.
+// Open returns the number of open streams.
 func (h *Hub) Open() int {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return h.open
+	return h.openStreams
 }
 
-// TakenOver returns how many connections the hub has that were taken over from net/http.
-func (h *Hub) TakenOver() int { return int(h.taken.Load()) }
+// TakenOver returns the number of open connections that were taken over from net/http.
+func (h *Hub) TakenOver() int { return int(h.takenOver.Load()) }
 
+// close ends all streams, and makes Serve and Poll fail with ErrClosed.
 func (h *Hub) close() {
 	h.mu.Lock()
 	h.closed = true
@@ -301,21 +367,21 @@ func (h *Hub) close() {
 	select {
 	case <-h.ready:
 	default:
-		close(h.ready) // Serve need wait no more
+		close(h.ready) // releases Serve and Poll
 	}
-	h.end("shutting_down", "This server stops; another one, or the same, will take over.")
+	h.endAll("shutting_down", "The server is shutting down; reconnect.")
 }
 
-// end ends every stream, and spreads when they come back.
-func (h *Hub) end(code, message string) {
+// endAll ends every stream with a bye event. The reconnect times are spread over Options.Drain.
+func (h *Hub) endAll(code, message string) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	for _, f := range h.feeds {
-		for s := range f.streams {
+	for _, us := range h.users {
+		for s := range us.eachLocked {
 			s.end(code, message, rand.N(h.o.Drain)+100*time.Millisecond)
 		}
 	}
 }
 
-// ErrClosed is returned by [Hub.Serve] once the hub takes no more streams.
+// ErrClosed is returned by [Hub.Serve] and [Hub.Poll] once the hub is closed.
 var ErrClosed = errors.New("sse: the hub is closed")

@@ -8,9 +8,10 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// safeLinks returns a stored notification without its link if [jobs.SafeLink] refuses it: the message may be older than
-// that rule, or foreign. Nearly all messages are returned as they are.
-func safeLinks(stored []byte) []byte {
+// dropUnsafeLink returns a stored notification without its link if [jobs.SafeLink] refuses that: the message may
+// be older than that rule, or foreign. Nearly all messages are returned as they are. It returns nil for malformed
+// JSON.
+func dropUnsafeLink(stored []byte) []byte {
 	if !mayHaveLink(stored) {
 		return stored
 	}
@@ -22,18 +23,18 @@ func safeLinks(stored []byte) []byte {
 	safe := true
 	dec := json.NewDecoder(bytes.NewReader(stored))
 	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
-		return stored // it is no object, which the caller finds out
+		return stored // not an object: the caller checks that
 	}
 	for dec.More() {
 		name, err := dec.Token()
 		if err != nil {
 			return nil
 		}
-		f := field{name: name.(string)} // the decoder takes nothing else for the name of a field
+		f := field{name: name.(string)} // the decoder accepts nothing else as a member name
 		if err := dec.Decode(&f.value); err != nil {
 			return nil
 		}
-		// Readers in Go take LINK for link.
+		// Go decoders accept LINK for link.
 		if !strings.EqualFold(f.name, "link") {
 			others = append(others, f)
 			continue
@@ -59,7 +60,7 @@ func safeLinks(stored []byte) []byte {
 	return append(b, '}')
 }
 
-// mayHaveLink reports whether some text in the JSON begins like the word link, in any spelling of it.
+// mayHaveLink reports whether a string in the JSON begins like the word link, in any case or with an escape.
 func mayHaveLink(stored []byte) bool {
 	for {
 		i := bytes.IndexByte(stored, '"')

@@ -1,115 +1,136 @@
 package sse
 
 import (
+	"context"
 	"strconv"
 
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// feed is one user's place in the hub: the streams that the user's news go to, and the subscription that brings them,
-// unless one brings all. Nearly every user has one stream, so they are chained to each other, and not kept in a slice.
-type feed struct {
-	token  string             // the user's in subjects
-	sub    *nats.Subscription // nil with [Options.HearAll]
+// userStreams holds one user's open streams and the subscription to the user's live messages. Most users have one
+// stream, so the streams form a linked list, which costs less than a slice. Hub.mu guards it.
+type userStreams struct {
+	token  string             // the user's subject token
+	sub    *nats.Subscription // nil with [Options.SubscribeAll]
 	oldest *stream
 
-	// What follows is for Run, and whom it has serve the feed.
-	dropped    int    // messages that its subscription had lost at the last look
-	broadcasts uint64 // the number of the next one to be handed to it
+	// The fields below belong to Run and the goroutines that it runs with forEachParallel.
+	droppedSeen   int    // messages that the subscription had dropped at the last check
+	nextBroadcast uint64 // the number of the next broadcast to deliver
 }
 
-// dispatch turns one live message into a frame and hands it to the streams that want it.
-func (h *Hub) dispatch(m *nats.Msg) {
-	token, topic, ok := jobs.ParseSubject(m.Subject)
+// onLive delivers a live message once the log is known to hold it.
+func (h *Hub) onLive(ctx context.Context, m *nats.Msg) {
+	token, topic, ok := joblog.ParseSubject(m.Subject)
 	if !ok {
 		return
 	}
-	seq := headerSeq(m, jetstream.SequenceHeader)
-	h.heard = max(h.heard, seq)
+	var seq uint64
+	if topic != joblog.TopicInbox { // inbox changes are not stored
+		seq = headerSeq(m, jetstream.SequenceHeader)
+	}
+	if h.admit(ctx, m, token, topic, seq) {
+		h.deliverLive(m, seq)
+	}
+}
+
+// deliverLive encodes a live message as a frame and sends it to the streams of its user. A broadcast is queued for
+// all streams.
+func (h *Hub) deliverLive(m *nats.Msg, seq uint64) {
+	token, topic, _ := joblog.ParseSubject(m.Subject)
+	h.lastHeard = max(h.lastHeard, seq)
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if token == jobs.Everyone {
-		if topic == jobs.TopicNote {
-			n := h.note(m, seq)
-			n.everyone = true
-			h.pending.add(h, n)
+		if topic == joblog.TopicNotification {
+			h.recordHeard(m.Subject, seq)
+			n := h.newLiveNotification(m, seq)
+			n.broadcast = true
+			h.broadcasts.pushLocked(h, n)
 		}
 		return
 	}
-	f := h.feeds[token]
-	if f == nil {
+	us := h.users[token]
+	if us == nil {
 		return
 	}
+	if topic != joblog.TopicInbox { // inbox changes are not stored
+		h.recordHeard(m.Subject, seq)
+	}
 	switch topic {
-	case jobs.TopicNote:
-		// Its id tells a reader that it has every broadcast before it, too.
-		h.mendCommon()
-		h.mendFeed(f)
-		h.pending.hand(f, seq)
-		f.note(h.note(m, seq))
-	case jobs.TopicInbox:
-		f.send(inboxFrame(m.Data))
-	case jobs.TopicJob, jobs.TopicState:
-		f.send(jobFrame(topic, seq, m.Data))
+	case joblog.TopicNotification:
+		// The id of this event also says that the reader has every earlier broadcast, so those come first.
+		h.checkCommonDropsLocked()
+		h.checkUserDropsLocked(us)
+		h.broadcasts.deliverBelowLocked(us, seq)
+		us.deliverLocked(h.newLiveNotification(m, seq))
+	case joblog.TopicInbox:
+		us.sendUpdateLocked(h.inboxUpdate(m.Subject, m.Data))
+	case joblog.TopicJob, joblog.TopicState:
+		us.sendUpdateLocked(h.jobUpdate(m.Subject, seq, m.Data))
 	}
 }
 
-// liveNote is a notification as it arrived live.
-type liveNote struct {
-	seq, prev uint64 // its sequence, and that of the one before it on the same subject
-	everyone  bool
-	frame     []byte // nil if it is malformed; it takes part in the counting all the same
+// liveNotification is a notification that was received live.
+type liveNotification struct {
+	seq, prev uint64 // its sequence, and that of its predecessor on the same subject
+	broadcast bool
+	frame     []byte // nil if the message is malformed; its sequence counts all the same
 }
 
-func (h *Hub) note(m *nats.Msg, seq uint64) liveNote {
-	return liveNote{
+// newLiveNotification decodes the sequences of a live notification and encodes its frame.
+func (h *Hub) newLiveNotification(m *nats.Msg, seq uint64) liveNotification {
+	return liveNotification{
 		seq: seq, prev: headerSeq(m, jetstream.LastSequenceHeader),
-		frame: noteFrame(jobs.EventID{Epoch: h.currentEpoch(), Seq: seq}, 0, m.Data),
+		frame: h.notificationFrame(m.Subject, seq, 0, m.Data),
 	}
 }
 
+// headerSeq returns the sequence in a header, or 0 if there is none.
 func headerSeq(m *nats.Msg, name string) uint64 {
 	v := m.Header[name]
 	if len(v) == 0 {
 		return 0
 	}
-	// The server adds its own behind what a publisher may have set. 0 stands for none.
+	// The server appends its value to any that a publisher has set.
 	seq, _ := strconv.ParseUint(v[len(v)-1], 10, 64)
 	return seq
 }
 
-func (f *feed) user() string {
-	user, err := jobs.UnescapeUser(f.token)
+// name returns the user.
+func (us *userStreams) name() string {
+	user, err := joblog.UnescapeUser(us.token)
 	if err != nil {
 		panic(err) // the token was escaped by this module
 	}
 	return user
 }
 
-// streams yields the feed's streams, the oldest first.
-func (f *feed) streams(yield func(*stream) bool) {
-	for s := f.oldest; s != nil; s = s.newer {
+// eachLocked yields the streams, the oldest first.
+func (us *userStreams) eachLocked(yield func(*stream) bool) {
+	for s := us.oldest; s != nil; s = s.newer {
 		if !yield(s) {
 			return
 		}
 	}
 }
 
-// add makes s the feed's newest stream, and returns how many there are.
-func (f *feed) add(s *stream) (n int) {
-	end := &f.oldest
+// addLocked adds s as the newest stream, and returns the number of streams.
+func (us *userStreams) addLocked(s *stream) (n int) {
+	end := &us.oldest
 	for n = 1; *end != nil; n++ {
 		end = &(*end).newer
 	}
-	*end, s.feed = s, f
+	*end, s.user = s, us
 	return n
 }
 
-// remove reports whether s was one of the feed's streams.
-func (f *feed) remove(s *stream) bool {
-	for at := &f.oldest; *at != nil; at = &(*at).newer {
+// removeLocked removes s, and reports whether it was there.
+func (us *userStreams) removeLocked(s *stream) bool {
+	for at := &us.oldest; *at != nil; at = &(*at).newer {
 		if *at == s {
 			*at, s.newer = s.newer, nil
 			return true
@@ -118,18 +139,19 @@ func (f *feed) remove(s *stream) bool {
 	return false
 }
 
-func (f *feed) note(n liveNote) {
-	for s := range f.streams {
-		s.note(n)
+// deliverLocked delivers a notification to every stream.
+func (us *userStreams) deliverLocked(n liveNotification) {
+	for s := range us.eachLocked {
+		s.deliver(n)
 	}
 }
 
-// send hands news to the user's streams.
-func (f *feed) send(n news) {
-	if n.frame == nil {
+// sendUpdateLocked sends an update to every stream, unless it has no frame.
+func (us *userStreams) sendUpdateLocked(u update) {
+	if u.frame == nil {
 		return
 	}
-	for s := range f.streams {
-		s.send(n)
+	for s := range us.eachLocked {
+		s.sendUpdate(u)
 	}
 }

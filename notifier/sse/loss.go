@@ -9,120 +9,125 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Missed tells the hub that live messages on a subscription were dropped. A connection's error handler calls
-// it for [nats.ErrSlowConsumer]; it does not block. Without that call, and with [Options.HearAll] in any case, the hub
-// finds out within a second.
-func (h *Hub) Missed(*nats.Subscription) {
+// NotifySlowConsumer tells the hub that a subscription has dropped messages. The error handler of its connection
+// calls it for [nats.ErrSlowConsumer]. It does not block. Without the call, and with [Options.SubscribeAll] in any
+// case, the hub detects dropped messages within a second.
+func (h *Hub) NotifySlowConsumer(*nats.Subscription) {
 	select {
-	case h.lossy <- struct{}{}:
+	case h.slowConsumer <- struct{}{}:
 	default:
 	}
 }
 
-// mend makes the streams whose subscriptions have dropped messages since the last look read the log. Where one brings
-// all, that is left to the chores of the second, which come to one feed after the other: all streams at once, after each
-// drop, would be too much for a hub that has too much to do already.
-func (h *Hub) mend() {
-	if h.o.HearAll {
+// checkDrops makes the streams whose subscriptions have dropped messages read the log. With one subscription for
+// all users that is left to the housekeeping of the second: a replay of all streams after each drop would overload
+// a hub that is already too busy.
+func (h *Hub) checkDrops() {
+	if h.o.SubscribeAll {
 		return
 	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if h.mendCommon() {
+	if h.checkCommonDropsLocked() {
 		return
 	}
-	for _, f := range h.feeds {
-		h.mendFeed(f)
+	for _, us := range h.users {
+		h.checkUserDropsLocked(us)
 	}
 }
 
-// mendCommon does so for the subscription to what concerns everyone, and reports whether it has dropped any. The hub's
-// lock is held for reading.
-func (h *Hub) mendCommon() bool {
-	if h.o.HearAll {
-		return false // mendFeed looks at it for each feed
+// checkCommonDropsLocked checks the broadcast subscription for dropped messages. If there are any, it makes all
+// streams read the log and returns true.
+func (h *Hub) checkCommonDropsLocked() bool {
+	if h.o.SubscribeAll {
+		return false // checkUserDropsLocked checks it for each user
 	}
-	n, err := h.common.Dropped()
-	if err != nil || n == h.dropped {
+	n, err := h.commonSub.Dropped()
+	if err != nil || n == h.commonDropped {
 		return false
 	}
-	h.dropped = n
-	h.catchUp()
+	h.commonDropped = n
+	h.requestReplayLocked()
 	return true
 }
 
-// mendFeed does so for the subscription that brings one user's news. A message that was dropped is counted before a
-// later one gets through, so a look at the count before each notification keeps them in order. It may be called for
-// several feeds at a time.
-func (h *Hub) mendFeed(f *feed) {
-	n, err := h.bringing(f).Dropped()
-	if err != nil || n == f.dropped {
+// checkUserDropsLocked checks a user's subscription for dropped messages. If there are any, it makes the user's
+// streams read the log. NATS counts a dropped message before it delivers a later one, so a check before each
+// notification keeps the order. It may run for several users at a time.
+func (h *Hub) checkUserDropsLocked(us *userStreams) {
+	n, err := h.subscriptionFor(us).Dropped()
+	if err != nil || n == us.droppedSeen {
 		return
 	}
-	f.dropped = n
-	f.catchUp(h.horizon[1])
+	us.droppedSeen = n
+	us.requestReplayLocked(h.replayFloor[1])
 }
 
-// bringing returns the subscription that brings a user's own news.
-func (h *Hub) bringing(f *feed) *nats.Subscription {
-	if f.sub == nil {
-		return h.common
+// subscriptionFor returns the subscription that delivers the user's messages.
+func (h *Hub) subscriptionFor(us *userStreams) *nats.Subscription {
+	if us.sub == nil {
+		return h.commonSub
 	}
-	return f.sub
+	return us.sub
 }
 
-func (f *feed) catchUp(horizon uint64) {
-	for s := range f.streams {
-		s.catchUp(horizon)
-	}
-}
-
-// catchUp makes every stream read the log. The lock is held for reading.
-func (h *Hub) catchUp() {
-	for _, f := range h.feeds {
-		f.catchUp(h.horizon[1])
+// requestReplayLocked makes all of the user's streams read the log, with the states of jobs stored after a
+// sequence.
+func (us *userStreams) requestReplayLocked(floor uint64) {
+	for s := range us.eachLocked {
+		s.requestReplay(floor)
 	}
 }
 
-// age moves the horizon: what was stored before it has been heard, or found missing, long ago.
-func (h *Hub) age() { h.horizon[1], h.horizon[0] = h.horizon[0], h.heard }
+// requestReplayLocked makes every stream read the log.
+func (h *Hub) requestReplayLocked() {
+	for _, us := range h.users {
+		us.requestReplayLocked(h.replayFloor[1])
+	}
+}
 
-// standing is where the log stood after a reconnect.
-type standing struct {
+// advanceReplayFloor moves the floor on. All that was stored before it has been received, or was found to be lost.
+func (h *Hub) advanceReplayFloor() {
+	h.replayFloor[1], h.replayFloor[0] = h.replayFloor[0], h.lastHeard
+}
+
+// logPosition is where the log ends, as it answered.
+type logPosition struct {
 	epoch jobs.Epoch
-	last  uint64
-	heard uint64 // what had been heard over the connections before
+	end   uint64
+	heard uint64 // the greatest sequence received live before the question
 }
 
-// connection follows a change of the connection to NATS. After a new one anything may have been missed, and
-// the log may be another.
-func (h *Hub) connection(ctx context.Context, status nats.Status) error {
+// onConnStatus handles a change of the connection to NATS. After a reconnect messages may have been missed, so all
+// streams read the log. The log may also be another one, so the hub asks for its end. It returns an error if the
+// connection is closed for good.
+func (h *Hub) onConnStatus(ctx context.Context, status nats.Status) error {
 	if status == nats.CLOSED {
 		return fmt.Errorf("sse: %w", nats.ErrConnectionClosed)
 	}
 	h.mu.RLock()
-	h.catchUp()
+	h.requestReplayLocked()
 	h.mu.RUnlock()
-	h.stopAsk()
-	ctx, h.stopAsk = context.WithCancel(ctx)
-	go h.askStanding(ctx, h.heard)
+	h.cancelFetch()
+	ctx, h.cancelFetch = context.WithCancel(ctx)
+	go h.fetchLogPosition(ctx, h.lastHeard)
 	return nil
 }
 
-// askStanding asks until it is answered: JetStream may come back later than the connection.
-func (h *Hub) askStanding(ctx context.Context, heard uint64) {
+// fetchLogPosition asks for the end of the log until it is answered or ctx ends. JetStream may become available
+// later than the connection.
+func (h *Hub) fetchLogPosition(ctx context.Context, heard uint64) {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		at, err := h.askOnce(ctx)
+		at, err := h.readLogPosition(ctx, heard)
 		if err == nil {
-			at.heard = heard
 			select {
-			case h.standing <- at:
+			case h.logPositions <- at:
 			case <-ctx.Done():
 			}
 			return
 		}
 		if ctx.Err() == nil {
-			h.log.Warn("log not asked where it stands after a reconnect; trying again", "err", err, "in", pause)
+			h.log.Warn("end of the log unknown after a reconnect; retrying", "err", err, "in", pause)
 		}
 		select {
 		case <-ctx.Done():
@@ -132,36 +137,70 @@ func (h *Hub) askStanding(ctx context.Context, heard uint64) {
 	}
 }
 
-func (h *Hub) askOnce(ctx context.Context) (at standing, err error) {
+// readLogPosition asks for the epoch and the end of the log. If the log ends before what was received from it, it
+// was truncated, and its sequences will be used again. Then it begins a new epoch.
+func (h *Hub) readLogPosition(ctx context.Context, heard uint64) (at logPosition, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	at.heard = heard
+	known := h.currentEpoch()
 	if at.epoch, err = h.queue.CurrentEpoch(ctx); err == nil {
-		_, at.last, err = h.bounds.get(ctx)
+		_, at.end, err = h.bounds.get(ctx)
 	}
-	return at, err
+	if err != nil || at.epoch != known || at.end >= heard {
+		return at, err
+	}
+	begun, err := h.queue.BeginEpoch(ctx, known)
+	if err != nil {
+		h.log.Error("log truncated, and starting a new epoch failed; new messages may reuse the ids of lost ones", "end", at.end, "expected", heard, "err", err)
+		return at, nil
+	}
+	at.epoch = begun
+	return at, nil
 }
 
-// stands compares where the log stands after a reconnect with what was heard of it before. When it was made
-// anew, or has lost its end, what the streams know of it is void.
-func (h *Hub) stands(at standing) {
-	same := jobs.Epoch(h.epoch.Swap(int64(at.epoch))) == at.epoch
-	if same && at.last >= at.heard {
+// checkEpoch asks whether another process has begun a new epoch. It does not block.
+func (h *Hub) checkEpoch(ctx context.Context) {
+	if !h.checkingEpoch.CompareAndSwap(false, true) {
 		return
 	}
-	h.log.Warn("the log is not what it was; all readers start afresh", "epoch", at.epoch, "same", same, "last", at.last, "heard", at.heard)
-	h.pending.forget()
-	h.forgetLive()
-	h.heard = at.last
-	h.horizon = [2]uint64{at.last, at.last}
-	h.end("stream_reset", "The log was made anew.")
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	h.catchUp() // streams that were opened meanwhile; some of what was forgotten may be theirs
+	heard := h.lastHeard
+	go func() {
+		defer h.checkingEpoch.Store(false)
+		at, err := h.readLogPosition(ctx, heard)
+		if err != nil || at.epoch == h.currentEpoch() {
+			return // an error needs no retry here: the next reconnect or check reads again
+		}
+		select {
+		case h.logPositions <- at:
+		case <-ctx.Done():
+		}
+	}()
 }
 
-// forgetLive drops what has been heard and not handed out: of a log that is no more, it would be taken for what is
-// still to come of the new one.
-func (h *Hub) forgetLive() {
+// onLogPosition compares the log with what was received from it. If the log was created again or truncated, the
+// hub discards its state and resets all readers.
+func (h *Hub) onLogPosition(at logPosition) {
+	same := jobs.Epoch(h.epoch.Swap(int64(at.epoch))) == at.epoch
+	if same && at.end >= at.heard {
+		return
+	}
+	h.log.Warn("log recreated or truncated; all streams are reset", "epoch", at.epoch, "same_epoch", same, "end", at.end, "expected", at.heard)
+	h.broadcasts.discard()
+	h.discardLive()
+	h.restartComparison(at.end)
+	h.lastHeard, h.unverified.knownEnd = at.end, at.end
+	h.replayFloor = [2]uint64{at.end, at.end}
+	h.endAll("stream_reset", "The event log was reset; reconnect.")
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	h.requestReplayLocked() // for streams opened meanwhile: some of the discarded messages may be theirs
+}
+
+// discardLive discards the live messages not handled yet. They are of a log that is gone: their sequences would
+// pass for later ones of the new log.
+func (h *Hub) discardLive() {
+	h.unverified.msgs = nil
 	for {
 		select {
 		case <-h.live:

@@ -4,79 +4,79 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natstest"
-	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
 )
 
-// newIdleHub returns a hub that hears all with room for so many messages, and hands nothing out.
+// newIdleHub returns a hub that subscribes to all users, with room for that many messages, and delivers nothing.
 func newIdleHub(t *testing.T, room int) (*Hub, *nats.Conn) {
 	t.Helper()
 	nc := natstest.Connect(t)
-	queue, err := jobs.Open(t.Context(), nc, jobs.Config{})
+	queue, err := joblog.Open(natstest.Context(t), nc, joblog.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := New(Options{Queue: queue, HearAll: true})
+	h, err := New(Options{Queue: queue, SubscribeAll: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.live = make(chan *nats.Msg, room)
-	if h.common, err = nc.ChanSubscribe(jobs.LiveSubjects, h.live); err != nil {
+	if h.commonSub, err = nc.ChanSubscribe(joblog.DefaultNamespace.LiveSubjects(), h.live); err != nil {
 		t.Fatal(err)
 	}
 	return h, nc
 }
 
-// A hub that has too much to do is not given the work of looking after every feed with the next notification of anybody:
-// each is looked after when it is its turn.
-func TestMendEachInTurn(t *testing.T) {
+// A busy hub with one subscription does not check all users for dropped messages at the next notification. Each user is checked
+// when it is served.
+func TestDropsAreCheckedPerUser(t *testing.T) {
 	t.Parallel()
 	h, nc := newIdleHub(t, 1)
 	for _, user := range []string{"ana", "bob"} {
-		if err := h.add(new(stream), user); err != nil {
+		if err := h.addStream(new(stream), user); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for range 3 {
-		if err := nc.Publish(jobs.LiveInboxSubject("carol"), nil); err != nil {
+		if err := nc.Publish(joblog.DefaultNamespace.LiveInboxSubject("carol"), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	ana, bob := h.feeds["ana"], h.feeds["bob"]
-	ana.oldest, bob.oldest = nil, nil // streams that were never begun
-	h.mend()                          // as the error handler has it done, after each drop if there are many
-	if h.mendCommon() || ana.dropped != 0 || bob.dropped != 0 {
+	ana, bob := h.users["ana"], h.users["bob"]
+	ana.oldest, bob.oldest = nil, nil // these streams were never started
+	h.checkDrops()                    // as after NotifySlowConsumer
+	if h.checkCommonDropsLocked() || ana.droppedSeen != 0 || bob.droppedSeen != 0 {
 		t.Error("all feeds at once")
 	}
-	h.mendFeed(ana)
-	if ana.dropped != 2 || bob.dropped != 0 {
-		t.Errorf("seen by ana: %d, by bob: %d", ana.dropped, bob.dropped)
+	h.checkUserDropsLocked(ana)
+	if ana.droppedSeen != 2 || bob.droppedSeen != 0 {
+		t.Errorf("seen by ana: %d, by bob: %d", ana.droppedSeen, bob.droppedSeen)
 	}
-	for h.tick(time.Now()); len(h.chores.round) > 0; {
-		h.doChores()
+	for h.startHousekeeping(time.Now()); len(h.housekeeping.unserved) > 0; {
+		h.housekeepChunkLocked()
 	}
-	if bob.dropped != 2 {
-		t.Errorf("seen by bob after a second: %d", bob.dropped)
+	if bob.droppedSeen != 2 {
+		t.Errorf("seen by bob after a second: %d", bob.droppedSeen)
 	}
-	// Who comes now has lost nothing.
-	if err := h.add(new(stream), "dora"); err != nil {
+	// A stream that opens now has missed nothing.
+	if err := h.addStream(new(stream), "dora"); err != nil {
 		t.Fatal(err)
 	}
-	if n := h.feeds["dora"].dropped; n != 2 {
+	if n := h.users["dora"].droppedSeen; n != 2 {
 		t.Errorf("seen by dora: %d", n)
 	}
 }
 
-// What was heard of a log that is no more is not handed out as if it were of the new one.
-func TestStandsForgetsWhatWasHeard(t *testing.T) {
+// Live messages of a log that is gone are not delivered after the new log is known.
+func TestLiveMessagesOfALostLogAreDiscarded(t *testing.T) {
 	t.Parallel()
 	h, nc := newIdleHub(t, 10)
 	for range 3 {
-		if err := nc.Publish(jobs.LiveInboxSubject("ana"), nil); err != nil {
+		if err := nc.Publish(joblog.DefaultNamespace.LiveInboxSubject("ana"), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -86,15 +86,15 @@ func TestStandsForgetsWhatWasHeard(t *testing.T) {
 	if n := len(h.live); n != 3 {
 		t.Fatalf("%d messages wait", n)
 	}
-	h.stands(standing{epoch: h.currentEpoch(), last: 10, heard: 10})
+	h.onLogPosition(logPosition{epoch: h.currentEpoch(), end: 10, heard: 10})
 	if n := len(h.live); n != 3 {
 		t.Errorf("%d messages wait, and the log is what it was", n)
 	}
-	h.stands(standing{epoch: h.currentEpoch() + 1, last: 5, heard: 1000})
+	h.onLogPosition(logPosition{epoch: h.currentEpoch() + 1, end: 5, heard: 1000})
 	if n := len(h.live); n != 0 {
 		t.Errorf("%d messages of the old log wait", n)
 	}
-	if h.heard != 5 {
-		t.Errorf("heard %d", h.heard)
+	if h.lastHeard != 5 {
+		t.Errorf("heard %d", h.lastHeard)
 	}
 }

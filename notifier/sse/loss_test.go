@@ -7,22 +7,24 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natsd"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 )
 
 const jobID = "01JD3Q00000000000000000000"
 
-func tiny(s *system) { s.hub.SetLive(2) }
+func tiny(s *system) { s.hub.SetLiveBuffer(2) }
 
-// A channel that is too small for what comes loses nothing, reader by reader.
+// A channel that is too small for the live messages loses nothing for any reader.
 func TestFullChannel(t *testing.T) {
 	eachOf(t, hearings, func(t *testing.T, w way) {
 		s := newSystem(t, w, sse.Options{}, tiny)
-		checkRandomReaders(t, s, 300, func(i int) {
+		checkRandomReaders(t, s, 200, func(i int) {
 			if i%20 == 0 {
-				release := s.hub.Hold()
+				release := s.hub.PauseDelivery()
 				for j := range 6 {
 					s.notify([]string{"ana", jobs.Everyone, "bob"}[j%3], "held")
 				}
@@ -32,7 +34,7 @@ func TestFullChannel(t *testing.T) {
 	})
 }
 
-// When the last messages are the dropped ones, nothing that follows tells of the gap.
+// If the last messages are the dropped ones, no later message shows the gap.
 func TestFullChannelLastDropped(t *testing.T) {
 	for _, who := range []string{"ana", jobs.Everyone} {
 		t.Run(who, func(t *testing.T) {
@@ -40,7 +42,7 @@ func TestFullChannelLastDropped(t *testing.T) {
 				s := newSystem(t, w, sse.Options{}, tiny)
 				r := s.open("ana", "")
 				r.expect("hello")
-				release := s.hub.Hold()
+				release := s.hub.PauseDelivery()
 				job := &jobs.Job{ID: jobID, User: "ana", Kind: "k", State: jobs.Running, Run: 1}
 				revision := s.put(job, 0)
 				for i := range 10 {
@@ -67,8 +69,8 @@ func jobAt(t testing.TB, revision uint64) func(event) bool {
 	}
 }
 
-// The id of the user's own notification says that every broadcast before it was got, too: a broadcast that
-// was dropped comes before it.
+// The id of a user's own notification says that the reader has every earlier broadcast: one that was dropped is written
+// before it.
 func TestDroppedBroadcastComesFirst(t *testing.T) {
 	for _, order := range [][2]string{{jobs.Everyone, "ana"}, {"ana", jobs.Everyone}} {
 		t.Run(order[0], func(t *testing.T) {
@@ -78,11 +80,11 @@ func TestDroppedBroadcastComesFirst(t *testing.T) {
 				r, other := s.open("ana", ""), s.open("bob", "")
 				r.expect("hello")
 				other.expect("hello")
-				release := s.hub.Hold()
+				release := s.hub.PauseDelivery()
 				job := &jobs.Job{ID: jobID, User: "bob", Kind: "k", State: jobs.Running, Run: 1}
 				revision := s.put(job, 0)
 				s.flush()
-				poll(t, "the first being handed out", func() bool { return s.hub.Waiting() == 0 })
+				poll(t, "the first being handed out", func() bool { return s.hub.WaitingLive() == 0 })
 				revision = s.put(job, revision) // this and the next fill the channel
 				revision = s.put(job, revision)
 				s.notify(order[0], "dropped")
@@ -104,7 +106,7 @@ func (s *system) flush() {
 	}
 }
 
-// What comes over a new connection is not taken for the next thing after what came over the old one.
+// A message of a new connection does not pass for the direct successor of one from the old connection.
 func TestMissedComesBeforeNew(t *testing.T) {
 	eachOf(t, hearings, func(t *testing.T, w way) {
 		s := newSystem(t, w, sse.Options{})
@@ -112,7 +114,7 @@ func TestMissedComesBeforeNew(t *testing.T) {
 		r.expect("hello")
 		other.expect("hello")
 		for range 10 { // the hub may look at the connection first by chance
-			release := s.hub.Hold()
+			release := s.hub.PauseDelivery()
 			s.notify("bob", "handed out")
 			s.flush()
 			s.proxy.cut()
@@ -135,7 +137,7 @@ func TestMissedComesBeforeNew(t *testing.T) {
 func TestConnectionCut(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
 		s := newSystem(t, w, sse.Options{})
-		checkRandomReaders(t, s, 200, func(i int) {
+		checkRandomReaders(t, s, 150, func(i int) {
 			switch i % 50 {
 			case 20:
 				s.proxy.cut()
@@ -146,7 +148,7 @@ func TestConnectionCut(t *testing.T) {
 	})
 }
 
-// What a stream that stays open missed while NATS was away comes when it is back: notifications, and jobs.
+// A stream that stays open gets what it missed while NATS was away: notifications and jobs.
 func TestMissedWhileCut(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
 		s := newSystem(t, w, sse.Options{})
@@ -202,8 +204,8 @@ func TestServerRestart(t *testing.T) {
 	same(t, "ana", ids(t, r.until(titled(t, "end"))), s.log("ana", 0))
 }
 
-// The server comes back without what it had stored: readers are told, however long JetStream takes.
-func TestStreamMadeAnew(t *testing.T) {
+// The server comes back without what it had stored: the log is created again, and readers get a reset.
+func TestStreamCreatedAgain(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, ways[0], sse.Options{})
 	for range 20 {
@@ -215,20 +217,11 @@ func TestStreamMadeAnew(t *testing.T) {
 	r.until(titled(t, "old"))
 	s.proxy.cut()
 	poll(t, "cut", func() bool { return !s.hubConn.IsConnected() })
-	if err := s.queue.JetStream().DeleteStream(t.Context(), jobs.StreamName); err != nil {
+	if err := s.queue.JetStream().DeleteStream(t.Context(), defaultNS.LogStream()); err != nil {
 		t.Fatal(err)
 	}
 	s.proxy.restore()
 	poll(t, "back", s.hubConn.IsConnected)
-	// For a while there is no stream at all.
-	if reader, status := s.tryOpen("bob", ""); reader != nil {
-		t.Errorf("a stream without a log: %d", status)
-	}
-	queue, err := jobs.Open(t.Context(), s.queue.Conn(), jobs.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.queue = queue
 	if e := r.expect("bye"); !strings.Contains(e.data, "stream_reset") || e.retry == 0 {
 		t.Errorf("%+v", e)
 	}
@@ -243,8 +236,65 @@ func TestStreamMadeAnew(t *testing.T) {
 	}
 }
 
-// A state that comes live while the log is read is not replaced by the older one that is read there.
-func TestJobsWhileBehind(t *testing.T) {
+// The server comes back without the end of what it had stored: a new epoch begins, so that the id of a lost message does not
+// pass for that of a new one.
+func TestLogThatWentBackBeginsANewEpoch(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := newSystemIn(t, ways[0], dir, sse.Options{})
+	r := s.open("ana", "")
+	r.expect("hello")
+	for range 20 {
+		s.notify("ana", "lost")
+	}
+	s.notify("ana", "the last that was lost")
+	r.until(titled(t, "the last that was lost"))
+	before := s.queue.Epoch()
+	addr := strings.TrimPrefix(s.ns.URL(), "nats://")
+	s.ns.Stop()
+	natstest.CutBack(t, dir, defaultNS.LogStream(), 15)
+	natstest.RemoveIndex(t, dir, defaultNS.LogStream())
+	ns, err := natsd.Start(natsd.Options{Dir: dir, Listen: addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ns = ns
+	if e := r.expect("bye"); !strings.Contains(e.data, "stream_reset") {
+		t.Errorf("%+v", e)
+	}
+	if now, err := s.queue.CurrentEpoch(t.Context()); err != nil || now <= before {
+		t.Errorf("the epoch is %d, after %d; %v", now, before, err)
+	}
+	for range 20 { // they get the sequences of what was lost
+		s.notify("ana", "new")
+	}
+	again := s.open("ana", r.last)
+	again.expect("hello")
+	again.expect("reset")
+}
+
+// The hub learns of an epoch that another process has begun within a heartbeat period.
+func TestNewEpochIsTakenUp(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, ways[0], sse.Options{Heartbeat: time.Second})
+	r := s.open("ana", "")
+	r.expect("hello")
+	other, err := joblog.Open(natstest.Context(t), s.queue.Conn(), joblog.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := other.BeginEpoch(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	r.until(func(e event) bool { return strings.Contains(e.data, "stream_reset") })
+	again := s.open("ana", r.last)
+	again.expect("hello")
+	again.expect("reset")
+}
+
+// A state that is received live during a replay is not replaced by an older one from the log.
+func TestJobsWhileCatchingUp(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, ways[0], sse.Options{})
 	r := s.open("ana", "")
@@ -253,7 +303,7 @@ func TestJobsWhileBehind(t *testing.T) {
 	if err := s.queue.PublishKind(t.Context(), jobs.Kind{Name: "k", Title: "K", MaxAttempts: 1, Open: true}); err != nil {
 		t.Fatal(err)
 	}
-	for range 20 {
+	for range 12 {
 		ordered, _, err := s.queue.Enqueue(t.Context(), jobs.Request{User: "ana", Kind: "k"})
 		if err != nil {
 			t.Fatal(err)

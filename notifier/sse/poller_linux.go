@@ -8,24 +8,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// poller watches the sockets of all taken-over connections with one epoll set and one goroutine. It tells
-// a socket when its peer is gone, and when it can be written again.
+// poller watches the sockets of all taken-over connections with one epoll instance and one goroutine. It flushes a
+// socket that is writable again, and closes one whose peer is gone.
 type poller struct {
-	epoll int
-	wake  int // an eventfd, written to end run
+	epoll  int
+	wakeFD int // an eventfd that wakes run
 
-	mu      sync.Mutex
-	sockets []*socketWire // by descriptor
-	turn    int32         // counts the sockets, so that one that gets an old descriptor is not taken for the old one
-	closing map[*socketWire]time.Time
-	onClose map[*socketWire]func() // of those whose end somebody is to be told
-	closed  bool
+	mu         sync.Mutex
+	sockets    []*socketConn             // by descriptor
+	generation int32                     // counts the sockets; tells a new socket from an old one with the same descriptor
+	closing    map[*socketConn]time.Time // the deadlines of sockets that are closing
+	onClose    map[*socketConn]func()    // to be called after a socket is closed
+	closed     bool
 }
 
-// Any socket is watched for its peer's end, and for data: a reader of events has nothing to say. What it says all the same
-// would stay in the kernel's memory, and is the end of its stream.
-const watched = unix.EPOLLRDHUP | unix.EPOLLIN
+// watchedEvents are watched for every socket. A reader of events has nothing to send: data would fill the kernel's
+// buffers, so it ends the stream, as the end of the peer does.
+const watchedEvents = unix.EPOLLRDHUP | unix.EPOLLIN
 
+// newPoller returns a poller that is not running yet.
 func newPoller() (*poller, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -36,7 +37,7 @@ func newPoller() (*poller, error) {
 		unix.Close(epoll)
 		return nil, fmt.Errorf("sse: eventfd: %w", err)
 	}
-	p := &poller{epoll: epoll, wake: wake, closing: make(map[*socketWire]time.Time), onClose: make(map[*socketWire]func())}
+	p := &poller{epoll: epoll, wakeFD: wake, closing: make(map[*socketConn]time.Time), onClose: make(map[*socketConn]func())}
 	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)}
 	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &event); err != nil {
 		unix.Close(wake)
@@ -46,60 +47,60 @@ func newPoller() (*poller, error) {
 	return p, nil
 }
 
-// add watches a socket from now on. If it fails, forget is still to be called.
-func (p *poller) add(w *socketWire, onClose func()) error {
+// watch starts to watch a socket. The caller must call unwatch later, also after an error.
+func (p *poller) watch(c *socketConn, onClose func()) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if onClose != nil {
-		p.onClose[w] = onClose
+		p.onClose[c] = onClose
 	}
 	if p.closed {
 		return ErrClosed
 	}
-	for len(p.sockets) <= int(w.fd) {
+	for len(p.sockets) <= int(c.fd) {
 		p.sockets = append(p.sockets, nil)
 	}
-	p.turn++
-	p.sockets[w.fd], w.turn = w, p.turn
-	event := w.event(watched)
-	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, int(w.fd), &event); err != nil {
-		p.sockets[w.fd] = nil
+	p.generation++
+	p.sockets[c.fd], c.generation = c, p.generation
+	event := c.event(watchedEvents)
+	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, int(c.fd), &event); err != nil {
+		p.sockets[c.fd] = nil
 		return fmt.Errorf("sse: epoll: %w", err)
 	}
 	return nil
 }
 
-// forget is called by a socket right before it closes its descriptor, which ends the watching. It returns what is to be
-// called after that, if anything.
-func (p *poller) forget(w *socketWire) (onClose func()) {
+// unwatch forgets a socket. The socket calls it right before it closes its descriptor, which removes that from the
+// epoll instance. It returns the function to call after that, or nil.
+func (p *poller) unwatch(c *socketConn) (onClose func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if int(w.fd) < len(p.sockets) && p.sockets[w.fd] == w {
-		p.sockets[w.fd] = nil
+	if int(c.fd) < len(p.sockets) && p.sockets[c.fd] == c {
+		p.sockets[c.fd] = nil
 	}
-	delete(p.closing, w)
-	onClose = p.onClose[w]
-	delete(p.onClose, w)
+	delete(p.closing, c)
+	onClose = p.onClose[c]
+	delete(p.onClose, c)
 	return onClose
 }
 
-// wantWrite asks to be told when the socket can be written again, or no more.
-func (p *poller) wantWrite(w *socketWire, want bool) error {
-	event := w.event(watched)
+// wantWrite starts or stops watching whether a socket is writable.
+func (p *poller) wantWrite(c *socketConn, want bool) error {
+	event := c.event(watchedEvents)
 	if want {
 		event.Events |= unix.EPOLLOUT
 	}
-	return unix.EpollCtl(p.epoll, unix.EPOLL_CTL_MOD, int(w.fd), &event)
+	return unix.EpollCtl(p.epoll, unix.EPOLL_CTL_MOD, int(c.fd), &event)
 }
 
-// linger gives a closing socket until then for what it has to write.
-func (p *poller) linger(w *socketWire, until time.Time) {
+// closeBy sets the deadline of a closing socket.
+func (p *poller) closeBy(c *socketConn, until time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.closing[w] = until
+	p.closing[c] = until
 }
 
-// run serves the sockets until stop is called and all of them are closed.
+// run serves the sockets until stop is called and no socket is closing. It blocks.
 func (p *poller) run() {
 	events := make([]unix.EpollEvent, 256)
 	for {
@@ -115,59 +116,60 @@ func (p *poller) run() {
 		}
 		n, err := unix.EpollWait(p.epoll, events, timeout)
 		if err != nil && err != unix.EINTR {
-			panic(fmt.Sprintf("sse: epoll: %v", err)) // only for arguments that are wrong
+			panic(fmt.Sprintf("sse: epoll: %v", err)) // fails only for wrong arguments
 		}
 		for _, event := range events[:max(n, 0)] {
 			p.serve(event)
 		}
-		for _, w := range p.overdue() {
-			w.abort()
+		for _, c := range p.expired() {
+			c.abort()
 		}
 	}
-	unix.Close(p.wake)
+	unix.Close(p.wakeFD)
 	unix.Close(p.epoll)
 }
 
+// serve handles one event of a socket.
 func (p *poller) serve(event unix.EpollEvent) {
-	if int(event.Fd) == p.wake {
+	if int(event.Fd) == p.wakeFD {
 		var drained [8]byte
-		unix.Read(p.wake, drained[:])
+		unix.Read(p.wakeFD, drained[:])
 		return
 	}
 	p.mu.Lock()
-	w := p.sockets[event.Fd]
+	c := p.sockets[event.Fd]
 	p.mu.Unlock()
 	switch {
-	case w == nil || w.turn != event.Pad: // closed meanwhile, by somebody else
-	case event.Events&(watched|unix.EPOLLHUP|unix.EPOLLERR) != 0:
-		w.abort()
+	case c == nil || c.generation != event.Pad: // closed meanwhile
+	case event.Events&(watchedEvents|unix.EPOLLHUP|unix.EPOLLERR) != 0:
+		c.abort()
 	case event.Events&unix.EPOLLOUT != 0:
-		w.flush()
+		c.flush()
 	}
 }
 
-func (p *poller) overdue() (all []*socketWire) {
+// expired returns the closing sockets whose deadlines have passed.
+func (p *poller) expired() (all []*socketConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	for w, until := range p.closing {
+	for c, until := range p.closing {
 		if now.After(until) {
-			all = append(all, w)
+			all = append(all, c)
 		}
 	}
 	return all
 }
 
-// stop makes run end once the sockets that still have something to write are done. The streams must have
-// been ended before.
+// stop makes run return once no socket is closing. All streams must have ended before.
 func (p *poller) stop() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	p.nudge()
+	p.wakeUp()
 }
 
-// nudge wakes run up, to see what has changed.
-func (p *poller) nudge() {
-	unix.Write(p.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+// wakeUp wakes run, which then checks its state.
+func (p *poller) wakeUp() {
+	unix.Write(p.wakeFD, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 }

@@ -4,7 +4,7 @@ package sse
 
 import "net/http"
 
-// poller does nothing where there is no epoll: every stream is served by its handler.
+// poller is empty on systems without epoll: handlers serve all streams there.
 type poller struct{}
 
 func newPoller() (*poller, error) { return new(poller), nil }

@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// event is what a reader is told: an event with its last event id, or a comment.
+// event is one event as a reader gets it, with its last event id.
 type event struct {
 	name, id, data string
 	retry          int // milliseconds, as known by then
 }
 
-const comment = ":"
+const heartbeat = "heartbeat"
 
-// parse reads an event stream as WHATWG HTML, section 9.2.6, says, and hands out its events and comments.
+// parse reads an event stream as WHATWG HTML, section 9.2.6, says, and returns its events.
 func parse(r io.Reader, each func(event)) error {
 	in := bufio.NewReader(r)
 	var e event
@@ -41,8 +41,6 @@ func parse(r io.Reader, each func(event)) error {
 				each(e)
 			}
 			e.name, data = "", nil
-		case field == "":
-			each(event{name: comment})
 		case field == "event":
 			e.name = value
 		case field == "data":
@@ -86,14 +84,19 @@ type reader struct {
 	last   string // event id
 }
 
-// open opens a stream; header holds names and values.
+// open opens a stream; header holds names and values. It tries again while the answer is 503, as a client does: on a busy
+// machine the end of the log may not be readable in time.
 func (s *system) open(user, lastID string, header ...string) *reader {
 	s.t.Helper()
-	r, status := s.tryOpen(user, lastID, header...)
-	if r == nil {
-		s.t.Fatalf("stream not opened: %d", status)
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		r, status := s.tryOpen(user, lastID, header...)
+		if r != nil {
+			return r
+		}
+		if status != http.StatusServiceUnavailable || time.Now().After(end) {
+			s.t.Fatalf("stream not opened: %d", status)
+		}
 	}
-	return r
 }
 
 func (s *system) tryOpen(user, lastID string, header ...string) (*reader, int) {
@@ -140,13 +143,13 @@ func (s *system) tryOpen(user, lastID string, header ...string) (*reader, int) {
 	return r, 200
 }
 
-// next returns the next event; ok is false when the stream has ended.
+// next returns the next event that is no heartbeat; ok is false when the stream has ended.
 func (r *reader) next() (e event, ok bool) {
 	r.t.Helper()
 	for {
 		select {
 		case e, ok = <-r.events:
-			if ok && e.name == comment {
+			if ok && e.name == heartbeat {
 				continue
 			}
 			if ok {
@@ -189,7 +192,8 @@ func (r *reader) until(ok func(event) bool) (events []event) {
 		if !open {
 			r.t.Fatalf("the stream ended early, after %v", events)
 		}
-		if events = append(events, e); ok(e) {
+		events = append(events, e)
+		if ok(e) {
 			return events
 		}
 	}

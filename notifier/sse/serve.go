@@ -10,94 +10,103 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// Subscriber says whose stream to open, and from where.
+// Subscriber says whose stream to open, and from which position.
 type Subscriber struct {
 	User string
-	// LastEventID is the id of the last event that the reader got; empty for a new one.
+	// LastEventID is the id of the last event that the reader got. Without one the stream begins at the end of the
+	// log.
 	LastEventID string
-	// Expires is when the reader's token does; zero means never.
+	// Expires is the time at which the reader's token expires. Zero means never.
 	Expires time.Time
-	// TokenID and IssuedAt are the token's, for [Hub.EndToken] and [Hub.EndUser].
+	// TokenID and IssuedAt identify the token, for [Hub.EndToken] and [Hub.EndUser].
 	TokenID  string
 	IssuedAt time.Time
-	// Check, if set, is called once those two would end the stream. Its error is returned in place of a stream.
+	// Check, if set, is called after the stream can be ended by EndToken and EndUser. If it returns an error, the
+	// stream is not opened, and the error is returned.
 	Check func() error
 }
 
-// Serve answers a request with the subscriber's event stream. It blocks until the stream ends, or takes the
-// connection over and returns at once; either way the response is the stream's. It waits for [Hub.Run] to run.
-// An error means that nothing was written yet: the user is not valid, the log could not be asked, the request
-// ended, or, with [ErrClosed], the hub takes no more streams.
+// Serve answers a request with the subscriber's event stream. It waits until [Hub.Run] is running. Then it blocks
+// until the stream ends, or takes the connection over and returns at once. In both cases the response is complete
+// for net/http.
+//
+// An error means that nothing was written: the user is invalid, the end of the log is not known, Check has failed,
+// the request has ended, or, with [ErrClosed], the hub is closed.
 func (h *Hub) Serve(rw http.ResponseWriter, r *http.Request, sub Subscriber) error {
 	if err := jobs.CheckUser(sub.User); err != nil {
 		return err
 	}
 	select {
-	case <-h.ready: // a stream that opens before broadcasts are heard could miss one
+	case <-h.ready: // a stream that opens before the hub has subscribed could miss a broadcast
 	case <-r.Context().Done():
 		return r.Context().Err()
 	}
 	if h.takeOver && canTakeOver(rw, r) {
 		return h.serveTakenOver(rw, r, sub)
 	}
-	w := newHandlerWire(h.o.Backlog, h.o.Patience)
+	c := newHandlerConn(h)
+	defer c.abort()
 	s := &stream{}
-	s.init(h, w, sub)
+	s.init(h, c, sub)
 	err := h.begin(r.Context(), s, sub)
 	if err == nil {
 		maps.Copy(rw.Header(), streamHeader)
 		rw.WriteHeader(http.StatusOK)
-		w.serve(rw, r)
+		c.serve(rw, r)
 	}
-	s.lost()
+	s.connLost()
 	return err
 }
 
-// begin subscribes the stream, finds out where the log stands after that, and starts the stream from there.
+// begin subscribes a stream, asks for the end of the log after that, and starts the stream.
 func (h *Hub) begin(ctx context.Context, s *stream, sub Subscriber) error {
-	if err := h.add(s, sub.User); err != nil {
+	if err := h.addStream(s, sub.User); err != nil {
 		return err
 	}
 	if sub.Check != nil {
 		if err := sub.Check(); err != nil {
-			s.lost()
+			s.connLost()
 			return err
 		}
 	}
 	first, last, err := h.bounds.get(ctx)
 	if err != nil {
-		s.lost()
+		s.connLost()
 		return err
 	}
 	s.start(sub, h.currentEpoch(), first, last)
 	return nil
 }
 
-// streamHeader is what every stream's response has.
+// streamHeader is the header of every event stream.
 var streamHeader = http.Header{
-	"Content-Type":      {"text/event-stream"},
-	"Cache-Control":     {"no-store"},
-	"X-Accel-Buffering": {"no"}, // nginx would hold events back
+	"Content-Type": {"text/event-stream"},
+	// A proxy that compresses may delay events for ever. no-transform (RFC 9111, section 5.2.2.6) forbids that, but Caddy 2.6.2
+	// and nginx ignore it. They do not compress a response that has an encoding. RFC 9110, section 8.4, advises against
+	// naming identity; browsers, curl, Node and Go accept it.
+	"Cache-Control":     {"no-store, no-transform"},
+	"Content-Encoding":  {"identity"},
+	"X-Accel-Buffering": {"no"}, // nginx would delay events
 }
 
-// inStreamHeader has the names of what a stream's head has already.
-var inStreamHeader = func() map[string]bool {
-	names := map[string]bool{"Connection": true} // which the head of a stream has, too
+// streamHeaderNames has the header fields that responseHead writes itself.
+var streamHeaderNames = func() map[string]bool {
+	names := map[string]bool{"Connection": true} // written by responseHead, too
 	for name := range streamHeader {
 		names[name] = true
 	}
 	return names
 }()
 
-// responseHead writes the head of a response whose end is the connection's (RFC 9112, section 6.3, point 8), and leaves
-// room behind it for what a stream says first.
+// responseHead returns the head of a response that ends with its connection (RFC 9112, section 6.3, point 8). The
+// slice has room for the first events of the stream.
 func responseHead(header http.Header) []byte {
 	head := bytes.NewBuffer(make([]byte, 0, 1<<10))
 	head.WriteString("HTTP/1.1 200 OK\r\nConnection: close\r\nDate: ")
 	head.Write(time.Now().UTC().AppendFormat(head.AvailableBuffer(), http.TimeFormat))
 	head.WriteString("\r\n")
-	streamHeader.Write(head) // a buffer takes everything
-	header.WriteSubset(head, inStreamHeader)
+	streamHeader.Write(head) // writing to a buffer does not fail
+	header.WriteSubset(head, streamHeaderNames)
 	head.WriteString("\r\n")
 	return head.Bytes()
 }

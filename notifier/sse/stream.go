@@ -10,52 +10,58 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// stream is one browser's open event stream. There are many, so it is kept small.
+// stream is one open event stream. There are many, so it is kept small.
 type stream struct {
-	hub     *Hub
-	feed    *feed   // of its user; nil until it is added to the hub
-	newer   *stream // of the feed, under the hub's lock
-	expires int64   // Unix nanoseconds; 0 means never
-	issued  int64   // of the token, in Unix seconds; negative if it does not say
-	token   uint64  // the hash of its id; 0 if it has none
-	phase   uint16  // which second of a keepalive period is this stream's
-	warned  bool    // that it expires; the hub's clock alone looks at it
+	hub           *Hub
+	user          *userStreams // nil until the stream is added to the hub
+	newer         *stream      // the next in the user's list; guarded by Hub.mu
+	expires       int64        // Unix nanoseconds; 0 means never
+	issued        int64        // Unix seconds, of the token; negative if unknown
+	token         uint64       // the hash of the token's id; 0 if it has none
+	heartbeatSlot uint16       // the second of a heartbeat period in which this stream gets its heartbeat
+	expiryWarned  bool         // the reader knows that its token expires; used by Run alone
 
-	ended  bool // as all that follows, under mu
-	mu     sync.Mutex
-	wire   wire
-	own    uint64  // the greatest sequence written of the user's notifications
-	all    uint64  // and of everyone's
-	behind *behind // nil while the stream is live
+	ended        bool // guarded by mu, as are the fields below
+	mu           sync.Mutex
+	conn         conn
+	ownSeq       uint64   // the greatest sequence written of the user's notifications
+	broadcastSeq uint64   // the greatest sequence written of the broadcasts
+	catchUp      *catchUp // nil while the stream is live
 }
 
-func (s *stream) init(h *Hub, w wire, sub Subscriber) {
-	s.hub, s.wire, s.behind = h, w, &behind{}
+func (s *stream) init(h *Hub, c conn, sub Subscriber) {
+	s.hub, s.conn, s.catchUp = h, c, &catchUp{}
+	s.setToken(h, sub)
+}
+
+func (s *stream) setToken(h *Hub, sub Subscriber) {
 	if !sub.Expires.IsZero() {
 		s.expires = sub.Expires.UnixNano()
 	}
 	s.token, s.issued = h.tokenHash(sub.TokenID), sub.IssuedAt.Unix()
 }
 
-// start says hello, and reads from the log what the reader has missed since its last event id.
+// start writes the hello event, and starts to catch up from the reader's last event id. The log's bounds are first
+// and last.
 func (s *stream) start(sub Subscriber, epoch jobs.Epoch, first, last uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var reason string
-	s.own, reason = resumePoint(sub.LastEventID, epoch, first, last)
-	s.all = s.own
-	at := jobs.EventID{Epoch: epoch, Seq: s.own}.String()
-	s.write(append(retry(time.Second+rand.N(2*time.Second)), jsonFrame("hello", at, helloData{sub.User, at, time.Now().UTC()})...))
+	s.ownSeq, reason = resumePoint(sub.LastEventID, epoch, first, last)
+	s.broadcastSeq = s.ownSeq
+	at := jobs.EventID{Epoch: epoch, Seq: s.ownSeq}.String()
+	s.writeLocked(append(retryFrame(time.Second+rand.N(2*time.Second)), jsonFrame("hello", at, helloData{sub.User, at, time.Now().UTC()})...))
 	if reason != "" {
-		s.write(jsonFrame("reset", at, resetData{reason, at}))
+		s.writeLocked(jsonFrame("reset", at, resetData{reason, at}))
 	}
-	s.behind.upTo = last
-	if !s.rejoin(s.behind) {
-		s.catchingUp()
+	s.catchUp.upTo = last
+	if !s.goLiveLocked(s.catchUp) {
+		s.startReplayLocked()
 	}
 }
 
-// resumePoint says from which sequence on a reader is served, and, if that is not what it asked for, why.
+// resumePoint returns the sequence after which a reader resumes. If that is not the one of its last event id,
+// reason says why.
 func resumePoint(lastEventID string, epoch jobs.Epoch, first, last uint64) (seq uint64, reason string) {
 	if lastEventID == "" {
 		return last, ""
@@ -72,144 +78,149 @@ func resumePoint(lastEventID string, epoch jobs.Epoch, first, last uint64) (seq 
 	return id.Seq, ""
 }
 
-// mark is the greatest sequence written of everyone's notifications, or of the user's.
-func (s *stream) mark(everyone bool) *uint64 {
+// markLocked returns the position on one of the two subjects: the broadcasts or the user's own notifications.
+func (s *stream) markLocked(everyone bool) *uint64 {
 	if everyone {
-		return &s.all
+		return &s.broadcastSeq
 	}
-	return &s.own
+	return &s.ownSeq
 }
 
-// note takes in a notification that arrived live.
-func (s *stream) note(n liveNote) {
+// deliver handles a notification that was received live. It is written if the stream is live and can keep the
+// order; otherwise the stream catches up to it from the log.
+func (s *stream) deliver(n liveNotification) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	mark := s.mark(n.everyone)
+	mark := s.markLocked(n.broadcast)
 	if s.ended || n.seq <= *mark {
-		return // written before
+		return // already written
 	}
-	// It can be written when the one before it on its subject was, nothing after it was on the other one,
-	// and the reader has room. If not, the log will tell.
-	if s.behind == nil && (n.prev > *mark || n.seq < max(s.own, s.all) || !s.write(n.frame)) {
-		s.fallBehind()
+	// It can be written if its predecessor on the subject was written, nothing later on the other subject was, and the
+	// connection has room. Otherwise the stream reads it from the log.
+	if s.catchUp == nil && (n.prev > *mark || n.seq < max(s.ownSeq, s.broadcastSeq) || !s.writeLocked(n.frame)) {
+		s.beginCatchUpLocked()
 	}
-	if s.behind == nil {
+	if s.catchUp == nil {
 		*mark = n.seq
-	} else if n.everyone {
-		s.behind.all = max(s.behind.all, n.seq)
+	} else if n.broadcast {
+		s.catchUp.broadcastHeard = max(s.catchUp.broadcastHeard, n.seq)
 	} else {
-		s.behind.own = max(s.behind.own, n.seq)
+		s.catchUp.ownHeard = max(s.catchUp.ownHeard, n.seq)
 	}
 }
 
-// send writes what is no notification: at once, or after those that the stream has to read.
-func (s *stream) send(n news) {
+// sendUpdate sends an event that is no notification. It is written at once if the stream is live, and otherwise
+// deferred until the stream has caught up. A stream that defers too much is cut.
+func (s *stream) sendUpdate(u update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || n.frame == nil || s.behind == nil && s.write(n.frame) {
+	if s.ended || u.frame == nil || s.catchUp == nil && s.writeLocked(u.frame) {
 		return
 	}
-	if s.behind == nil {
-		s.fallBehind()
+	if s.catchUp == nil {
+		s.beginCatchUpLocked()
 	}
-	before := s.behind.size
-	s.behind.hold(n)
-	more := s.behind.size - before
-	s.hub.owed.Add(int64(more))
-	if before > 0 && more > 0 && (s.behind.size > s.hub.o.Backlog || s.hub.owesTooMuch(0)) {
-		s.cut(errSlow)
+	before := s.catchUp.deferredBytes
+	s.catchUp.deferUpdate(u)
+	more := s.catchUp.deferredBytes - before
+	s.hub.pendingBytes.Add(int64(more))
+	if more > 0 && s.hub.exceedsTotal(0) || before > 0 && more > 0 && (s.catchUp.deferredBytes > s.hub.o.Backlog || s.hub.exceedsShared(0)) {
+		s.cutLocked(errSlowConsumer)
 	}
 }
 
-// catchUp makes the stream look into the log for what it may have missed: notifications, and the states of
-// jobs written after a sequence.
-func (s *stream) catchUp(horizon uint64) {
+// requestReplay makes the stream read from the log what it may have missed: all notifications up to the end of the
+// log, and the states of jobs stored after the sequence floor.
+func (s *stream) requestReplay(floor uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
 		return
 	}
-	if s.behind == nil {
-		s.fallBehind()
+	if s.catchUp == nil {
+		s.beginCatchUpLocked()
 	}
-	s.behind.look(horizon)
+	s.catchUp.request(floor)
 }
 
-// fallBehind makes the stream read from the log what it cannot take live. The lock is held.
-func (s *stream) fallBehind() {
-	s.behind = &behind{}
-	s.catchingUp()
+// beginCatchUpLocked makes a live stream read the log.
+func (s *stream) beginCatchUpLocked() {
+	s.catchUp = &catchUp{}
+	s.startReplayLocked()
 }
 
-// catchingUp has the log read until the stream is live, or ends. The lock is held.
-func (s *stream) catchingUp() {
+// startReplayLocked starts the goroutine that reads the log until the stream is live again, or ends.
+func (s *stream) startReplayLocked() {
 	ctx, cancel := context.WithCancel(context.Background())
-	s.behind.cancel = cancel
-	go s.readLog(ctx, s.behind)
+	s.catchUp.cancel = cancel
+	go s.replay(ctx, s.catchUp)
 }
 
-// write hands a frame to the wire and reports whether there was room for it. The lock is held.
-func (s *stream) write(frame []byte) bool {
+// writeLocked sends a frame to the connection, and reports false if there is no room for it. The stream is cut if
+// the connection is closed.
+func (s *stream) writeLocked(frame []byte) bool {
 	if s.ended || frame == nil {
 		return true
 	}
-	err := s.wire.send(frame)
-	if err != nil && !errors.Is(err, errSlow) {
-		s.cut(err)
+	err := s.conn.send(frame)
+	if err != nil && !errors.Is(err, errSlowConsumer) {
+		s.cutLocked(err)
 	}
-	return !errors.Is(err, errSlow)
+	return !errors.Is(err, errSlowConsumer)
 }
 
-// cut ends the stream without a word: its reader is gone, or too slow, and will resume. The lock is held.
-func (s *stream) cut(err error) {
+// cutLocked ends the stream without a bye event. A reader that comes back resumes from the log.
+func (s *stream) cutLocked(err error) {
 	if s.ended {
 		return
 	}
 	s.ended = true
-	if errors.Is(err, errSlow) {
-		s.hub.log.Info("slow reader cut; it resumes from the log", "user", s.feed.user())
+	if errors.Is(err, errSlowConsumer) {
+		s.hub.log.Info("slow consumer: stream cut; its reader resumes from the log after a reconnect", "user", s.user.name())
 	}
-	s.wire.close()
-	if s.behind != nil {
-		s.hub.owed.Add(-int64(s.behind.size))
-		s.behind.held, s.behind.size = nil, 0
-		if s.behind.cancel != nil {
-			s.behind.cancel()
+	s.conn.close()
+	if s.catchUp != nil {
+		s.hub.pendingBytes.Add(-int64(s.catchUp.deferredBytes))
+		s.catchUp.deferred, s.catchUp.deferredBytes = nil, 0
+		if s.catchUp.cancel != nil {
+			s.catchUp.cancel()
 		}
 	}
-	go s.hub.remove(s) // whoever cuts may hold the hub's lock
+	go s.hub.removeStream(s) // not here: Hub.mu comes before stream.mu, and the caller may hold it
 }
 
-// lost ends the stream because its reader is gone, or its wire is.
-func (s *stream) lost() {
+// connLost ends the stream because its connection is closed.
+func (s *stream) connLost() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.cut(errGone)
+	s.cutLocked(errGone)
 }
 
-// end says bye, if there is room for it, and ends the stream.
+// end ends the stream with a bye event, if there is room for it. The reader is asked to reconnect after some time.
 func (s *stream) end(code, message string, after time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.write(bye(code, message, after))
-	s.cut(nil)
+	s.writeLocked(byeFrame(code, message, after))
+	s.cutLocked(nil)
 }
 
-func (s *stream) keepalive() {
+// heartbeat sends a heartbeat event.
+func (s *stream) heartbeat() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.write(keepalive) // the order of comments does not matter
+	s.writeLocked(heartbeat) // also during catch-up: a heartbeat has no place in the order
 }
 
-// checkExpiry warns a minute before the reader's token expires, and ends the stream when it does.
-func (s *stream) checkExpiry(now time.Time) {
+// checkExpiryHubLocked sends an auth event a minute before the reader's token expires, and ends the stream when it
+// does. The caller holds Hub.mu, which guards the token.
+func (s *stream) checkExpiryHubLocked(now time.Time) {
 	left := time.Duration(s.expires - now.UnixNano())
 	if s.expires == 0 || left > time.Minute {
 		return
 	}
-	if !s.warned {
-		s.warned = true
-		s.send(news{frame: jsonFrame("auth", "", authData{time.Unix(0, s.expires).UTC()})})
+	if !s.expiryWarned {
+		s.expiryWarned = true
+		s.sendUpdate(update{frame: jsonFrame("auth", "", authData{time.Unix(0, s.expires).UTC()})})
 	}
 	if left <= 0 {
 		s.end("token_expired", "Your session has expired; sign in again.", time.Second)

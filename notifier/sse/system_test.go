@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natsd"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
@@ -20,17 +22,21 @@ import (
 	"go.uber.org/goleak"
 )
 
+const defaultNS = joblog.DefaultNamespace
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what must come.
 const patience = 30 * time.Second
 
-// A way streams are served: each has a wire of its own, another HTTP below, or a hub that hears otherwise.
+// way is a way to serve streams: it has another conn, another HTTP version or another subscription of the hub.
 type way struct {
 	name     string
 	start    func(http.Handler) *httptest.Server
 	ordinary bool // by the handler, though the connection could be taken over
-	hearAll  bool // [sse.Options.HearAll]
+	hearAll  bool // [sse.Options.SubscribeAll]
+	buffer   int  // bytes that the sockets of a reader who does not read take on its behalf, at either end
+	polls    bool // its readers poll
 }
 
 var ways = append(hearings, []way{
@@ -41,18 +47,23 @@ var ways = append(hearings, []way{
 		s.StartTLS()
 		return s
 	}, ordinary: true},
+	{name: "polled", start: httptest.NewServer, polls: true},
 }...)
 
-// hearings are the ways that differ in what the hub subscribes to.
+// hearings are the ways that differ in the subscription of the hub.
 var hearings = []way{
 	{name: "taken over", start: httptest.NewServer},
 	{name: "taken over, hearing all", start: httptest.NewServer, hearAll: true},
 }
 
+// streams are the ways in which a reader has a connection.
+var streams = ways[:len(ways)-1]
+
 // each runs a test for every way.
 func each(t *testing.T, test func(*testing.T, way)) { eachOf(t, ways, test) }
 
 func eachOf(t *testing.T, ways []way, test func(*testing.T, way)) {
+	t.Parallel() // ways of one test wait while those of others compute
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) { t.Parallel(); test(t, w) })
 	}
@@ -60,18 +71,20 @@ func eachOf(t *testing.T, ways []way, test func(*testing.T, way)) {
 
 // system is a hub with a NATS server before it and an HTTP server behind it.
 type system struct {
-	t       testing.TB
-	ns      *natsd.Server
-	queue   *jobs.Queue // what tests write with; not the hub's connection
-	hubConn *nats.Conn
-	hub     *sse.Hub
-	proxy   *proxy // between the hub and NATS
-	server  *httptest.Server
-	run     chan error  // what Run returned
-	stop    func()      // ends Run's context
-	wait    func()      // blocks until the hub may run
-	served  chan error  // what each Serve returned
-	mute    atomic.Bool // the hub is not told of lost messages
+	t        testing.TB
+	way      way
+	ns       *natsd.Server
+	queue    *joblog.Store // what tests write with; not the hub's connection
+	hubConn  *nats.Conn
+	hubQueue *joblog.Store
+	hub      *sse.Hub
+	proxy    *proxy // between the hub and NATS
+	server   *httptest.Server
+	run      chan error  // what Run returned
+	stop     func()      // ends Run's context
+	wait     func()      // blocks until the hub may run
+	served   chan error  // what each Serve returned
+	mute     atomic.Bool // the hub does not notice lost messages
 }
 
 // newSystem starts a system; prepare, if any, sees it before the hub runs.
@@ -82,21 +95,40 @@ func newSystem(t testing.TB, w way, o sse.Options, prepare ...func(*system)) *sy
 
 func newSystemIn(t testing.TB, w way, dir string, o sse.Options, prepare ...func(*system)) *system {
 	t.Helper()
-	s := &system{t: t, wait: func() {}, run: make(chan error, 1), served: make(chan error, 1000)}
+	s := &system{t: t, way: w, wait: func() {}, run: make(chan error, 1), served: make(chan error, 1000)}
 	var err error
 	if s.ns, err = natsd.Start(natsd.Options{Dir: dir, Listen: "127.0.0.1:0"}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.ns.Stop() })
+	s.begin(o, prepare...)
+	return s
+}
+
+// another starts a second hub on the same NATS server.
+func (s *system) another(o sse.Options) *system {
+	s.t.Helper()
+	two := &system{t: s.t, way: s.way, ns: s.ns, wait: func() {}, run: make(chan error, 1), served: make(chan error, 1000)}
+	two.begin(o)
+	return two
+}
+
+func (s *system) begin(o sse.Options, prepare ...func(*system)) {
+	t, w := s.t, s.way
+	t.Helper()
+	var err error
 	s.proxy = newProxy(t, strings.TrimPrefix(s.ns.URL(), "nats://"))
-	s.queue = s.openQueue(s.ns.URL())
-	o.Queue, o.HearAll = s.openQueue("nats://"+s.proxy.addr()), w.hearAll
-	s.hubConn = o.Queue.Conn()
+	s.queue = s.openQueue(s.ns.URL(), nil)
+	o.Queue, o.SubscribeAll = s.openQueue("nats://"+s.proxy.addr(), o.Logger), w.hearAll
+	s.hubQueue, s.hubConn = o.Queue, o.Queue.Conn()
+	if w.polls && o.PollIdle == 0 {
+		o.PollIdle = 5 * time.Second // some tests wait until the hub has no stream
+	}
 	if s.hub, err = sse.New(o); err != nil {
 		t.Fatal(err)
 	}
 	if w.ordinary {
-		s.hub.Ordinary()
+		s.hub.DisableTakeOver()
 	}
 	for _, p := range prepare {
 		p(s)
@@ -115,22 +147,21 @@ func newSystemIn(t testing.TB, w way, dir string, o sse.Options, prepare ...func
 		}
 		s.server.Client().CloseIdleConnections()
 	})
-	return s
 }
 
-func (s *system) openQueue(url string) *jobs.Queue {
+func (s *system) openQueue(url string, log *slog.Logger) *joblog.Store {
 	s.t.Helper()
 	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond), nats.ReconnectJitter(0, 0),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrSlowConsumer) && s.hub != nil && !s.mute.Load() {
-				s.hub.Missed(sub)
+				s.hub.NotifySlowConsumer(sub)
 			}
 		}))
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(nc.Close)
-	queue, err := jobs.Open(s.t.Context(), nc, jobs.Config{})
+	queue, err := joblog.Open(s.t.Context(), nc, joblog.Options{Logger: log})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -142,11 +173,47 @@ func (s *system) serve(w http.ResponseWriter, r *http.Request) {
 	if at := r.Header.Get("Expires"); at != "" {
 		sub.Expires, _ = time.Parse(time.RFC3339Nano, at)
 	}
-	err := s.hub.Serve(w, r, sub)
+	serve := s.hub.Serve
+	if s.way.polls {
+		serve = s.servePolled
+	}
+	err := serve(w, r, sub)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 	}
 	s.served <- err
+}
+
+// servePolled polls for its client, and writes what it is answered as a stream.
+func (s *system) servePolled(w http.ResponseWriter, r *http.Request, sub sse.Subscriber) error {
+	p := sse.Poll{Subscriber: sub, Wait: 5 * time.Second}
+	for first := true; ; first = false {
+		a, err := s.hub.Poll(r.Context(), p)
+		if first && err != nil {
+			return err
+		}
+		if err != nil {
+			return nil
+		}
+		if first {
+			w.Header().Set("Content-Type", "text/event-stream")
+		}
+		p.Stream, p.LastEventID = a.Stream, a.ID
+		for _, e := range a.Events {
+			if e.Retry > 0 {
+				fmt.Fprintf(w, "retry: %d\n\n", e.Retry)
+			}
+			fmt.Fprintf(w, "event: %s\n", e.Event)
+			if e.ID != "" {
+				fmt.Fprintf(w, "id: %s\n", e.ID)
+			}
+			fmt.Fprintf(w, "data: %s\n\n", e.Data)
+			if e.Event == "bye" {
+				return nil
+			}
+		}
+		w.(http.Flusher).Flush()
+	}
 }
 
 // notify stores a notification.
@@ -171,7 +238,7 @@ func (s *system) fill(user string, n int) {
 		s.t.Fatal(err)
 	}
 	for i := range n {
-		if _, err := js.PublishAsync(jobs.NoteSubject(user), fmt.Appendf(nil, `{"key":"%d","type":"test","title":"fill"}`, i)); err != nil {
+		if _, err := js.PublishAsync(defaultNS.NotificationSubject(user), fmt.Appendf(nil, `{"key":"%d","type":"test","title":"fill"}`, i)); err != nil {
 			s.t.Fatal(err)
 		}
 	}
@@ -185,7 +252,7 @@ func (s *system) fill(user string, n int) {
 // put writes the state of a job and returns its revision.
 func (s *system) put(job *jobs.Job, before uint64) uint64 {
 	s.t.Helper()
-	revision, err := s.queue.Put(context.Background(), job, before)
+	revision, err := s.queue.PutState(context.Background(), job, before)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -198,7 +265,7 @@ func (s *system) log(user string, after uint64) []string {
 	var seqs []uint64
 	read := func(who string) (got []uint64) {
 		for at := after; ; {
-			page, more, err := s.queue.NotesPage(context.Background(), who, at, 256)
+			page, more, err := s.queue.NotificationsPage(context.Background(), who, at, 256)
 			if err != nil {
 				s.t.Fatal(err)
 			}

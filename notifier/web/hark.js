@@ -1,113 +1,99 @@
 /**
- * hark's browser client: enqueue slow work, follow it live, and hear when it is done.
+ * hark's browser client: enqueue slow work, follow it live, and get a notification at its end.
  *
  *   import { connect } from "/hark.js";
  *   const hark = connect();
  *   hark.on("notification", (n) => alert(n.title));
  *   const job = await hark.enqueue("export", { dataset: "orders", format: "xlsx" });
  *
- * It keeps the merged state (jobs, notifications, the unread number), resumes after every
- * disconnect, and reports each notification once. It has no dependencies and touches no DOM.
+ * The client keeps the merged state (jobs, notifications, the unread number), resumes after every
+ * disconnect, and reports each notification once. All tabs of a user share one connection. The module has
+ * no dependencies and does not touch the DOM.
  *
  * @typedef {{done: number, total: number, message?: string}} Progress
- * @typedef {{name: string, size: number, content_type: string, url: string, expires_at?: string}} File
+ * @typedef {{name: string, size: number, content_type: string, expires_at?: string}} File
  * @typedef {{id: string, kind: string, title: string, state: "queued"|"running"|"retrying"|"succeeded"|"failed"|"cancelled",
  *   progress: Progress, attempt: number, max_attempts: number, created_at: string, started_at?: string,
- *   finished_at?: string, retry_at?: string, cancel_requested?: boolean, result?: any, result_omitted?: boolean, file?: File,
+ *   finished_at?: string, retry_at?: string, cancel_requested?: boolean, metadata?: Record<string, string>, result?: any, result_omitted?: boolean, file?: File,
  *   error?: {code: string, message: string}, revision: number}} Job
  * @typedef {{id: string, key: string, type: string, title: string, body?: string, link?: string, data?: any,
- *   job_id?: string, status: "unread"|"read", created_at: string, read_at?: string}} Notification
+ *   job_id?: string, file?: File, status: "unread"|"read", created_at: string, read_at?: string}} Notification
  * @typedef {"connecting"|"live"|"reconnecting"|"offline"|"unauthorized"|"closed"} Status
  */
 
-import { Inbox, Jobs, backoff, compareIds, countLimit, epochOf, hasEnded, snapshot } from "./assets/state.js";
-export { compareIds, countLimit, hasEnded };
+import { Connection } from "./assets/connection.js";
+import { HarkError, caller, rootOf, sessionChannel, uniqueKey, whoIsIt } from "./assets/http.js";
+import { hints } from "./assets/hints.js";
+import { InboxFeed } from "./assets/inboxfeed.js";
+import { JobFeed } from "./assets/jobfeed.js";
+import { Lease } from "./assets/lease.js";
+import { Share, canShare } from "./assets/share.js";
+import { Held, Showing } from "./assets/showing.js";
+import { backoff, compareIds, countLimit, hasEnded, snapshot } from "./assets/state.js";
+export { HarkError, caller, compareIds, countLimit, hasEnded, sessionChannel, uniqueKey };
 
-/** A request that was not answered with success. `status` is 0 when no answer came at all. */
-export class HarkError extends Error {
-  constructor(status, problem = {}) {
-    super(problem.detail || problem.title || `The server answered ${status}.`);
-    this.name = "HarkError";
-    this.status = status;
-    /** @type {string} stable, for programs */
-    this.code = problem.code || (status ? `http_${status}` : "network");
-    /** @type {string|undefined} the field the message speaks of, such as "params.from" */
-    this.field = problem.field;
-    this.problem = problem;
-  }
-}
+const listWait = 250; // ms; the lists wait this long for the hello event, so that they are fetched once
+const enqueueLimit = 12_000; // ms, for one of three tries
 
-/** A key no other request has. randomUUID is missing where the page is neither HTTPS nor localhost. */
-export function uniqueKey() {
-  if (globalThis.crypto?.randomUUID) return crypto.randomUUID();
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
-}
-
-/**
- * A function that makes HTTP calls: `await call("POST", "/v1/jobs", {body, headers, signal})`. It answers
- * the decoded JSON, or throws a {@link HarkError}.
- */
-export function caller({ base, token } = {}) {
-  const root = rootOf(base);
-  return async function call(method, path, { body, headers = {} } = {}) {
-    const all = { Accept: "application/json", ...headers };
-    if (token) all.Authorization = `Bearer ${await token()}`;
-    if (body !== undefined) all["Content-Type"] = "application/json";
-    let response;
-    try {
-      response = await fetch(new URL(path.replace(/^\//, ""), root), {
-        method, headers: all, cache: "no-store", credentials: token ? "omit" : isHere(root) ? "same-origin" : "include",
-        body: body === undefined ? undefined : JSON.stringify(body),
-      });
-    } catch {
-      throw new HarkError(0, { detail: "The server could not be reached. Check your connection and try again." });
-    }
-    const text = response.status === 204 ? "" : await response.text().catch(() => "");
-    let answer;
-    try { answer = text ? JSON.parse(text) : undefined; } catch { /* a proxy's page, not ours */ }
-    if (!response.ok) throw new HarkError(response.status, answer);
-    return answer;
-  };
-}
-const isHere = (root) => root.origin === globalThis.location?.origin;
-const rootOf = (base) => new URL("./", base ? String(base).replace(/\/*$/, "/") : import.meta.url);
-
-/** One user's connection. Made by {@link connect}. */
+/** The connection of one user. {@link connect} creates it. */
 export class Hark {
-  #root; #token; #call; #source; #timer;
+  #root; #options; #call; #hint; #share; #session; #nudge; #listTimer; #checked = 0;
   #handlers = new Map();
-  #jobs = new Jobs();
-  #inbox = new Inbox();
-  // Of each feed: the cursor (undefined before the first page, null after the last), and how far its pages reach.
-  #next = {};
-  #heard = ""; // the newest notification reported: where the stream resumes
-  #attempt = 0;
+  #kinds = [];
+  #jobs; #inbox;
+  #showing = new Showing(() => this.#share, (notes) => this.#toast(notes));
+  #held = new Held((data) => this.#arrive(data));
+  #asOf = ""; // the end of the log at the last hello
+  #greeted = false;
+  #refused = 0;
   #unread = 0;
   #jobsNow; #inboxNow;
   /** @type {Status} */ status = "connecting";
+/** When the connection became live or, while it is not live, when the last byte arrived; in ms since 1970. */ since = Date.now();
+  /** How events arrive while the connection is live. @type {"stream"|"polling"|undefined} */ transport;
+  /** Why the connection is not live. @type {{status: number, code: string, detail: string}|undefined} */ problem;
   /** @type {string|undefined} */ user;
-  /** Whether the first page has come. */
+  /** Whether the first page of each list has arrived. */
   loaded = { jobs: false, notifications: false };
-  /** Why a list could not be brought up to date; it is tried again. @type {{jobs?: HarkError, notifications?: HarkError}} */
+  /** Why a list could not be updated; the client retries. @type {{jobs?: HarkError, notifications?: HarkError}} */
   failed = {};
 
-  constructor({ base, token } = {}) {
+  constructor({ base, token, user } = {}) {
     this.#root = rootOf(base);
-    this.#token = token;
-    this.#call = caller({ base, token });
+    this.#options = { base: this.#root, token };
+    this.user = user;
+    this.#call = caller(this.#options);
+    this.#hint = hints(this.#options);
+    this.#jobs = new JobFeed(this.#call, (job) => { this.#emit("job", job); this.#changed(); });
+    this.#inbox = new InboxFeed(this.#call);
     const report = (list) => (err) => { this.failed[list] = err; this.#emit("error", err); this.#emit("change"); };
-    this.#jobsNow = snapshot(() => this.#loadJobs(), (page) => this.#applyJobs(page), report("jobs"));
-    this.#inboxNow = snapshot(() => this.#call("GET", withQuery("/v1/notifications", { limit: 50, as_of: this.#heard })), (page) => this.#applyInbox(page), report("notifications"));
-    globalThis.addEventListener?.("online", this.#retryNow);
-    queueMicrotask(() => this.#open()); // after the caller's first on()
+    const listed = (list) => { this.loaded[list] = true; delete this.failed[list]; };
+    this.#jobsNow = snapshot(() => this.#jobs.load(), (page) => { this.#jobs.apply(page); listed("jobs"); this.#changed(); }, report("jobs"));
+    this.#inboxNow = snapshot(() => this.#inbox.load({ asOf: this.#asOf, missed: this.#held.first }), (page) => {
+      this.#inbox.apply(page);
+      listed("notifications");
+      this.#held.letGo();
+      this.#changed();
+    }, report("notifications"));
+    if (!token) {
+      this.#session = sessionChannel(this.#root);
+      if (this.#session) this.#session.onmessage = ({ data }) => this.#signedIn(data.user);
+    }
+    globalThis.addEventListener?.("online", this.#hurry);
+    globalThis.document?.addEventListener("visibilitychange", this.#hurry);
+    queueMicrotask(() => this.#begin()); // after the caller's first on()
   }
 
   /**
-   * Listens; answers a function that stops it.
-   * - "notification" (Notification): one arrived, live or after a disconnect; never twice, never an old one
-   * - "job" (Job): a newer version of a job is known
+   * Adds a handler for an event. Returns a function that removes it.
+   * - "notification" (Notification): a new notification, live or after a disconnect; each is reported once
+   * - "toast" (Notification[]): the notifications to show, in the visible tab alone: a new one or, after an absence, all new
+   *   unread ones, newest last
+   * - "job" (Job): a newer version of a job
    * - "unread" (number) · "status" (Status) · "change" (): anything above changed, or something was read or deleted
-   * - "reset" · "auth" · "bye": the stream's events of that name · "error" (HarkError): a list could not be fetched yet
+   * - "user" (string|undefined): another user has signed in, in any tab; the data of the previous user is gone
+   * - "reset" · "bye": the events of the stream · "auth": likewise, in the tab that has the stream
+   * - "error" (HarkError): a list could not be fetched; the client retries
    */
   on(type, handler) {
     if (!this.#handlers.has(type)) this.#handlers.set(type, new Set());
@@ -115,35 +101,32 @@ export class Hark {
     return () => this.#handlers.get(type).delete(handler);
   }
 
-  /** @returns {Job[]} newest first, without gaps, and those that have not ended however old they are */
-  get jobs() {
-    const { jobs: next, jobsFloor: floor } = this.#next;
-    return this.#jobs.list().filter((job) => !next || !floor || !hasEnded(job) || Date.parse(job.created_at) >= Date.parse(floor));
-  }
-  /** The job as it is known here, without asking. @returns {Job|undefined} */
+  /** @returns {Job[]} newest first, without gaps, with all that have not ended */
+  get jobs() { return this.#jobs.list; }
+/** The version of the job that this client has; makes no request. @returns {Job|undefined} */
   known(id) { return this.#jobs.get(id); }
   /** @returns {Notification[]} newest first, without gaps */
-  get notifications() {
-    return this.#inbox.list().filter((it) => !this.#next.notifications || compareIds(it.id, this.#next.notificationsFloor) >= 0);
-  }
+  get notifications() { return this.#inbox.list; }
   /** @returns {Notification[]} newest first */
-  get unreadNotifications() { return this.#inbox.list().filter((it) => it.status === "unread"); }
-  /** How many are unread; the server's count stops at countLimit, which means that many or more. */
-  get unread() { return this.#inbox.unread; }
+  get unreadNotifications() { return this.#inbox.unreadList; }
+/** The number of unread notifications. The server stops counting at countLimit, which means countLimit or more. */
+  get unread() { return this.#inbox.known.unread; }
 
-  /** What can be asked for, and the params each takes. */
-  async kinds() { return (await this.#call("GET", "/v1/kinds")).kinds; }
+  /** The kinds of jobs, and the params of each. */
+  async kinds() { return (this.#kinds = (await this.#call("GET", "/v1/kinds")).kinds); }
+  /** A kind as it was last fetched; makes no request. */
+  kind(name) { return this.#kinds.find((it) => it.name === name); }
 
   /**
-   * Asks for a job. It is tried again with the same Idempotency-Key when no clear answer came, so it
-   * is asked for once however bad the network is.
+   * Enqueues a job. Without a clear response the request is retried with the same Idempotency-Key, so the job is enqueued
+   * once.
    * @returns {Promise<Job>}
    */
-  async enqueue(kind, params = {}, { title, maxAttempts, key = uniqueKey() } = {}) {
-    const body = { kind, title, params, max_attempts: maxAttempts };
+  async enqueue(kind, params = {}, { title, maxAttempts, metadata, key = uniqueKey() } = {}) {
+    const body = { kind, title, params, metadata, max_attempts: maxAttempts };
     for (let attempt = 0; ; attempt++) {
       try {
-        return this.#merge(await this.#call("POST", "/v1/jobs", { body, headers: { "Idempotency-Key": key } }));
+        return this.#jobs.merge(await this.#call("POST", "/v1/jobs", { body, limit: enqueueLimit, headers: { "Idempotency-Key": key } }));
       } catch (err) {
         if (attempt === 2 || ![0, 502, 503, 504].includes(err.status)) throw err;
         await new Promise((resolve) => setTimeout(resolve, backoff(attempt)));
@@ -151,225 +134,210 @@ export class Hark {
     }
   }
   /** @returns {Promise<Job>} */
-  async job(id) { return this.#merge(await this.#call("GET", `/v1/jobs/${encodeURIComponent(id)}`)); }
+  async job(id) { return this.#jobs.merge(await this.#call("GET", `/v1/jobs/${encodeURIComponent(id)}`)); }
   /** @returns {Promise<Job>} */
-  async cancel(id) { return this.#merge(await this.#call("POST", `/v1/jobs/${encodeURIComponent(id)}/cancel`)); }
+  async cancel(id) { return this.#jobs.merge(await this.#call("POST", `/v1/jobs/${encodeURIComponent(id)}/cancel`)); }
   /** @returns {Promise<Job>} */
-  async retry(id) { return this.#merge(await this.#call("POST", `/v1/jobs/${encodeURIComponent(id)}/retry`)); }
-  /** One page of my jobs. @returns {Promise<{jobs: Job[], next?: string}>} */
-  async list({ state, limit, after } = {}) {
-    const page = await this.#call("GET", withQuery("/v1/jobs", { state, limit, after }));
-    page.jobs.forEach((job) => this.#merge(job));
-    return page;
-  }
+  async retry(id) { return this.#jobs.merge(await this.#call("POST", `/v1/jobs/${encodeURIComponent(id)}/retry`)); }
+  /** One page of the user's jobs. @returns {Promise<{jobs: Job[], next?: string}>} */
+  list({ state, limit, after } = {}) { return this.#jobs.page({ state, limit, after }); }
   /**
-   * A link to a job's file that a browser can follow without a token, for a minute: for pages that have one and no cookie.
-   * Ask for it when the user clicks, and set location to it.
+   * A link to the file of a job, or of the notification of a job's end. A browser can follow it for a minute without a token.
+   * It is for pages without the cookie. Fetch it when the user clicks, and set location to it.
+   * @param {Job|Notification} of
    * @returns {Promise<string>} an absolute URL
    */
-  async fileLink(job) {
-    const { url } = await this.#call("POST", `/v1/jobs/${encodeURIComponent(job.id)}/file/link`);
+  async fileLink(of) {
+    const { url } = await this.#call("POST", `/${filePath(of)}/link`);
     return new URL(url, this.#root).href;
   }
-  /** The absolute URL of a job's file, or undefined. It needs the cookie; see fileLink. */
-  fileURL(job) { return job?.file?.url && new URL(job.file.url, this.#root).href; }
+  /** Deletes a job's file, so that its bytes no longer count for the user's limit; the job stays. @returns {Promise<Job>} */
+  async deleteFile(id) { return this.#jobs.merge(await this.#call("DELETE", `/v1/jobs/${encodeURIComponent(id)}/file`)); }
+  /**
+   * The absolute URL of the file of a job, or of the notification of a job's end; undefined without a file. It needs the
+   * cookie: see fileLink.
+   * @param {Job|Notification} [of]
+   */
+  fileURL(of) { return of?.file && new URL(filePath(of), this.#root).href; }
 
-  /** Whether there is more to list; feed is "jobs", "notifications" or "unread". */
-  hasMore(feed) {
-    if (feed === "unread" && this.#next.unread === undefined) {
-      // At the end of the server's counting there may be any number more.
-      return this.unread >= countLimit || this.unread > this.unreadNotifications.length;
-    }
-    return Boolean(this.#next[feed]);
-  }
-  /** Lists one page more of a feed. */
+  /** Whether this tab holds the connection of all tabs of this user. */
+  get leads() { return Boolean(this.#share?.leading); }
+
+  /** Whether a list has a next page; feed is "jobs", "notifications" or "unread". */
+  hasMore(feed) { return feed === "jobs" ? this.#jobs.hasMore : feed === "unread" ? this.#inbox.hasMoreUnread : this.#inbox.hasMore; }
+  /** Fetches the next page of a list. */
   async more(feed) {
-    const cursor = this.#next[feed] || undefined;
     if (feed === "jobs") {
-      this.#listedJobs(await this.list({ after: cursor }));
+      await this.#jobs.more();
     } else {
-      const status = feed === "unread" ? "unread" : undefined;
-      const page = await this.#call("GET", withQuery("/v1/notifications", { status, before: cursor }));
-      page.notifications.forEach((it) => this.#inbox.add(it));
-      if (status) this.#next.unread = page.next ?? null;
-      else this.#listedNotifications(page);
+      await (feed === "unread" ? this.#inbox.moreUnread() : this.#inbox.more());
+      this.#inboxNow.stale();
     }
     this.#changed();
   }
 
-  markRead(id) { return this.#change(() => this.#inbox.markRead([id]), "POST", `/v1/notifications/${encodeURIComponent(id)}/read`); }
-  /** Marks all that is known here; what arrives at this very moment stays unread. */
-  markAllRead(upTo = this.#inbox.newest) {
-    return this.#change(() => this.#inbox.markRead([], upTo), "POST", "/v1/notifications/read", { body: upTo ? { up_to: upTo } : {} });
+  markRead(id) { return this.#change(() => this.#inbox.known.markRead([id]), "POST", `/v1/notifications/${encodeURIComponent(id)}/read`); }
+/** Marks all notifications that this client has as read. One that arrives at the same time stays unread. */
+  markAllRead(upTo = this.#inbox.known.newest) {
+    return this.#change(() => this.#inbox.known.markRead([], upTo), "POST", "/v1/notifications/read", { body: upTo ? { up_to: upTo } : {} });
   }
   /** Deletes a notification. */
-  remove(id) { return this.#change(() => this.#inbox.remove(id), "DELETE", `/v1/notifications/${encodeURIComponent(id)}`); }
+  remove(id) { return this.#change(() => this.#inbox.known.remove(id), "DELETE", `/v1/notifications/${encodeURIComponent(id)}`); }
 
-  /** Ends the connection for good. */
+  /** Connects at once, unless the connection is live. */
+  reconnect() {
+    this.#nudge?.();
+    this.#share?.wake();
+  }
+  /** Closes the connection for good. */
   close() {
-    this.#setStatus("closed");
-    this.#source?.close();
-    clearTimeout(this.#timer);
-    this.#jobsNow.stop(); this.#inboxNow.stop();
-    globalThis.removeEventListener?.("online", this.#retryNow);
+    this.#setState({ status: "closed", since: Date.now() });
+    this.#share?.stop();
+    this.#session?.close();
+    this.#nudge?.();
+    clearTimeout(this.#listTimer);
+    this.#jobsNow.stop(); this.#inboxNow.stop(); this.#showing.clear(); this.#held.clear();
+    globalThis.removeEventListener?.("online", this.#hurry);
+    globalThis.document?.removeEventListener("visibilitychange", this.#hurry);
   }
 
-  // The stream.
+  // The connection.
 
-  async #open() {
+  async #begin() {
     if (this.status === "closed") return;
-    const url = new URL("v1/stream", this.#root);
-    if (this.#heard) url.searchParams.set("last_event_id", this.#heard);
-    try {
-      if (this.#token) url.searchParams.set("ticket", (await this.#call("POST", "/v1/stream/ticket")).ticket);
-    } catch (err) {
-      return this.#lost(err);
-    }
+    this.#listTimer = setTimeout(() => { if (this.status !== "unauthorized") this.#fetchAll(); }, listWait);
+    const sharing = canShare();
+    if (sharing) this.user ??= await whoIsIt(this.#call, {
+      failed: (err, offline) => this.#setState({
+        status: err.status === 401 ? "unauthorized" : offline ? "offline" : "reconnecting", since: this.since,
+        problem: { status: err.status, code: err.code, detail: err.message },
+      }),
+      pause: (ms) => new Promise((resolve) => { this.#nudge = resolve; setTimeout(resolve, ms); }),
+      over: () => this.status === "closed",
+    });
     if (this.status === "closed") return;
-    const source = new EventSource(url, { withCredentials: !this.#token && !isHere(this.#root) });
-    this.#source = source;
-    for (const type of ["hello", "notification", "job", "inbox", "reset", "auth", "bye"]) {
-      source.addEventListener(type, (event) => { if (source === this.#source) this.#receive(type, JSON.parse(event.data)); });
-    }
-    source.onerror = () => {
-      if (source !== this.#source) return;
-      // After a clean end the browser comes back by itself when the server's retry: field says. A ticket
-      // is good for once, though, and after an HTTP error or a second failure it is up to us.
-      const comesBack = source.readyState === EventSource.CONNECTING && this.status === "live" && !this.#token;
-      if (comesBack) return this.#setStatus("reconnecting");
-      this.#lost();
-    };
+    const { base, token } = this.#options;
+    this.#share = new Share({
+      name: sharing ? `hark ${base} ${token ? "token" : "cookie"} ${this.user}` : undefined,
+      user: this.user,
+      connect: (options) => new Connection({ ...options, base, token, lease: sharing ? undefined : new Lease(base.origin) }),
+      onEvent: (type, data) => this.#receive(type, data),
+      onState: (state) => this.#setState(state),
+      onShown: (id) => this.#showing.shown(id),
+      onUser: () => this.#switch(),
+    });
+    this.#share.start();
   }
-
-  async #lost(err) {
-    this.#source?.close();
-    this.#source = undefined;
-    const wait = backoff(this.#attempt++);
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#open(), wait);
-    // An EventSource does not tell what the server answered; the session does.
-    if (!err) err = await this.#call("GET", "/v1/session").then(() => undefined, (e) => e);
-    if (this.#source || this.status === "closed") return;
-    const offline = globalThis.navigator?.onLine === false || this.#attempt > 4;
-    this.#setStatus(err?.status === 401 ? "unauthorized" : offline ? "offline" : "reconnecting");
+/** Another user is signed in, or nobody: discards all data of the previous user. */
+  #switch() {
+    this.#share?.stop();
+    this.#share = undefined;
+    this.#forget();
+    this.#greeted = false;
+    this.#asOf = "";
+    this.#kinds = [];
+    this.user = undefined;
+    this.loaded = { jobs: false, notifications: false };
+    this.failed = {};
+    this.#setState({ status: "connecting", since: Date.now() });
+    this.#emit("user", undefined);
+    this.#changed();
+    this.#begin();
   }
-  #retryNow = () => {
-    if (this.#source || this.status === "closed") return;
-    clearTimeout(this.#timer);
-    this.#open();
+  #signedIn(user) {
+    if (this.status === "closed") return;
+    if (this.#share && user !== this.user && this.user) this.#switch();
+    else this.reconnect();
+  }
+  #hurry = () => {
+    this.#nudge?.();
+    if (this.#options.token || !this.#share || globalThis.document?.visibilityState === "hidden" || Date.now() - this.#checked < 60_000) return;
+    // The application may have replaced the cookie by another user's.
+    this.#checked = Date.now();
+    this.#call("GET", "/v1/session").then(({ user }) => this.#signedIn(user), () => {});
   };
+
+  #setState({ status, since, transport, problem }) {
+    if (this.status === "closed") return;
+    if (problem) this.#hint(problem, this.#greeted);
+    const changed = this.status !== status;
+    Object.assign(this, { since, transport, problem });
+    if (status === "live") this.#refused = 0;
+    if (status === "unauthorized" && this.#options.token) this.#share?.yield(backoff(this.#refused++));
+    this.status = status;
+    if (changed) this.#emit("status", status);
+    this.#emit("change");
+  }
 
   #receive(type, data) {
     switch (type) {
       case "hello":
-        this.#attempt = 0;
-        this.user = data.user;
-        if (this.#heard && epochOf(data.id) !== epochOf(this.#heard)) this.#forget(data.id);
-        this.#heard ||= data.id;
-        this.#setStatus("live");
+        if (this.user && data.user && data.user !== this.user) return this.#switch();
+        if (data.user && this.user !== data.user) this.user = data.user;
+        if (this.#greeted) this.#held.begin(); // missed events follow
+        this.#greeted = true;
+        this.#asOf = data.id;
         this.#fetchAll();
         break;
       case "notification":
-        if (compareIds(data.id, this.#heard) <= 0) return; // reported before
-        this.#heard = data.id;
-        this.#inbox.add({ status: "unread", ...data });
-        this.#emit("notification", this.#inbox.get(data.id) ?? data);
-        this.#changed();
+        this.#held.take(data);
         break;
       case "job":
-        this.#merge(data);
+        this.#jobs.merge(data);
         break;
       case "inbox":
         this.#inboxNow.stale();
-        this.#inbox.change(data);
+        this.#inbox.known.change(data);
         this.#changed();
         break;
       case "reset":
-        this.#forget(data.id);
+        this.#forget();
+        this.#asOf = data.id;
         this.#emit("reset", data);
         this.#fetchAll();
-        break;
-      case "bye":
-        // Coming back at once would only push out another tab.
-        if (data.code === "too_many_streams") { this.#attempt = 5; this.#lost({}); }
-        this.#emit("bye", data);
         break;
       default:
         this.#emit(type, data);
     }
   }
-
-  // What is known.
-
-  #fetchAll() { this.#jobsNow.run(); this.#inboxNow.run(); }
-  /** Another epoch counts revisions and ids from the start: nothing known compares with it. */
-  #forget(id) {
-    this.#jobs.clear(); this.#inbox.clear();
-    this.#next = {};
-    this.#heard = id;
-  }
-  async #loadJobs() {
-    const page = await this.#call("GET", "/v1/jobs?limit=50");
-    // A job further down the list may have ended unheard while this was disconnected.
-    const listed = new Set(page.jobs.map((job) => job.id));
-    const open = this.#jobs.list().filter((job) => !hasEnded(job) && !listed.has(job.id));
-    const gone = (id) => (err) => { if (err.status === 404) return { id, gone: true }; throw err; };
-    page.others = await Promise.all(open.map(({ id }) => this.#call("GET", `/v1/jobs/${encodeURIComponent(id)}`).catch(gone(id))));
-    return page;
-  }
-  #applyJobs({ jobs, others, next }) {
-    // So much is new that the page does not reach what is known: what lies between would be missing.
-    const gap = this.#next.jobs !== undefined && next && !jobs.some((job) => this.#jobs.get(job.id));
-    if (gap) this.#jobs.clear();
-    if (gap || this.#next.jobs === undefined) this.#listedJobs({ jobs, next });
-    for (const job of [...jobs, ...others]) job.gone ? this.#jobs.drop(job.id) : this.#merge(job);
-    this.loaded.jobs = true;
-    delete this.failed.jobs;
+  #arrive(data) {
+    const notification = this.#inbox.known.arrive(data);
+    if (!notification) return; // deleted elsewhere meanwhile
+    this.#emit("notification", notification);
+    this.#showing.add(notification);
     this.#changed();
   }
-  #listedJobs({ jobs, next }) {
-    this.#next.jobs = next ?? null;
-    this.#next.jobsFloor = jobs.at(-1)?.created_at ?? this.#next.jobsFloor;
+  #toast(notes) {
+    const unread = notes.map((it) => this.#inbox.known.get(it.id)).filter((it) => it?.status === "unread");
+    if (unread.length) this.#emit("toast", unread);
   }
-  #listedNotifications({ notifications, next }) {
-    this.#next.notifications = next ?? null;
-    this.#next.notificationsFloor = notifications.at(-1)?.id ?? this.#next.notificationsFloor;
+
+  // The merged state.
+
+  #fetchAll() {
+    clearTimeout(this.#listTimer);
+    this.#jobsNow.run(); this.#inboxNow.run();
   }
-  #applyInbox(page) {
-    this.#inbox.snapshot(page);
-    if (this.#next.notifications === undefined) this.#listedNotifications(page);
-    this.loaded.notifications = true;
-    delete this.failed.notifications;
-    this.#changed();
+  /** A new epoch counts revisions and ids from the start, so no known one can be compared with them. */
+  #forget() {
+    this.#jobs.clear(); this.#inbox.clear(); this.#showing.clear();
+    this.#held.clear();
   }
-  #merge(job) {
-    if (this.#jobs.merge(job)) {
-      this.#emit("job", job);
-      this.#changed();
-    }
-    return this.#jobs.get(job.id);
-  }
-  /** Shows a change of the inbox at once; the stream's inbox event, or else a fresh page, brings the truth. */
+/** Shows a change of the inbox without delay. The inbox event of the stream, or a new page, confirms or corrects it. */
   async #change(apply, method, path, options) {
     this.#inboxNow.stale();
     const takeBack = apply();
     this.#changed();
     try {
       const answer = await this.#call(method, path, options);
-      if (answer?.up_to) { this.#inbox.change(answer); this.#changed(); } else if (this.status !== "live") this.#inboxNow.run();
+      if (answer?.up_to) { this.#inbox.known.change(answer); this.#changed(); } else if (this.status !== "live") this.#inboxNow.run();
     } catch (err) {
-      if (err.status === 404) return; // deleted in another tab: as good as done
+      if (err.status === 404) return; // already deleted in another tab
       takeBack();
       this.#changed();
-      this.#inboxNow.run(); // it may have been done all the same
+      this.#inboxNow.run(); // the server may have made the change
       throw err;
     }
-  }
-  #setStatus(status) {
-    if (this.status === status || this.status === "closed") return;
-    this.status = status;
-    this.#emit("status", status);
-    this.#emit("change");
   }
   #changed() {
     const { unread } = this;
@@ -378,20 +346,19 @@ export class Hark {
   }
   #emit(type, value) {
     for (const handler of this.#handlers.get(type) ?? []) {
-      try { handler(value); } catch (err) { console.error(err); } // one bad handler must not silence the others
+      try { handler(value); } catch (err) { console.error(err); } // one failing handler must not stop the others
     }
   }
 }
 
-function withQuery(path, params) {
-  const query = new URLSearchParams(Object.entries(params).filter(([, value]) => value !== undefined && value !== null));
-  return `${path}?${query}`.replace(/\?$/, "");
-}
+/** The path of the file of a job, or of a notification of a job's end, relative to hark. */
+const filePath = ({ id, job_id }) => `v1/jobs/${encodeURIComponent(job_id ?? id)}/file`;
 
 /**
- * Opens a connection as the user signed in here (the cookie), or as the user of a token.
- * @param {{base?: string|URL, token?: () => string|Promise<string>}} [options] base: where hark is served, if not
- *   where this module came from; token: answers a fresh JWT each time it is asked
+ * Opens a connection as the user who is signed in here (the cookie), or as the user of a token.
+ * @param {{base?: string|URL, token?: () => string|Promise<string>, user?: string}} [options] base: the URL of hark; defaults to
+ *   that of this module; token: returns a valid JWT at each call; user: the user of the token, if known, which
+ *   saves a request
  * @returns {Hark}
  */
 export function connect(options) { return new Hark(options); }

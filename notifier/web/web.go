@@ -1,5 +1,5 @@
-// Package web is the page, and the browser client that others import from /hark.js: plain files without
-// a build step, embedded.
+// Package web has the page, and the browser client that other pages import from /hark.js: embedded plain files, without a
+// build step.
 package web
 
 import (
@@ -13,14 +13,15 @@ import (
 	"time"
 )
 
-// CSP is the Content-Security-Policy of the page. It holds no inline script or style, and nothing from elsewhere.
+// CSP is the Content-Security-Policy of the page. The page has no inline scripts and styles, and loads nothing from other
+// servers.
 const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 //go:embed index.html hark.js assets
 var files embed.FS
 
-// contentTypes are spelled out, because what package mime answers depends on the machine it runs on.
+// contentTypes are listed here, because the results of package mime depend on the machine.
 var contentTypes = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".js":   "text/javascript; charset=utf-8",
@@ -33,8 +34,8 @@ type file struct {
 	body                    []byte
 }
 
-// Handler serves the page at "/", the client at "/hark.js" and what they load under "/assets/". Anything
-// else is 404. It is safe for concurrent use.
+// Handler returns a handler that serves the page at "/", the client at "/hark.js" and their files under "/assets/". All other
+// paths get 404. It is safe for concurrent use.
 func Handler() http.Handler {
 	served := make(map[string]file)
 	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -75,7 +76,7 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", f.contentType)
 	h.Set("X-Content-Type-Options", "nosniff")
-	// Always asked for, seldom sent: page and modules must be of one version after an upgrade.
+	// Browsers must revalidate, since the page and its modules must have the same version after an upgrade.
 	h.Set("Cache-Control", "no-cache")
 	h.Set("ETag", f.etag)
 	switch path.Ext(f.name) {
@@ -83,7 +84,7 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 		h.Set("Content-Security-Policy", CSP)
 		h.Set("Referrer-Policy", "same-origin")
 	case ".js":
-		// Pages of other origins import the client; a module is always fetched with CORS. It holds no secret.
+		// Pages of other origins import the client, and browsers fetch modules with CORS. It has no secrets.
 		h.Set("Access-Control-Allow-Origin", "*")
 		h.Set("Cross-Origin-Resource-Policy", "cross-origin")
 	}

@@ -11,10 +11,10 @@ import (
 	"unicode/utf8"
 )
 
-// cell is one value, as what it is shown. A row's cells are reused for the next row.
+// cell is one value in the form in which it is shown. The cells of a row are reused for the next row.
 type cell struct {
 	kind  cellKind
-	text  string    // of cellText; the digits of cellDecimal
+	text  string    // of cellText and cellPlain; the digits of cellDecimal and cellDigits
 	int   int64     // of cellInt; 0 or 1 of cellBool
 	float float64   // of cellFloat
 	time  time.Time // of cellDate and cellDateTime
@@ -27,79 +27,111 @@ const (
 	cellText
 	cellInt
 	cellFloat
-	cellDecimal
+	cellDecimal // a number with at most the digits that Excel keeps
+	cellDigits  // a number with more: a text in a workbook
 	cellBool
 	cellDate
 	cellDateTime
+	cellPlain // a value without a cell type, such as an interval, NaN or a date before 1900; never a user's own text
 )
 
-// column is a column of an export: what the config says of it, and what the driver says.
+// column is a column of an export, by the config and the driver.
 type column struct {
 	Column
 	title   string
-	text    bool // everything is shown as text
-	number  bool // text that is a number is shown as one: a decimal, or a column with a format for numbers
-	date    bool // text that is a date is shown as one
-	dayOnly bool // times are shown as dates
-	flag    bool // 0 and 1 are shown as FALSE and TRUE
-	single  bool // floats have the precision of 32 bits
-	binary  bool // bytes are no text
+	text    bool           // everything is shown as text
+	number  bool           // text that is a number is shown as one: a decimal, or a column with a format for numbers
+	date    bool           // text that is a date is shown as one, since the format is for dates
+	moment  bool           // text is a date or time of MySQL
+	dayOnly bool           // times are shown as dates
+	zone    *time.Location // in which times are shown; nil if the zone of the times is unknown
+	flag    bool           // 0 and 1 are shown as FALSE and TRUE
+	single  bool           // floats have the precision of 32 bits
+	binary  bool           // bytes are not text
+	bits    bool           // bytes are a number
+	typed   bool           // text is written by the database itself, such as an interval
+	endless string         // the database's text for infinity
 }
 
-func newColumn(c Column, name string, typ *sql.ColumnType) column {
-	col := column{Column: c, title: c.Title}
+// newColumn returns a column of a query. Its header has the zone in which its times are shown.
+func newColumn(c Column, typ *sql.ColumnType, driver Driver, zone *time.Location) column {
+	col := column{Column: c, title: c.Title, endless: infinity[driver]}
 	if col.title == "" {
-		col.title = name
+		col.title = typ.Name()
 	}
 	base, _, _ := strings.Cut(strings.ToUpper(typ.DatabaseTypeName()), "(")
-	switch strings.TrimSpace(base) {
-	case "NUMERIC", "DECIMAL", "UNSIGNED DECIMAL":
-		col.number = true
+	base = strings.TrimSpace(base)
+	zoned := c.UTC
+	switch base {
+	case "NUMERIC", "DECIMAL", "UNSIGNED DECIMAL", "UNSIGNED BIGINT":
+		col.number, col.typed = true, true
 	case "DATE":
-		col.dayOnly = true
-	case "FLOAT4": // which comes from pgx as a float64
+		col.dayOnly, col.moment, col.typed, zoned = true, driver == MySQL, true, false
+	case "TIMESTAMP":
+		col.moment, col.typed, zoned = driver == MySQL, true, zoned || driver == MySQL
+	case "TIMESTAMPTZ":
+		col.typed, zoned = true, true
+	case "DATETIME":
+		col.moment, col.typed = driver == MySQL, true
+	case "TIME", "TIMETZ", "INTERVAL", "MONEY", "790", "1266": // pgx has no names for money and timetz, only their OIDs
+		col.typed = true
+	case "FLOAT4": // pgx returns it as a float64
 		col.single = true
-	case "BOOLEAN", "BOOL": // which SQLite keeps as integers
+	case "BOOLEAN", "BOOL": // SQLite stores them as integers
 		col.flag = c.Format == ""
-	case "BLOB", "TINYBLOB", "MEDIUMBLOB", "LONGBLOB", "BYTEA", "BINARY", "VARBINARY", "GEOMETRY", "BIT":
+	case "BIT":
+		col.bits = driver == MySQL
+	case "BLOB", "TINYBLOB", "MEDIUMBLOB", "LONGBLOB", "BYTEA", "BINARY", "VARBINARY", "GEOMETRY":
 		col.binary = true
+	}
+	if driver == SQLite { // each value has its own type: a column may have any types, and bytes are blobs
+		col.typed, col.binary = false, true
 	}
 	switch {
 	case c.Format == "":
-	case c.Format == "text" || c.Format == "@":
+	case isTextFormat(c.Format):
 		col.text, col.number = true, false
 	case isDateFormat(c.Format):
 		col.date, col.number = true, false
-		col.dayOnly = c.Format == "date"
+		// A DATE with a format of its own has no time of day either.
+		col.dayOnly = c.Format == "date" || col.dayOnly && col.typed && c.Format != "datetime"
 	default:
 		col.number = true
+	}
+	if zoned {
+		col.zone = zone
+		col.title += " (" + zone.String() + ")"
 	}
 	return col
 }
 
-// set makes c of what a driver returned.
+// infinity has the databases' texts for an infinite float. MySQL has none. Only PostgreSQL has NaN, which is NaN.
+var infinity = map[Driver]string{SQLite: "Inf", Postgres: "Infinity"}
+
+// set sets c to a value from a driver.
 func (c *cell) set(col *column, v any) {
 	switch v := v.(type) {
 	case nil:
 		c.kind = cellEmpty
 	case int64:
-		c.kind, c.int = cellInt, v
+		c.setInt(v)
 		if col.flag && (v == 0 || v == 1) {
 			c.kind = cellBool
-		} else if v >= maxExact || v <= -maxExact {
-			c.setText(fmt.Sprint(v))
 		}
 	case float64:
 		if col.single {
 			v = shortest32(float32(v))
 		}
-		c.setFloat(v)
+		c.setFloat(col, v)
 	case string:
 		c.setString(col, v)
 	case []byte:
-		if col.binary && !isPrintable(v) {
+		switch {
+		case col.bits:
+			c.setBits(v)
+		case col.binary && !isPrintable(v):
 			c.setText("0x" + hex.EncodeToString(v))
-		} else {
+		default:
 			c.setString(col, string(v))
 		}
 	case bool:
@@ -108,52 +140,88 @@ func (c *cell) set(col *column, v any) {
 			c.int = 1
 		}
 	case time.Time:
-		c.setTime(col, v)
+		c.setTime(col, v, true)
 	case float32:
-		c.setFloat(shortest32(v))
+		c.setFloat(col, shortest32(v))
 	case int32:
 		c.kind, c.int = cellInt, int64(v)
 	case uint64:
-		c.setString(&column{number: true}, fmt.Sprint(v))
+		c.setUint(v)
 	default:
 		c.setText(fmt.Sprint(v))
 	}
-	if col.text && c.kind != cellEmpty && c.kind != cellText {
+	if col.text && c.kind != cellEmpty && c.kind != cellText && c.kind != cellPlain {
 		c.setText(string(c.appendPlain(nil)))
 	}
 }
 
-// maxExact is the least integer that has more digits than Excel keeps: 15.
+// maxExact is the smallest integer with more digits than Excel keeps, which are 15.
 const maxExact = 1_000_000_000_000_000
 
 func (c *cell) setText(s string) { c.kind, c.text = cellText, s }
 
-func (c *cell) setFloat(f float64) {
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		c.setText(fmt.Sprint(f))
-		return
+func (c *cell) setPlain(s string) { c.kind, c.text = cellPlain, s }
+
+func (c *cell) setInt(v int64) {
+	c.kind, c.int = cellInt, v
+	if v >= maxExact || v <= -maxExact {
+		c.kind, c.text = cellDigits, strconv.FormatInt(v, 10)
 	}
-	c.kind, c.float = cellFloat, f
+}
+
+func (c *cell) setUint(v uint64) {
+	c.kind, c.int = cellInt, int64(v) //nolint:gosec // read only if it is less than maxExact
+	if v >= maxExact {
+		c.kind, c.text = cellDigits, strconv.FormatUint(v, 10)
+	}
+}
+
+// setBits sets c to the number of a BIT of MySQL, which has up to 64 bits.
+func (c *cell) setBits(b []byte) {
+	var v uint64
+	for _, bits := range b {
+		v = v<<8 | uint64(bits)
+	}
+	c.setUint(v)
+}
+
+// setFloat sets c to a number, or to the database's text for infinity or NaN.
+func (c *cell) setFloat(col *column, f float64) {
+	switch {
+	case math.IsNaN(f):
+		c.setPlain("NaN")
+	case math.IsInf(f, 1):
+		c.setPlain(col.endless)
+	case math.IsInf(f, -1):
+		c.setPlain("-" + col.endless)
+	default:
+		c.kind, c.float = cellFloat, f
+	}
 }
 
 func (c *cell) setString(col *column, s string) {
-	switch {
-	case s == "":
-		c.kind = cellEmpty
-	case col.number && isExactDecimal(s):
-		c.kind, c.text = cellDecimal, s
-	case col.date:
-		if t, ok := parseTime(s); ok {
-			c.setTime(col, t)
+	if col.number {
+		if digits, ok := decimalDigits(s); ok {
+			c.kind, c.text = cellDecimal, s
+			if digits > 15 {
+				c.kind = cellDigits
+			}
 			return
 		}
-		c.setText(s)
-	default:
-		c.setText(s)
+	}
+	if col.date || col.moment {
+		if t, ok := parseTime(s); ok {
+			c.setTime(col, t, len(s) > len(time.DateOnly)) // a pure date is the same in every zone
+			return
+		}
+	}
+	c.setText(s)
+	if col.typed {
+		c.kind = cellPlain
 	}
 }
 
-// shortest32 returns the float64 that reads as f does: 0.1, not 0.100000001490116.
+// shortest32 returns the float64 with the same shortest text as f: 0.1, not 0.100000001490116.
 func shortest32(f float32) float64 {
 	long, err := strconv.ParseFloat(strconv.FormatFloat(float64(f), 'g', -1, 32), 64)
 	if err != nil {
@@ -162,28 +230,26 @@ func shortest32(f float32) float64 {
 	return long
 }
 
-// setTime shows a time in UTC: a cell has no zone. Excel has no dates before 1900, and miscounts the first
-// two months of that year.
-func (c *cell) setTime(col *column, t time.Time) {
-	t = t.UTC()
-	if t.Before(firstExcelDay) || t.Year() > 9999 {
-		if col.dayOnly {
-			c.setText(t.Format(time.DateOnly))
-		} else {
-			c.setText(t.Format(time.DateTime))
-		}
-		return
+// setTime sets c to a time. If the zone of the column's times is known, it converts them to the zone of the export. Excel has no
+// dates before 1900, and the first two months of that year are wrong in it.
+func (c *cell) setTime(col *column, t time.Time, shift bool) {
+	if shift && col.zone != nil {
+		_, offset := t.In(col.zone).Zone()
+		t = t.Add(time.Duration(offset) * time.Second) // in UTC this has the same text as t in the zone
 	}
+	t = t.UTC()
 	c.kind, c.time = cellDateTime, t
 	if col.dayOnly {
 		c.kind = cellDate
+	}
+	if t.Before(firstExcelDay) || t.Year() > 9999 {
+		c.setPlain(string(c.appendPlain(nil)))
 	}
 }
 
 var firstExcelDay = time.Date(1900, 3, 1, 0, 0, 0, 0, time.UTC)
 
-// timeLayouts are the texts that a column with a date format takes for dates: what databases without a
-// type for them (SQLite) are given.
+// timeLayouts are the texts that a column with a date format shows as dates. Databases without a date type (SQLite) have such texts.
 var timeLayouts = []string{
 	time.DateTime, time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 -0700 MST",
 	"2006-01-02 15:04", "2006-01-02T15:04",
@@ -205,10 +271,13 @@ func parseTime(s string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// isExactDecimal reports whether s is a plain decimal number that Excel can hold to its last digit. Zeros
-// at the end of a fraction count: 1.50 is 1.5.
-func isExactDecimal(s string) bool {
-	digits, i, point := 0, 0, false
+// decimalDigits reports whether s is a plain decimal number, and the number of its significant digits: trailing zeros of a fraction
+// do not count. A number with a leading zero (0049) is a text, except before the point.
+func decimalDigits(s string) (digits int, ok bool) {
+	if s == "" {
+		return 0, false
+	}
+	i, point := 0, false
 	if s[0] == '-' {
 		i = 1
 	}
@@ -222,7 +291,7 @@ func isExactDecimal(s string) bool {
 		case c == '.' && !point && i > start && i+1 < len(s):
 			point = true
 		default:
-			return false
+			return 0, false
 		}
 	}
 	if point {
@@ -230,11 +299,10 @@ func isExactDecimal(s string) bool {
 			digits--
 		}
 	}
-	// A leading zero (0049) is part of a text; one before the point is not.
 	if i-start > 1 && s[start] == '0' && s[start+1] != '.' {
-		return false
+		return 0, false
 	}
-	return i > start && digits <= 15
+	return digits, i > start
 }
 
 func isPrintable(b []byte) bool {

@@ -1,10 +1,8 @@
 package export
 
-import (
-	"strings"
-)
+import "strings"
 
-// numberFormats are the formats that have a name, as Excel number formats.
+// numberFormats are the Excel number formats of the named formats.
 var numberFormats = map[string]string{
 	"date":     "yyyy-mm-dd",
 	"datetime": "yyyy-mm-dd hh:mm:ss",
@@ -13,9 +11,9 @@ var numberFormats = map[string]string{
 	"text":     "@",
 }
 
-const formatExpected = `date, datetime, money, percent, text, or an Excel number format like "0.000"`
+const formatExpected = `date, datetime, money, percent, text, or an Excel number format like "0.000", with letters that mean nothing in it in quotes`
 
-// maxWidth is the widest a column can be in Excel, in characters.
+// maxWidth is the largest width of a column in Excel, in characters.
 const maxWidth = 255
 
 func columns(n node) (map[string]Column, error) {
@@ -25,7 +23,7 @@ func columns(n node) (map[string]Column, error) {
 	}
 	columns := make(map[string]Column, len(entries))
 	for _, e := range entries {
-		fields, err := e.node.mapping("title, format or width", "title", "format", "width")
+		fields, err := e.node.mapping("title, format, width or utc", "title", "format", "width", "utc")
 		if err != nil {
 			return nil, err
 		}
@@ -38,6 +36,8 @@ func columns(n node) (map[string]Column, error) {
 				if c.Format, err = f.node.text(formatExpected); err == nil && !validFormat(c.Format) {
 					err = f.node.errorf("is %.60q; expected %s", c.Format, formatExpected)
 				}
+			case "utc":
+				c.UTC, err = f.node.boolean()
 			case "width":
 				const expected = "a number of characters from 1 to 255"
 				if c.Width, _, err = f.node.number(expected); err == nil && !(c.Width >= 1 && c.Width <= maxWidth) {
@@ -53,50 +53,33 @@ func columns(n node) (map[string]Column, error) {
 	return columns, nil
 }
 
-// validFormat reports whether f has a name or can be an Excel number format: those hold a placeholder for a
-// digit or for text, or nothing but letters of a date. A misspelt name is neither.
+// validFormat reports whether f is a named format or an Excel number format.
 func validFormat(f string) bool {
-	if numberFormats[f] != "" {
-		return true
-	}
-	if len(f) > 255 || strings.ContainsFunc(f, func(r rune) bool { return r < ' ' }) {
-		return false
-	}
-	return strings.ContainsAny(f, "0#?@") || isDateFormat(f)
+	_, ok := readFormat(f)
+	return ok
 }
 
-// isDateFormat reports whether an Excel number format shows a date or a time: without its quoted and
-// bracketed parts it has letters of a date, and neither other letters nor placeholders for digits.
+// readFormat parses a named format or an Excel number format.
+func readFormat(f string) (numberFormat, bool) {
+	if named := numberFormats[f]; named != "" {
+		f = named
+	}
+	return parseNumberFormat(f)
+}
+
+// isDateFormat reports whether a format shows a number as a date or a time.
 func isDateFormat(f string) bool {
-	switch f {
-	case "date", "datetime":
-		return true
-	}
-	var quoted, bracketed, letters bool
-	for i := 0; i < len(f); i++ {
-		switch c := f[i]; {
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-		case c == '\\':
-			i++
-		case c == '[' || c == ']':
-			bracketed = c == '['
-		case bracketed:
-		case strings.IndexByte("ymdhsYMDHS", c) >= 0:
-			letters = true
-		case strings.HasPrefix(strings.ToUpper(f[i:]), "AM/PM"):
-			i += len("AM/PM") - 1
-		case strings.HasPrefix(f[i:], ".0"): // fractions of a second
-			i++
-		case c == '0' || c == '#' || c == '?' || c == '@' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z':
-			return false
-		}
-	}
-	return letters
+	format, ok := readFormat(f)
+	return ok && format.isDate()
 }
 
-// sheetName makes a valid name of a sheet: at most 31 UTF-16 units, none of :\/?*[], no ' at the ends.
+// isTextFormat reports whether a format has only a placeholder for a text.
+func isTextFormat(f string) bool {
+	format, ok := readFormat(f)
+	return ok && format.isText()
+}
+
+// sheetName returns a valid name of a sheet: at most 31 UTF-16 units, none of :\/?*[], no ' at the ends.
 func sheetName(title string) string {
 	name := strings.Map(func(r rune) rune {
 		if r < ' ' || strings.ContainsRune(`:\/?*[]`, r) {
@@ -111,17 +94,18 @@ func sheetName(title string) string {
 	return name
 }
 
-// maxSheetName is how long the name of a sheet can be, in UTF-16 units.
+// maxSheetName is the largest length of a sheet's name, in UTF-16 units.
 const maxSheetName = 31
 
-// cutUTF16 returns the beginning of s that takes at most max UTF-16 units.
+// cutUTF16 returns the longest prefix of s with at most max UTF-16 units.
 func cutUTF16(s string, max int) string {
 	if len(s) <= max {
 		return s
 	}
 	n := 0
 	for i, r := range s {
-		if n++; r > 0xffff {
+		n++
+		if r > 0xffff {
 			n++
 		}
 		if n > max {

@@ -10,29 +10,29 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// Config is what hark.yaml says: the databases, and the datasets that can be exported from them, both in
-// the order in which they are written.
+// Config is the content of hark.yaml: the databases, and the datasets that can be exported from them, in the order of the file.
 type Config struct {
 	Databases []Database
 	Datasets  []Dataset
-	// StatementTimeout is how long a statement may take in the database: what ends it where hark cannot, because it has
-	// died or the connection is broken. 0 means no limit.
+	// StatementTimeout is the timeout of a statement. The database server enforces it, so that it also ends statements when hark
+	// has crashed or the connection is broken. If the context of [Exporter.Run] has a deadline, a statement times out before
+	// that: after four fifths of the time, or 10 s before the deadline. 0 means no other timeout.
 	StatementTimeout time.Duration
 }
 
-// Database is where datasets come from.
+// Database is a database that datasets query.
 type Database struct {
 	Name   string
 	Driver Driver
-	// DSN is the data source name with its ${VARIABLES} filled in. It may hold a password, so it never
-	// stands in an error, in a log, or in anything that a user reads.
+	// DSN is the data source name, with its ${VARIABLES} replaced. It may contain a password, so errors, logs and texts for
+	// users never contain it.
 	DSN string
-	// MaxOpen is how many connections may be open at once, 4 if hark.yaml does not say.
+	// MaxOpen is the largest number of open connections. [Load] defaults it to 4.
 	MaxOpen int
 
-	// prepare, if set, makes the database. It is called before the first use, and may be called again.
+	// prepare, if set, creates the database. It is called before the first use, and may be called again.
 	prepare func(context.Context) error
-	// preparing is what users read meanwhile.
+	// preparing is the progress message for users meanwhile.
 	preparing string
 }
 
@@ -43,26 +43,31 @@ type Dataset struct {
 	Database string
 	Sheet    string // the name of the sheet; a second sheet is called "Orders (2)"
 	Query    Statement
-	Count    Statement // how the rows are counted; empty if they are not
-	// CountOptional says that Count was derived from Query, which does not work for each and every query.
+	Count    Statement // counts the rows; empty if they are not counted
+	// CountOptional says that Count was derived from Query, which does not work for every query.
 	CountOptional bool
 	Params        []jobs.Param
-	// Allow says who may export it: those for whom one of the rules holds. Without rules, everybody who is signed in.
+	// Allow has the rules for exporting it, of which one must hold. Without rules every signed-in user may export it.
 	Allow   []jobs.Rule
 	Columns map[string]Column // by the column's name in the query
+	// CSV and Timezone are the defaults of a request.
+	CSV      CSVFormat
+	Timezone string // the name of a zone in the IANA database
 }
 
 // Column says how a column of a dataset is shown. The zero Column leaves everything to its values.
 type Column struct {
 	Title  string
 	Format string  // date, datetime, money, percent, text, or an Excel number format
-	Width  float64 // in characters; 0 takes it from the first rows
+	Width  float64 // in characters; 0 means the width of the first rows
+	// UTC says that times without a zone are in UTC, so that they can be shown in another zone.
+	UTC bool
 }
 
-// ConfigError says what is wrong with a config file, and where.
+// ConfigError is an error in a config file.
 type ConfigError struct {
 	File         string
-	Line, Column int // from 1; 0 if the file as a whole is meant
+	Line, Column int // from 1; 0 means the whole file
 	Message      string
 }
 
@@ -76,11 +81,10 @@ func (e *ConfigError) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Message)
 }
 
-// maxConfigBytes limits a config file; a longer one is surely something else.
+// maxConfigBytes is the largest size of a config file.
 const maxConfigBytes = 1 << 20
 
-// Load reads the config file at path. SQLite files are looked for beside it. What is wrong with the file
-// is told as a [*ConfigError].
+// Load reads the config file at path. Relative paths of SQLite files start at its folder. An error in the file is a [*ConfigError].
 func Load(path string) (*Config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -89,8 +93,7 @@ func Load(path string) (*Config, error) {
 	return parse(path, data, filepath.Dir(path))
 }
 
-// Parse is [Load] for a file that was read already; name stands in errors. SQLite files are looked for in
-// the current directory.
+// Parse is [Load] for the content of a file; errors contain name. Relative paths of SQLite files start at the current directory.
 func Parse(name string, data []byte) (*Config, error) { return parse(name, data, "") }
 
 // Dataset returns the dataset with this name, or nil.

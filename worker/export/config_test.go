@@ -44,7 +44,7 @@ datasets:
     params: *params
 `
 
-// A password can come from a file: one with a whole path, or one beside the config.
+// A password can come from a file, with an absolute path or one relative to the config.
 func TestDSNFromFile(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
@@ -75,7 +75,7 @@ func TestParse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(c.Databases) != 3 || c.Databases[0].MaxOpen != 2 || c.Databases[1].MaxOpen != 4 ||
-		c.Databases[1].DSN != "postgres://hark:s3cret@db.example.com/shop" || !strings.Contains(c.Databases[2].DSN, "parseTime=true") {
+		c.Databases[1].DSN != "postgres://hark:s3cret@db.example.com/shop" || c.Databases[2].DSN != "hark:secret@tcp(db.example.com:3306)/shop" {
 		t.Errorf("databases: %+v", c.Databases)
 	}
 	d := c.Dataset("orders")
@@ -92,7 +92,7 @@ func TestParse(t *testing.T) {
 
 	kind := c.Kind()
 	got, err := kind.Check(json.RawMessage(`{"dataset":"orders","status":"paid"}`))
-	if err != nil || string(got) != `{"dataset":"orders","format":"xlsx","from":"2026-01-01","least":0.1,"status":"paid"}` {
+	if err != nil || string(got) != `{"dataset":"orders","format":"xlsx","from":"2026-01-01","least":0.1,"status":"paid","timezone":"UTC"}` {
 		t.Errorf("checked params: %s, %v", got, err)
 	}
 	var invalid *jobs.InvalidError
@@ -118,7 +118,7 @@ func TestSampleConfig(t *testing.T) {
 	}
 }
 
-// broken makes a config wrong: the lines that begin a dataset, with others in the place of some.
+// TestParseSaysWhatIsWrongAndWhere parses configs with one error each.
 func TestParseSaysWhatIsWrongAndWhere(t *testing.T) {
 	t.Parallel()
 	const dbs = "databases:\n  shop: {driver: sqlite, dsn: shop.db}\n" // lines 1 and 2
@@ -154,7 +154,7 @@ func TestParseSaysWhatIsWrongAndWhere(t *testing.T) {
 		{dbs + "datasets:\n  orders:\n    database: store\n", `c.yaml:5:15: datasets.orders.database is "store", which is not among the databases; expected one of shop`},
 		{dataset, "c.yaml:4:3: datasets.orders.query is missing; expected an SQL query"},
 		{dataset + "    query: ''\n", "c.yaml:6:12: datasets.orders.query is empty; expected an SQL query"},
-		{dataset + "    querry: SELECT 1\n", "c.yaml:6:5: datasets.orders.querry is not known; expected one of title, database, query, count, params, columns, sheet, allow"},
+		{dataset + "    querry: SELECT 1\n", "c.yaml:6:5: datasets.orders.querry is not known; expected one of title, database, query, count, params, columns, sheet, allow, csv, timezone"},
 		{dataset + "    query: SELECT 'a\n", "c.yaml:6:12: datasets.orders.query has a string that never ends"},
 		{dataset + "    query: |\n      SELECT a,\n        'b\n", "c.yaml:8:9: datasets.orders.query has a string that never ends"},
 		{dataset + "    query: |\n      SELECT a\n      WHERE b = :from\n", "c.yaml:8:17: datasets.orders.query uses :from, which is not among the params of orders"},
@@ -178,11 +178,16 @@ func TestParseSaysWhatIsWrongAndWhere(t *testing.T) {
 		{params + "      - {name: from, type: string, options: [{title: b}]}\n", "datasets.orders.params[0].options[0].value is missing; expected a text, in quotes if it looks like a number"},
 		{params + from + from, "datasets.orders.params[1] is a second param called from"},
 		{params + from + "      - {name: to, type: date}\n", "datasets.orders.params[1]: the query of orders does not use :to"},
+		{params + "      - {name: from, type: date, not_before: to}\n", `datasets.orders.params[0] is not before "to"; expected the name of another param of the dataset`},
+		{params + "      - {name: from, type: date, not_before: to}\n      - {name: to, type: time}\n", "datasets.orders.params[0] is not before to, which cannot be compared with it; expected two dates, times, integers or numbers"},
+		{params + "      - {name: from, type: date, minimum: 1}\n", "datasets.orders.params[0] has a minimum or a maximum, and is a date; only an integer or a number has those"},
+		{params + "      - {name: from, type: integer, minimum: one}\n", `datasets.orders.params[0].minimum is "one"; expected a number`},
+		{params + "      - {name: from, type: integer, maximum: 2, default: 3}\n", "datasets.orders.params[0].default is 3, which is beyond the minimum or the maximum"},
 		{params + "      name: from\n", "c.yaml:8:7: datasets.orders.params is a mapping; expected a list of params"},
 
-		{whole + "    columns:\n      id: {format: moneyy}\n", `c.yaml:8:20: datasets.orders.columns.id.format is "moneyy"; expected date, datetime, money, percent, text, or an Excel number format like "0.000"`},
+		{whole + "    columns:\n      id: {format: moneyy}\n", `c.yaml:8:20: datasets.orders.columns.id.format is "moneyy"; expected date, datetime, money, percent, text, or an Excel number format like "0.000", with letters that mean nothing in it in quotes`},
 		{whole + "    columns:\n      id: {width: 300}\n", "c.yaml:8:19: datasets.orders.columns.id.width is 300; expected a number of characters from 1 to 255"},
-		{whole + "    columns:\n      id: {widht: 30}\n", "c.yaml:8:12: datasets.orders.columns.id.widht is not known; expected one of title, format, width"},
+		{whole + "    columns:\n      id: {widht: 30}\n", "c.yaml:8:12: datasets.orders.columns.id.widht is not known; expected one of title, format, width, utc"},
 		{whole + "    columns: [id]\n", "c.yaml:7:14: datasets.orders.columns is a list; expected the columns, each under its name in the query"},
 		{whole + "---\na: b\n", "a second document begins; a config is one document"},
 	} {
@@ -202,6 +207,29 @@ func TestParseSaysWhatIsWrongAndWhere(t *testing.T) {
 		if !errors.As(err, &wrong) || wrong.Line < 1 || wrong.Column < 1 || wrong.Line > strings.Count(test.config, "\n")+1 {
 			t.Errorf("%v says no place in the file", err)
 		}
+	}
+}
+
+// The config in docs/export.md is valid, and with a misspelt type it gives the error in that file.
+func TestConfigOfTheDocs(t *testing.T) {
+	t.Setenv("SHOP_PASSWORD", "s3cret")
+	doc, err := os.ReadFile("../../docs/export.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(doc), "```yaml\n")
+	config, rest, ok := strings.Cut(rest, "```\n")
+	_, rest, _ = strings.Cut(rest, "```\n")
+	message, _, ok2 := strings.Cut(rest, "\n```\n")
+	if !ok || !ok2 {
+		t.Fatal("docs/export.md has no config, or no error after it")
+	}
+	if _, err := export.Parse("hark.yaml", []byte(config)); err != nil {
+		t.Error(err)
+	}
+	_, err = export.Parse("hark.yaml", []byte(strings.Replace(config, "type: date }", "type: dat }", 1)))
+	if err == nil || err.Error() != message {
+		t.Errorf("got  %v\nwant %s", err, message)
 	}
 }
 

@@ -11,26 +11,28 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
 	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // The codes of an [Error].
 const (
-	CodeDatabaseUnavailable = "database_unavailable" // the database cannot be reached, or went away
-	CodeQueryFailed         = "query_failed"         // the database refused or broke off the query
-	CodeQueryTimeout        = "query_timeout"        // the query took longer than it may
+	CodeDatabaseUnavailable = "database_unavailable" // the database cannot be reached, or the connection was lost
+	CodeQueryFailed         = "query_failed"         // the database refused or aborted the query
+	CodeQueryTimeout        = "query_timeout"        // the query exceeded its timeout
 	CodeColumnMissing       = "column_missing"       // the config describes a column that the query does not return
 	CodeTooWide             = "export_too_wide"      // more columns than a sheet can have
 	CodeTooLarge            = "export_too_large"     // more bytes than a workbook can have
 	CodeParamInvalid        = "param_invalid"        // a param is missing, unknown or of the wrong type
-	CodeIdentityMissing     = "identity_missing"     // the query takes a claim that the job was enqueued without
+	CodeIdentityMissing     = "identity_missing"     // the query needs a claim that the job was enqueued without
+	CodeIdentityInvalid     = "identity_invalid"     // the query needs a user or a claim that no database can store
 )
 
-// Error is why an export failed, in words that its user may read: no SQL, no DSN, no address. What the
-// database said is its cause, for the log.
+// Error is the reason why an export failed, in words for its user: no SQL, no DSN, no address. The error of the database is its
+// cause, for the log.
 type Error struct {
 	Code    string
 	Message string // one sentence
-	// Retryable says that the same export may well succeed later.
+	// Retryable says that the same export may succeed later.
 	Retryable bool
 	cause     error
 }
@@ -43,28 +45,44 @@ func (e *Error) Error() string {
 	return e.Message + " (" + e.cause.Error() + ")"
 }
 
-// Unwrap returns what the database said.
+// Unwrap returns the error of the database.
 func (e *Error) Unwrap() error { return e.cause }
 
-// readError turns what a driver returned while a dataset was read into an [*Error].
+// readError converts an error of a driver while it reads a dataset to an [*Error].
 func readError(d *Dataset, err error) *Error {
-	if unreachable(err) {
+	if !errors.Is(err, errLate) && unreachable(err) {
 		return &Error{CodeDatabaseUnavailable, "The connection to the database of " + d.Title + " was lost.", true, err}
+	}
+	if halfWritten(err) {
+		return repairError("The database of "+d.Title, err)
 	}
 	if timedOut(err) {
 		return &Error{CodeQueryTimeout, "The query of " + d.Title + " took longer than it may; ask for less.", false, err}
 	}
-	return &Error{CodeQueryFailed, "The database could not run the query of " + d.Title + ".", passing(err), err}
+	return &Error{CodeQueryFailed, "The database could not run the query of " + d.Title + ".", isRetryable(err), err}
 }
 
-// timedOut reports whether the database ended the statement because it took too long.
+// timedOut reports whether the database or hark ended the statement because of its timeout.
 func timedOut(err error) bool {
+	if errors.Is(err, errLate) {
+		return true
+	}
 	var pg *pgconn.PgError
 	var my *mysql.MySQLError
 	if errors.As(err, &pg) {
 		return pg.Code == "57014" // query_canceled
 	}
 	return errors.As(err, &my) && (my.Number == 3024 || my.Number == 1969) // of MySQL and of MariaDB
+}
+
+// halfWritten reports whether a SQLite file needs recovery after its program was killed, for which a program must open it for writing.
+func halfWritten(err error) bool {
+	var lite *sqlite.Error
+	return errors.As(err, &lite) && (lite.Code() == sqlite3.SQLITE_READONLY_ROLLBACK || lite.Code() == sqlite3.SQLITE_READONLY_RECOVERY || lite.Code() == sqlite3.SQLITE_READONLY_CANTINIT)
+}
+
+func repairError(what string, err error) *Error {
+	return &Error{CodeDatabaseUnavailable, what + " was left in the middle of a write; it can be read when its own program has opened it again.", true, err}
 }
 
 // unreachable reports whether err is about the connection, not about the query.
@@ -83,9 +101,9 @@ func unreachable(err error) bool {
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
 }
 
-// passing reports whether the same query may succeed later: the database was busy, out of room, or chose
-// it as the victim of a deadlock.
-func passing(err error) bool {
+// isRetryable reports whether the same query may succeed later: the database was busy, its disk was full, or it chose the query as
+// the victim of a deadlock.
+func isRetryable(err error) bool {
 	var pg *pgconn.PgError
 	var my *mysql.MySQLError
 	var lite *sqlite.Error

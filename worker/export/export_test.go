@@ -1,7 +1,7 @@
 package export
 
-// SetSheetRows has e start a new sheet after so many rows, the header among them.
+// SetSheetRows sets the largest number of rows of a sheet, with the header.
 func SetSheetRows(e *Exporter, n int) { e.maxRows = n }
 
-// SetShopOrders makes a smaller sample shop. Call it before there is one.
+// SetShopOrders sets the size of the sample shop. It must be called before the shop is created.
 func SetShopOrders(n int) { shopOrders = n }

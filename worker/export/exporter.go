@@ -3,13 +3,15 @@ package export
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// Exporter runs the exports of a config. It may be used from many goroutines at once.
+// Exporter runs the exports of a config. It is safe for concurrent use.
 type Exporter struct {
 	config  *Config
 	kind    jobs.Kind
@@ -17,17 +19,17 @@ type Exporter struct {
 	maxRows int // of a sheet
 }
 
-// Open returns an Exporter. It connects to no database: one that is down fails the jobs that need it, not
-// the start of hark. Close it when its last Run has returned.
+// Open returns an Exporter. It does not connect: a database that is down fails the jobs that need it, not the start of hark. Close it
+// after its last Run has returned.
 func Open(c *Config) (*Exporter, error) {
 	e := &Exporter{config: c, kind: c.Kind(), sources: make(map[string]*source), maxRows: maxSheetRows}
 	for i := range c.Databases {
 		d := &c.Databases[i]
-		db, err := d.open(c.StatementTimeout)
+		s, err := d.open(c.StatementTimeout)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("export: %w", err), e.Close())
 		}
-		e.sources[d.Name] = &source{Database: d, db: db, slot: make(chan struct{}, 1), ready: d.prepare == nil}
+		e.sources[d.Name] = s
 	}
 	return e, nil
 }
@@ -41,12 +43,11 @@ func (e *Exporter) Close() error {
 	return errors.Join(errs...)
 }
 
-// Kind describes the exports to those who ask for them.
+// Kind returns the kind of the exports.
 func (e *Exporter) Kind() jobs.Kind { return e.kind }
 
-// Prepare makes the databases that hark itself provides, such as the sample shop, and blocks until they are
-// there. A Run that needs one of them waits for it, or makes it if nobody does, so Prepare is only for
-// having it done before: in the background of a start.
+// Prepare creates the databases that hark itself provides, such as the sample shop, and blocks until they exist. It is optional: a Run
+// that needs one of them waits for it, or creates it. Prepare does that in the background of a start.
 func (e *Exporter) Prepare(ctx context.Context) error {
 	for i := range e.config.Databases {
 		s := e.sources[e.config.Databases[i].Name]
@@ -60,13 +61,16 @@ func (e *Exporter) Prepare(ctx context.Context) error {
 // source is a database and its pool.
 type source struct {
 	*Database
-	db    *sql.DB
-	slot  chan struct{} // held by whoever looks at ready, or prepares
-	ready bool
+	db        *sql.DB
+	connector driver.Connector // of MySQL
+	limit     time.Duration    // of a statement; 0 means no limit
+	limited   bool             // the DSN has a timeout for statements in the server
+	slot      chan struct{}    // a mutex for ready and for preparing
+	ready     bool
 }
 
-// prepareOnce makes the database if that was not done yet. Who comes second waits, and tries in turn if the
-// first one failed or was cancelled. waiting is called if it may take a while.
+// prepareOnce creates the database if it does not exist yet. A concurrent call waits, and tries itself if the first one fails or is
+// cancelled. waiting is called before a long wait.
 func (s *source) prepareOnce(ctx context.Context, waiting func()) error {
 	select {
 	case s.slot <- struct{}{}:
@@ -90,13 +94,16 @@ func (s *source) prepareOnce(ctx context.Context, waiting func()) error {
 	return nil
 }
 
-// ping finds out whether the database answers at all.
+// ping returns an error if the database cannot be reached.
 func (s *source) ping(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	err := s.db.PingContext(limited)
 	if err == nil || ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if halfWritten(err) {
+		return repairError("The database "+s.Name, err)
 	}
 	return &Error{CodeDatabaseUnavailable, "The database " + s.Name + " cannot be reached.", true, err}
 }

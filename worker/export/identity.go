@@ -5,32 +5,40 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// Identity is whose export it is. Queries get it as :user and :claims.NAME.
+// Identity is the identity of the job's user. Queries get it as :user and :claims.NAME.
 type Identity struct {
 	User string
 	// Claims are claims of the verified token that the job was enqueued with, as encoding/json decodes them with UseNumber.
 	Claims map[string]any
 }
 
-var errNoIdentity = errors.New("the identity lacks it")
+var (
+	errNoIdentity  = errors.New("the identity does not have it")
+	errNulIdentity = errors.New("it has the character U+0000, which PostgreSQL cannot store")
+)
 
-// argument returns the user, or a claim, as a text. A list or an object is its JSON. It is never NULL: a query that lets
-// NULL stand for "all" would show all.
+// argument returns the user, or a claim, as a text. A list or an object is its JSON. It is never NULL, since a query may treat NULL as
+// "all".
 func (i Identity) argument(claim string) (any, error) {
+	value := i.Claims[claim]
 	if claim == "" {
+		value = i.User
 		if i.User == "" {
 			return nil, errNoIdentity
 		}
-		return i.User, nil
 	}
-	switch v := i.Claims[claim].(type) {
+	switch v := value.(type) {
 	case nil:
 		return nil, errNoIdentity
 	case string:
+		if strings.ContainsRune(v, 0) {
+			return nil, errNulIdentity
+		}
 		return v, nil
 	case json.Number:
 		return v.String(), nil
@@ -40,7 +48,7 @@ func (i Identity) argument(claim string) (any, error) {
 	}
 }
 
-// claims names the claims that the dataset's queries take.
+// claims returns the names of the claims that the dataset's queries need.
 func (d *Dataset) claims() (names []string) {
 	for _, arg := range slices.Concat(d.Query.Args, d.Count.Args) {
 		if claim, ok := isIdentity(arg); ok && claim != "" && !slices.Contains(names, claim) {
@@ -51,20 +59,23 @@ func (d *Dataset) claims() (names []string) {
 	return names
 }
 
-// bindsIdentity reports whether the query shows each user something else.
+// bindsIdentity reports whether the query depends on the user.
 func (d *Dataset) bindsIdentity() bool {
 	return slices.ContainsFunc(d.Query.Args, func(arg string) bool { _, ok := isIdentity(arg); return ok })
 }
 
-// checkIdentity returns an error if the dataset takes something that the identity lacks: the job was enqueued before the
-// query took it.
+// checkIdentity returns an error if the identity lacks something that the dataset needs: the job was enqueued before the query needed
+// it.
 func (d *Dataset) checkIdentity(i Identity) error {
 	for _, arg := range slices.Concat(d.Query.Args, d.Count.Args) {
 		claim, ok := isIdentity(arg)
 		if !ok {
 			continue
 		}
-		if _, err := i.argument(claim); err != nil {
+		if _, err := i.argument(claim); errors.Is(err, errNulIdentity) {
+			return &Error{Code: CodeIdentityInvalid, Message: fmt.Sprintf(
+				"The export of %s needs %s, which has the character U+0000; ask your administrator for another token.", d.Title, identityName(claim)), cause: err}
+		} else if err != nil {
 			return &Error{Code: CodeIdentityMissing, Message: fmt.Sprintf(
 				"The export of %s needs %s, which the job was enqueued without; enqueue it again.", d.Title, identityName(claim)), cause: err}
 		}
@@ -79,8 +90,8 @@ func identityName(claim string) string {
 	return "the claim " + claim
 }
 
-// Unguarded names the datasets that every signed-in user may export whole: there is neither a rule for them, nor do they
-// bind the identity of their user.
+// Unguarded returns the names of the datasets that every signed-in user may export completely: they have no rules, and their queries
+// do not depend on the user.
 func (c *Config) Unguarded() (names []string) {
 	for i := range c.Datasets {
 		if d := &c.Datasets[i]; len(d.Allow) == 0 && !d.bindsIdentity() {
@@ -90,7 +101,7 @@ func (c *Config) Unguarded() (names []string) {
 	return names
 }
 
-// rules reads allow: a list of rules, of which one must hold.
+// rules reads the key allow: a list of rules, of which one must hold.
 func rules(n node) (rules []jobs.Rule, err error) {
 	items, err := n.sequence("a list of rules like { scope: reports }")
 	if err != nil {
@@ -131,7 +142,7 @@ func readRule(n node) (rule jobs.Rule, err error) {
 	return rule, nil
 }
 
-// ruleClaims reads the values that a claim may have: one, or a list of them.
+// ruleClaims reads the claims of a rule, each with one allowed value or a list of them.
 func ruleClaims(n node) (map[string][]string, error) {
 	entries, err := n.mapping("claims and their values")
 	if err != nil {

@@ -1,17 +1,18 @@
 package export
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/exact"
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// Format is what a dataset is exported to.
+// Format is the file format of an export.
 type Format string
 
 // The formats.
@@ -20,28 +21,45 @@ const (
 	CSV  Format = "csv"
 )
 
-// Params are what an export is asked for with. In JSON they are one flat object:
+// The params of every export. Params of datasets must have other names.
+const (
+	paramDataset   = "dataset"
+	paramFormat    = "format"
+	paramSeparator = "csv_separator"
+	paramDecimal   = "csv_decimal"
+	paramBOM       = "csv_bom"
+	paramTimezone  = "timezone"
+)
+
+var ownParams = []string{paramDataset, paramFormat, paramSeparator, paramDecimal, paramBOM, paramTimezone}
+
+// Params are the params of an export. In JSON they are one flat object:
 //
-//	{"dataset":"orders","format":"xlsx","from":"2026-01-01"}
+//	{"dataset":"orders","format":"csv","csv_separator":";","csv_decimal":",","csv_bom":true,"timezone":"Europe/Berlin","from":"2026-01-01"}
 type Params struct {
 	Dataset string
-	Format  Format // XLSX if empty
+	Format  Format // Defaults to XLSX.
+	// CSV is the format of CSV. Each field defaults to that of the dataset.
+	CSV CSVFormat
+	// Timezone is the zone in which times are shown, by its name in the IANA database. Defaults to that of the dataset.
+	Timezone string
 	// Values are the values of the dataset's own params, as encoding/json decodes them with UseNumber.
 	Values map[string]any
-	// Identity is whose export it is. It comes from the job, and is no part of the JSON.
+	// Identity is that of the job's user. It comes from the job, and is not part of the JSON.
 	Identity Identity
 }
 
-// UnmarshalJSON reads the flat object.
+// UnmarshalJSON decodes the flat object. A duplicate name is an error.
 func (p *Params) UnmarshalJSON(data []byte) error {
-	values := make(map[string]any)
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	if err := dec.Decode(&values); err != nil {
+	values, err := exact.Object(data)
+	if err != nil {
 		return fmt.Errorf("export: params: %w", err)
 	}
-	var q Params
-	for name, to := range map[string]*string{paramDataset: &q.Dataset, paramFormat: (*string)(&q.Format)} {
+	q := Params{Identity: p.Identity}
+	for name, to := range map[string]*string{
+		paramDataset: &q.Dataset, paramFormat: (*string)(&q.Format), paramTimezone: &q.Timezone,
+		paramSeparator: (*string)(&q.CSV.Separator), paramDecimal: &q.CSV.Decimal,
+	} {
 		if v, given := values[name]; given && v != nil {
 			text, ok := v.(string)
 			if !ok {
@@ -51,25 +69,40 @@ func (p *Params) UnmarshalJSON(data []byte) error {
 		}
 		delete(values, name)
 	}
-	q.Values, q.Identity = values, p.Identity
+	if v, given := values[paramBOM]; given && v != nil {
+		bom, ok := v.(bool)
+		if !ok {
+			return fmt.Errorf("export: params: %s must be true or false", paramBOM)
+		}
+		q.CSV.BOM = &bom
+	}
+	delete(values, paramBOM)
+	q.Values = values
 	*p = q
 	return nil
 }
 
-// MarshalJSON writes the flat object.
+// MarshalJSON encodes the flat object.
 func (p Params) MarshalJSON() ([]byte, error) {
 	flat := maps.Clone(p.Values)
 	if flat == nil {
 		flat = make(map[string]any)
 	}
 	flat[paramDataset] = p.Dataset
-	if p.Format != "" {
-		flat[paramFormat] = p.Format
+	for name, text := range map[string]string{
+		paramFormat: string(p.Format), paramTimezone: p.Timezone, paramSeparator: string(p.CSV.Separator), paramDecimal: p.CSV.Decimal,
+	} {
+		if text != "" {
+			flat[name] = text
+		}
+	}
+	if p.CSV.BOM != nil {
+		flat[paramBOM] = *p.CSV.BOM
 	}
 	return json.Marshal(flat)
 }
 
-// FileName returns what the file of an export is called, and its content type.
+// FileName returns the name and the content type of the file of an export.
 func FileName(p Params, now time.Time) (name, contentType string) {
 	name = p.Dataset + "-" + now.Format(time.DateOnly)
 	if p.Format == CSV {
@@ -78,21 +111,20 @@ func FileName(p Params, now time.Time) (name, contentType string) {
 	return name + ".xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 }
 
-// Kind describes the exports of a config to those who ask for them.
+// Kind returns the kind of the exports of a config. The params for the format are among those of each dataset, since each dataset has
+// its own defaults.
 func (c *Config) Kind() jobs.Kind {
 	dataset := jobs.Param{Name: paramDataset, Title: "Dataset", Type: jobs.TypeString, Required: true}
-	for _, d := range c.Datasets {
-		dataset.Options = append(dataset.Options, jobs.Option{Value: d.Name, Title: d.Title, Params: d.Params, Allow: d.Allow, Claims: d.claims()})
+	for i := range c.Datasets {
+		d := &c.Datasets[i]
+		params := append(slices.Clone(d.Params), d.formatParams()...)
+		dataset.Options = append(dataset.Options, jobs.Option{Value: d.Name, Title: d.Title, Params: params, Allow: d.Allow, Claims: d.claims()})
 	}
-	format := jobs.Param{
-		Name: paramFormat, Title: "Format", Type: jobs.TypeString, Default: string(XLSX),
-		Options: []jobs.Option{{Value: string(XLSX), Title: "Excel"}, {Value: string(CSV), Title: "CSV"}},
-	}
-	return jobs.Kind{Name: "export", Title: "Export", Params: []jobs.Param{dataset, format}, MaxAttempts: 3}
+	return jobs.Kind{Name: "export", Title: "Export", Action: "Export", Unit: "rows", Params: []jobs.Param{dataset}, MaxAttempts: 3}
 }
 
-// check returns the params with their defaults filled in. They were checked when the job was asked for,
-// but maybe against another config.
+// check checks the params and returns them with their defaults. They were checked when the job was enqueued, but maybe with another
+// config.
 func (c *Config) check(p Params) (Params, error) {
 	data, err := json.Marshal(p)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// parse reads a config. base is the folder where relative SQLite files are looked for.
+// parse parses a config. Relative paths of SQLite files start at base.
 func parse(name string, data []byte, base string) (*Config, error) {
 	if len(data) > maxConfigBytes {
 		return nil, &ConfigError{File: name, Message: "is larger than 1 MiB; that is no config"}
@@ -30,7 +30,7 @@ func parse(name string, data []byte, base string) (*Config, error) {
 		return nil, err
 	}
 	c := new(Config)
-	// The datasets need the databases, whichever stand first.
+	// Read the databases first, since the datasets need them, in any order of the file.
 	for _, read := range []struct {
 		key      string
 		expected string
@@ -94,7 +94,8 @@ func (c *Config) addDatabase(e entry) error {
 			var n float64
 			const expected = "a whole number from 1 to 1000"
 			n, _, err = f.node.number(expected)
-			if db.MaxOpen = int(n); err == nil && (n != float64(db.MaxOpen) || n < 1 || n > 1000) {
+			db.MaxOpen = int(n)
+			if err == nil && (n != float64(db.MaxOpen) || n < 1 || n > 1000) {
 				err = f.node.errorf("is %v; expected %s", n, expected)
 			}
 		}
@@ -109,15 +110,19 @@ func (c *Config) addDatabase(e entry) error {
 		return e.node.missing("dsn", "a data source name")
 	}
 	if db.DSN, err = checkDSN(db.Driver, db.DSN, e.node.file.base); err != nil {
-		// What the driver says about a DSN may repeat it, with its password.
+		var known dsnError
+		if errors.As(err, &known) {
+			return dsn.errorf("%s", known)
+		}
+		// The driver's error may contain the DSN, with its password.
 		return dsn.errorf("is not a data source name of %s; expected one like %s", db.Driver, dsnExample[db.Driver])
 	}
 	c.Databases = append(c.Databases, db)
 	return nil
 }
 
-// expand fills in ${NAME}, a variable of the environment, and ${file:PATH}, what is in a file. Paths are looked for beside
-// the config.
+// expand replaces ${NAME} with a variable of the environment, and ${file:PATH} with the content of a file. Relative paths start at the
+// folder of the config.
 func expand(n node, s string) (string, error) {
 	var failed error
 	s = variablePattern.ReplaceAllStringFunc(s, func(ref string) string {
@@ -146,11 +151,11 @@ func (c *Config) addDataset(e entry) error {
 		return at(e.node.file, e.node.key, "%.60q is no name for a dataset; expected %s", e.name, nameExpected)
 	}
 	fields, err := e.node.mapping("database and query",
-		"title", "database", "query", "count", "params", "columns", "sheet", "allow")
+		"title", "database", "query", "count", "params", "columns", "sheet", "allow", "csv", "timezone")
 	if err != nil {
 		return err
 	}
-	d := Dataset{Name: e.name, Title: titled(e.name)}
+	d := Dataset{Name: e.name, Title: titled(e.name), CSV: defaultCSV, Timezone: defaultZone}
 	var query, count node
 	var params []paramNode
 	for _, f := range fields {
@@ -178,6 +183,10 @@ func (c *Config) addDataset(e entry) error {
 			d.Columns, err = columns(f.node)
 		case "allow":
 			d.Allow, err = rules(f.node)
+		case "csv":
+			d.CSV, err = csvFormat(f.node)
+		case "timezone":
+			d.Timezone, err = timezone(f.node)
 		}
 		if err != nil {
 			return err
@@ -202,7 +211,7 @@ func (c *Config) addDataset(e entry) error {
 	return nil
 }
 
-// statements rewrites the queries, and holds the params they use against those that are declared.
+// statements rewrites the queries, and compares the params that they use with the declared ones.
 func (d *Dataset) statements(driver Driver, query, count node, params []paramNode) (err error) {
 	types := make(map[string]jobs.ParamType, len(params))
 	for _, p := range params {
@@ -256,8 +265,7 @@ func (d *Dataset) statements(driver Driver, query, count node, params []paramNod
 	return nil
 }
 
-// inText returns an error about what stands at an offset of a text. In a block text (|) that is a line of
-// its own in the file.
+// inText returns an error at an offset of a text. In a block text (|) it has the line of the offset in the file.
 func (n node) inText(text string, offset int, format string, args ...any) *ConfigError {
 	e := at(n.file, n.token(), format, args...)
 	if offset < 0 || !n.isBlock() || e.Line == 0 {
@@ -288,7 +296,7 @@ func (c *Config) databaseNames() string {
 	return strings.Join(names, ", ")
 }
 
-// oneOf returns n as one of the words that it may be.
+// oneOf returns n if it is one of the words.
 func oneOf[T ~string](n node, words []T) (T, error) {
 	expected := "one of " + join(words)
 	s, err := n.text(expected)
@@ -318,7 +326,7 @@ func title(n node) (string, error) {
 	return s, err
 }
 
-// titled makes a title of a name: "order_lines" is "Order lines".
+// titled returns the title of a name: "order_lines" becomes "Order lines".
 func titled(name string) string {
 	words := strings.TrimSpace(strings.NewReplacer("_", " ", "-", " ").Replace(name))
 	if words == "" {

@@ -10,13 +10,7 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// The params that every export has. No param of a dataset may be called so.
-const (
-	paramDataset = "dataset"
-	paramFormat  = "format"
-)
-
-// paramTypes are the types that a database can be given.
+// paramTypes are the types of params that databases accept.
 var paramTypes = []jobs.ParamType{
 	jobs.TypeString, jobs.TypeInteger, jobs.TypeNumber, jobs.TypeBoolean, jobs.TypeDate, jobs.TypeTime,
 }
@@ -45,10 +39,30 @@ func readParams(n node) ([]paramNode, error) {
 		}
 		params = append(params, paramNode{p, item})
 	}
+	for _, p := range params {
+		if err := p.checkOrder(params); err != nil {
+			return nil, err
+		}
+	}
 	return params, nil
 }
 
-// maxLength reads how many bytes a text may have.
+// checkOrder returns an error unless the param of NotBefore exists, and can be compared with this one.
+func (p *paramNode) checkOrder(all []paramNode) error {
+	if p.param.NotBefore == "" {
+		return nil
+	}
+	i := slices.IndexFunc(all, func(other paramNode) bool { return other.param.Name == p.param.NotBefore })
+	switch {
+	case i < 0 || all[i].param.Name == p.param.Name:
+		return p.node.errorf("is not before %q; expected the name of another param of the dataset", p.param.NotBefore)
+	case all[i].param.Type != p.param.Type || p.param.Type == jobs.TypeString || p.param.Type == jobs.TypeBoolean:
+		return p.node.errorf("is not before %s, which cannot be compared with it; expected two dates, times, integers or numbers", p.param.NotBefore)
+	}
+	return nil
+}
+
+// maxLength reads the largest size of a text, in bytes.
 func maxLength(n node) (int, error) {
 	const expected = "a number of bytes from 1 to 262144"
 	length, _, err := n.number(expected)
@@ -61,9 +75,15 @@ func maxLength(n node) (int, error) {
 	return int(length), nil
 }
 
+// bound reads a minimum or maximum.
+func bound(n node) (*float64, error) {
+	f, _, err := n.number("a number")
+	return &f, err
+}
+
 func param(n node) (jobs.Param, error) {
 	var p jobs.Param
-	fields, err := n.mapping("a param with a name and a type", "name", "title", "type", "required", "default", "options", "max_length")
+	fields, err := n.mapping("a param with a name and a type", "name", "title", "type", "required", "default", "options", "max_length", "minimum", "maximum", "not_before")
 	if err != nil {
 		return p, err
 	}
@@ -71,16 +91,7 @@ func param(n node) (jobs.Param, error) {
 	for _, f := range fields {
 		switch f.name {
 		case "name":
-			p.Name, err = f.node.text(paramExpected)
-			switch {
-			case err != nil:
-			case p.Name == paramDataset || p.Name == paramFormat:
-				err = f.node.errorf("is %q, which every export has already; expected another name", p.Name)
-			case p.Name == identityUser || p.Name == identityClaims:
-				err = f.node.errorf("is %q, which queries get from the identity of the job's user; expected another name", p.Name)
-			case !paramPattern.MatchString(p.Name):
-				err = f.node.errorf("is %.60q; expected %s", p.Name, paramExpected)
-			}
+			p.Name, err = paramName(f.node)
 		case "title":
 			p.Title, err = title(f.node)
 		case "type":
@@ -89,6 +100,12 @@ func param(n node) (jobs.Param, error) {
 			p.Required, err = f.node.boolean()
 		case "max_length":
 			p.MaxLength, err = maxLength(f.node)
+		case "minimum":
+			p.Minimum, err = bound(f.node)
+		case "maximum":
+			p.Maximum, err = bound(f.node)
+		case "not_before":
+			p.NotBefore, err = f.node.text("the name of another param")
 		case "default":
 			fallback = f.node
 		case "options":
@@ -106,23 +123,51 @@ func param(n node) (jobs.Param, error) {
 	case p.Title == "":
 		p.Title = titled(p.Name)
 	}
+	if isNumber := p.Type == jobs.TypeInteger || p.Type == jobs.TypeNumber; (p.Minimum != nil || p.Maximum != nil) && !isNumber {
+		return p, n.errorf("has a minimum or a maximum, and is a %s; only an integer or a number has those", p.Type)
+	}
 	if options.ast != nil {
 		if p.Options, err = readOptions(options, p.Type); err != nil {
 			return p, err
 		}
 	}
 	if fallback.ast != nil && !fallback.isNull() {
-		if p.Default, err = value(fallback, p.Type); err != nil {
+		if p.Default, err = readDefault(fallback, &p); err != nil {
 			return p, err
-		}
-		if p.Options != nil && !slices.ContainsFunc(p.Options, func(o jobs.Option) bool { return o.Value == p.Default }) {
-			return p, fallback.errorf("is %v, which is not among the options", p.Default)
 		}
 	}
 	return p, nil
 }
 
-// readOptions takes plain values, and mappings of a value and its title.
+func paramName(n node) (string, error) {
+	name, err := n.text(paramExpected)
+	switch {
+	case err != nil:
+	case slices.Contains(ownParams, name):
+		err = n.errorf("is %q, which every export has already; expected another name", name)
+	case name == identityUser || name == identityClaims:
+		err = n.errorf("is %q, which queries get from the identity of the job's user; expected another name", name)
+	case !paramPattern.MatchString(name):
+		err = n.errorf("is %.60q; expected %s", name, paramExpected)
+	}
+	return name, err
+}
+
+// readDefault reads the default of p, whose type, options and bounds have been read.
+func readDefault(n node, p *jobs.Param) (any, error) {
+	v, err := value(n, p.Type)
+	switch {
+	case err != nil:
+		return nil, err
+	case p.Options != nil && !slices.ContainsFunc(p.Options, func(o jobs.Option) bool { return o.Value == v }):
+		return nil, n.errorf("is %v, which is not among the options", v)
+	case !p.Allows(v):
+		return nil, n.errorf("is %v, which is beyond the minimum or the maximum", v)
+	}
+	return v, nil
+}
+
+// readOptions reads options: plain values, and mappings of a value and its title.
 func readOptions(n node, typ jobs.ParamType) ([]jobs.Option, error) {
 	items, err := n.sequence("a list of values")
 	if err != nil {
@@ -165,7 +210,7 @@ func readOptions(n node, typ jobs.ParamType) ([]jobs.Option, error) {
 	return options, nil
 }
 
-// value returns n as a value of a type: string, bool, or json.Number with the digits as they are written.
+// value returns n as a value of a type: string, bool, or json.Number with its exact digits.
 func value(n node, typ jobs.ParamType) (any, error) {
 	expected := expects(typ)
 	var v any
@@ -186,7 +231,7 @@ func value(n node, typ jobs.ParamType) (any, error) {
 	return v, err
 }
 
-// expects says what a value of a type looks like.
+// expects describes a value of a type, for an error sentence.
 func expects(typ jobs.ParamType) string {
 	switch typ {
 	case jobs.TypeInteger:

@@ -30,7 +30,12 @@ INSERT INTO odd (id, amount) VALUES (9223372036854775807, -0.0000000001);
 
 func TestPostgres(t *testing.T) {
 	t.Parallel()
-	dsn := pgtest.DSN(t)
+	for name, dsn := range map[string]func(testing.TB) string{"direct": pgtest.DSN, "pgbouncer": pgtest.Pooled} {
+		t.Run(name, func(t *testing.T) { testPostgres(t, dsn(t), name == "pgbouncer") })
+	}
+}
+
+func testPostgres(t *testing.T, dsn string, pooled bool) {
 	conn, err := pgx.Connect(t.Context(), dsn)
 	if err != nil {
 		t.Fatal(err)
@@ -45,6 +50,7 @@ func TestPostgres(t *testing.T) {
 databases: {pg: {driver: postgres, dsn: "`+dsn+`"}}
 datasets:
   odd: {database: pg, query: SELECT * FROM odd ORDER BY id}
+  typed: {database: pg, query: "SELECT '-1'::money AS m, '-1 hour'::interval AS i, 'NaN'::numeric AS n, '-Infinity'::float8 AS f, '-infinity'::timestamp AS t, '0001-01-01'::date AS d, -12345678901234567890 AS long"}
   params:
     database: pg
     query: |
@@ -74,7 +80,7 @@ datasets:
 			"G2": "0.1", "H2": "0.1", "I2": "TRUE", "J2": "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "K2": `{"a": [1, 2]}`, "L2": "0x00ff",
 			"M2": "=1+1", "N2": "good", "O2": "{a,b}", "P2": "$5.00",
 			"B3": "", "F3": "", "I3": "", "P3": "",
-			"B4": "infinity", "D4": "0001-01-01 00:00:00", "F4": "12345678901234567.8901234567", "G4": "NaN", "H4": "+Inf", "I4": "FALSE",
+			"B4": "infinity", "D4": "0001-01-01 00:00:00", "F4": "12345678901234567.8901234567", "G4": "NaN", "H4": "Infinity", "I4": "FALSE",
 			"L4": "abc", "M4": "Zoë 北京", "A5": "9223372036854775807", "F5": "-0.0000000001",
 		} {
 			if got, err := f.GetCellValue("Odd", cell); err != nil || got != want {
@@ -88,6 +94,13 @@ datasets:
 			if got, err := f.GetCellType("Odd", cell); err != nil || got != want {
 				t.Errorf("%s is a %v (%v), want %v", cell, got, err, want)
 			}
+		}
+	})
+
+	t.Run("types other than text get no apostrophe in CSV", func(t *testing.T) {
+		data, _ := run(t, e, `{"dataset":"typed","format":"csv"}`)
+		if _, got, _ := strings.Cut(string(data), "\r\n"); got != `-$1.00,-01:00:00,NaN,-Infinity,-infinity,0001-01-01,-12345678901234567890`+"\r\n" {
+			t.Errorf("%s", got)
 		}
 	})
 
@@ -106,7 +119,12 @@ datasets:
 		}
 	})
 
-	t.Run("cancel", func(t *testing.T) {
+	t.Run("a cancelled export ends in the server", func(t *testing.T) {
+		watch, err := pgx.Connect(t.Context(), dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer watch.Close(t.Context())
 		for _, dataset := range []string{"endless", "sleeping"} {
 			ctx, cancel := context.WithCancel(t.Context())
 			_, err := e.Run(ctx, params(t, `{"dataset":"`+dataset+`","format":"csv"}`), &stopWriter{left: 100_000, stop: cancel}, func(_, _ int64, message string) {
@@ -118,20 +136,40 @@ datasets:
 				t.Errorf("%s: %v", dataset, err)
 			}
 			cancel()
+			for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+				var n int
+				if err := watch.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND backend_type = 'client backend' AND pid <> pg_backend_pid()").Scan(&n); err != nil {
+					t.Fatal(err)
+				}
+				if n == 0 {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("%s: the server still runs %d queries", dataset, n)
+				}
+			}
 		}
 	})
 
-	// The database itself ends a query that takes too long, whatever has become of hark.
+	// The database itself ends a query at its timeout, also if hark has crashed, and hark does if the DSN has a longer timeout.
 	t.Run("statement timeout", func(t *testing.T) {
-		c, err := export.Parse("hark.yaml", []byte(`{databases: {pg: {driver: postgres, dsn: "`+dsn+`"}}, datasets: {sleeping: {database: pg, query: SELECT pg_sleep(600), count: none}}}`))
-		if err != nil {
-			t.Fatal(err)
+		dsns := []string{dsn}
+		if !pooled { // a pooler refuses it
+			dsns = append(dsns, dsn+"&statement_timeout=500000")
 		}
-		c.StatementTimeout = 200 * time.Millisecond
-		var got *export.Error
-		_, err = openConfig(t, c).Run(t.Context(), params(t, `{"dataset":"sleeping"}`), io.Discard, nil)
-		if !errors.As(err, &got) || got.Code != export.CodeQueryTimeout || got.Retryable {
-			t.Errorf("%v", err)
+		for _, dsn := range dsns {
+			c, err := export.Parse("hark.yaml", []byte(`{databases: {pg: {driver: postgres, dsn: "`+dsn+`"}}, datasets: {sleeping: {database: pg, query: SELECT pg_sleep(600), count: none}}}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.StatementTimeout = 200 * time.Millisecond
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // longer than hark's own timeout, and shorter than the DSN's
+			defer cancel()
+			var got *export.Error
+			_, err = openConfig(t, c).Run(ctx, params(t, `{"dataset":"sleeping"}`), io.Discard, nil)
+			if !errors.As(err, &got) || got.Code != export.CodeQueryTimeout || got.Retryable || ctx.Err() != nil {
+				t.Errorf("with %s: %v", dsn, err)
+			}
 		}
 	})
 
@@ -144,4 +182,39 @@ datasets:
 			}
 		}
 	})
+}
+
+// Through a pooler an export can run several times, with any earlier statements of its session in the server, and it computes in UTC each
+// time. A column may change meanwhile.
+func TestAnExportRunsAgainBehindAPooler(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Pooled(t)
+	conn, err := pgx.Connect(t.Context(), dsn+"&default_query_exec_mode=exec")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	exec := func(statement string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec("CREATE TABLE t AS SELECT 1 AS n; ALTER DATABASE " + conn.Config().Database + " SET timezone = 'Asia/Tokyo'")
+	e := open(t, t.TempDir(), `
+databases: {pg: {driver: postgres, dsn: "`+dsn+`"}}
+datasets: {t: {database: pg, query: "SELECT *, current_setting('timezone') AS zone FROM t", count: SELECT count(n) FROM t}}
+`)
+	again := func(want string) {
+		t.Helper()
+		for range 6 { // there are three sessions
+			data, _ := run(t, e, `{"dataset":"t","format":"csv"}`)
+			if got := strings.Join(readCSV(t, data)[1], "|"); got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		}
+	}
+	again("1|UTC")
+	exec("ALTER TABLE t ALTER COLUMN n TYPE text USING 'one'")
+	again("one|UTC")
 }

@@ -7,10 +7,10 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// Driver names a kind of database.
+// Driver is a kind of database.
 type Driver string
 
-// The databases that a dataset can live in.
+// The kinds of databases of datasets.
 const (
 	SQLite   Driver = "sqlite"
 	Postgres Driver = "postgres"
@@ -20,30 +20,29 @@ const (
 // Drivers lists every driver.
 var Drivers = []Driver{SQLite, Postgres, MySQL}
 
-// Statement is a query whose named params (:from) were rewritten to the placeholders of its driver.
+// Statement is a query with its named params (:from) replaced by the placeholders of its driver.
 type Statement struct {
 	SQL string
-	// Args names the param behind each placeholder, in order. PostgreSQL and SQLite have one entry for
-	// each param, MySQL one for each time that it is mentioned.
+	// Args has the name of each placeholder's param, in order. PostgreSQL and SQLite have one entry per param, MySQL one per
+	// occurrence.
 	Args []string
 }
 
 // QueryError is a query that cannot be rewritten.
 type QueryError struct {
-	Offset int    // where in the query, in bytes
-	Reason string // to follow "the query"
+	Offset int    // in the query, in bytes
+	Reason string // continues a sentence that begins with "the query"
 }
 
 func (e *QueryError) Error() string { return "the query " + e.Reason }
 
-// Rewrite replaces the named params of one SQL statement by the placeholders of its driver, and drops a
-// semicolon at its end. Strings, quoted identifiers, comments and casts (::date) are left as they are.
+// Rewrite replaces the named params of one SQL statement with the placeholders of its driver, and removes a trailing semicolon.
+// Strings, quoted identifiers, comments and casts (::date) do not change.
 //
 // :user is the user of the job, and :claims.NAME a claim of the token that it was enqueued with. Both are texts.
 //
-// A placeholder carries the type that the param was declared with, where the driver would otherwise have
-// to guess it: PostgreSQL refuses "$1 IS NULL" for want of a type, and MySQL compares a decimal with a
-// string as floating point. Params that types does not name are left untyped.
+// A placeholder has the declared type of its param, where the driver would have to guess it: PostgreSQL refuses "$1 IS NULL" without
+// a type, and MySQL compares a decimal with a string as floating point. Params that are not in types get no type.
 func Rewrite(driver Driver, query string, types map[string]jobs.ParamType) (Statement, error) {
 	r := rewriter{driver: driver, query: query, types: types, index: make(map[string]int)}
 	if err := r.run(); err != nil {
@@ -58,12 +57,12 @@ type rewriter struct {
 	types  map[string]jobs.ParamType
 	out    strings.Builder
 	args   []string
-	index  map[string]int // param name to its number, from 1
+	index  map[string]int // the number of each param, from 1
 }
 
 func (r *rewriter) run() error {
 	q := r.query
-	end := -1 // where the statement's semicolon stands
+	end := -1 // the offset of the statement's semicolon
 	empty := true
 	for i := 0; i < len(q); {
 		n, reason := r.skip(i)
@@ -72,7 +71,7 @@ func (r *rewriter) run() error {
 		}
 		switch {
 		case n > 0 && !isComment(q[i:]) && end >= 0:
-			return &QueryError{i, "must be one statement, but goes on after a semicolon"}
+			return &QueryError{i, "must be one statement, but continues after a semicolon"}
 		case n > 0:
 			empty = empty && isComment(q[i:])
 			r.out.WriteString(q[i : i+n])
@@ -84,7 +83,7 @@ func (r *rewriter) run() error {
 			end = i
 			i++
 		case end >= 0 && !isSpace(q[i]):
-			return &QueryError{i, "must be one statement, but goes on after a semicolon"}
+			return &QueryError{i, "must be one statement, but continues after a semicolon"}
 		case q[i] == ':':
 			empty = false
 			i += r.colon(i)
@@ -104,8 +103,8 @@ func (r *rewriter) run() error {
 	return nil
 }
 
-// colon writes what begins with the colon at i, and returns how long it is: a cast, an assignment, or a
-// named param. A colon right behind a word or a bracket is none: array[lo:hi].
+// colon writes a cast, an assignment or a named param that begins with the colon at i, and returns its length in the query. A colon
+// directly after a word or a bracket begins no param: array[lo:hi].
 func (r *rewriter) colon(i int) int {
 	q := r.query
 	if strings.HasPrefix(q[i:], "::") {
@@ -129,7 +128,7 @@ func (r *rewriter) colon(i int) int {
 	return j - i
 }
 
-// What a query can take of the identity of the job's user.
+// The params of a query for the identity of the job's user.
 const (
 	identityUser   = "user"
 	identityClaims = "claims" // followed by a dot and the claim's name
@@ -147,8 +146,8 @@ func claimName(q string) string {
 	return q[1:end]
 }
 
-// isIdentity reports whether an argument of a statement comes from the identity of the job's user. Claim is its claim,
-// if it is one.
+// isIdentity reports whether an argument of a statement comes from the identity of the job's user. claim is the name of its claim; empty
+// for the user.
 func isIdentity(arg string) (claim string, ok bool) {
 	claim, isClaim := strings.CutPrefix(arg, identityClaims+".")
 	if isClaim {
@@ -157,7 +156,7 @@ func isIdentity(arg string) (claim string, ok bool) {
 	return "", arg == identityUser
 }
 
-// sqliteName is what an argument is called in SQLite, whose names have no dots. No param has capitals.
+// sqliteName returns the name of an argument in SQLite, whose names have no dots. Names of params have no capitals.
 func sqliteName(arg string) string {
 	if claim, ok := isIdentity(arg); ok && claim != "" {
 		return "CLAIM_" + claim
@@ -165,14 +164,14 @@ func sqliteName(arg string) string {
 	return arg
 }
 
-// pgTypes and myCasts are how a param's declared type is told to the database.
+// pgTypes and myCasts have the databases' types for the declared types of params.
 var (
 	pgTypes = map[jobs.ParamType]string{
 		jobs.TypeString: "text", jobs.TypeInteger: "bigint", jobs.TypeNumber: "numeric",
 		jobs.TypeBoolean: "boolean", jobs.TypeDate: "date", jobs.TypeTime: "timestamptz",
 	}
 	myCasts = map[jobs.ParamType]string{
-		jobs.TypeNumber: "DECIMAL(65,30)", jobs.TypeDate: "DATE",
+		jobs.TypeNumber: "DECIMAL(65,30)", jobs.TypeDate: "DATE", jobs.TypeTime: "DATETIME(6)",
 	}
 )
 
@@ -204,8 +203,8 @@ func (r *rewriter) placeholder(name string) {
 	}
 }
 
-// skip returns the length of the string, quoted identifier or comment that begins at i, or 0 if none
-// does, and what is wrong with it if it never ends.
+// skip returns the length of the string, quoted identifier or comment that begins at i, or 0 if there is none. unended is the reason if
+// it never ends.
 func (r *rewriter) skip(i int) (n int, unended string) {
 	q := r.query[i:]
 	switch {
@@ -255,7 +254,7 @@ func quoted(q string, quote byte, backslash bool, unended string) (int, string) 
 	return 0, unended
 }
 
-// isLineComment: MySQL takes -- only before a space, and # as well.
+// isLineComment reports whether q begins with a line comment. In MySQL that is -- before a space, or #.
 func isLineComment(q string, driver Driver) bool {
 	if driver != MySQL {
 		return strings.HasPrefix(q, "--")
@@ -263,7 +262,7 @@ func isLineComment(q string, driver Driver) bool {
 	return q[0] == '#' || strings.HasPrefix(q, "--") && (len(q) == 2 || isSpace(q[2]))
 }
 
-// isComment reports whether what skip has found is a comment, not a string or a name.
+// isComment reports whether the text that skip has found is a comment, not a string or a name.
 func isComment(q string) bool { return q[0] == '-' || q[0] == '#' || q[0] == '/' }
 
 func blockComment(q string, nested bool) (int, string) {
@@ -275,7 +274,8 @@ func blockComment(q string, nested bool) (int, string) {
 			i++
 		case q[i] == '*' && q[i+1] == '/':
 			i++
-			if depth--; depth == 0 {
+			depth--
+			if depth == 0 {
 				return i + 1, ""
 			}
 		}

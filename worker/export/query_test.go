@@ -28,6 +28,7 @@ func TestRewrite(t *testing.T) {
 		{"mysql", "SELECT :s, :from, :s", "SELECT ?, CAST(? AS DATE), ?", "s from s"},
 		{"postgres", "SELECT :price, :s, :at, :on", "SELECT $1::numeric, $2::text, $3::timestamptz, $4::boolean", "price s at on"},
 		{"mysql", "SELECT :price LIMIT :n", "SELECT CAST(? AS DECIMAL(65,30)) LIMIT ?", "price n"},
+		{"mysql", "SELECT :at", "SELECT CAST(? AS DATETIME(6))", "at"},
 		{"postgres", "SELECT :unknown", "SELECT $1", "unknown"},
 
 		// Casts, slices, assignments, times.
@@ -124,7 +125,7 @@ func FuzzRewrite(f *testing.F) {
 			if len(s.Args) == 0 && strings.Count(query, ";") == 0 && s.SQL != strings.TrimSpace(query) {
 				t.Fatalf("%s: %q became %q without params", driver, query, s.SQL)
 			}
-			// SQLite keeps the names, so rewriting once more changes nothing.
+			// SQLite keeps the names, so rewriting again changes nothing.
 			if driver == export.SQLite && !strings.Contains(s.SQL, ":CLAIM_") {
 				again, err := export.Rewrite(driver, s.SQL, queryTypes)
 				if err != nil || again.SQL != s.SQL || !slices.Equal(again.Args, s.Args) {

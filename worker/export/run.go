@@ -4,13 +4,16 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"time"
+
+	"github.com/hark-jobs/hark/jobs"
 )
 
-// Info is what an export came to. It is the result of its job.
+// Info describes a finished export. It is the result of its job.
 type Info struct {
 	Rows int64 `json:"rows"`
 	// Sheets is 0 for CSV.
@@ -19,7 +22,7 @@ type Info struct {
 	Truncated int64 `json:"truncated,omitempty"`
 }
 
-// Summary says it in a sentence.
+// Summary describes the export in a sentence.
 func (i Info) Summary() string {
 	s := plural(i.Rows, "row")
 	if i.Sheets > 1 {
@@ -42,25 +45,22 @@ func plural(n int64, noun string) string {
 	return digits + " " + noun
 }
 
-// Progress hears how far an export has come: rows written, rows there are (0 while that is not known), and
-// what is being done. It is called from the goroutine that called Run, at most every 200 ms while rows are
-// written.
+// Progress receives the progress of an export: written rows, all rows (0 if unknown), and the current step. It is called on the
+// goroutine that called Run, at most every 200 ms while rows are written.
 type Progress func(done, total int64, message string)
 
-// sheet is a format in the making: rows go in one at a time.
+// sheet writes rows in a format.
 type sheet interface {
 	write(cells []cell) error
-	// close finishes the file. Nothing is written after it, nor after abort, which gives up; abort does
-	// nothing after close.
+	// close completes the file. abort gives up, and does nothing after close. Nothing may be written after them.
 	close() error
 	abort()
 	info() Info
 }
 
-// Run writes an export to w, row by row, and returns what it came to. What a user can be told about a
-// failure is an [*Error]; a failure to write to w is returned as it is. When ctx ends Run soon returns its
-// cause; a Write to w that blocks for ever, though, blocks Run as well. What w has got then is no whole file.
-// progress may be nil.
+// Run writes an export to w, row by row, and blocks until it is complete. An error for the user is an [*Error]; an error of w is returned
+// unchanged. When ctx ends, Run ends the query in the database and returns the cause of ctx. With a MySQL that does not respond that
+// takes 5 s. A Write to w that blocks for ever blocks Run, too. After an error the file in w is incomplete. progress may be nil.
 func (e *Exporter) Run(ctx context.Context, params Params, w io.Writer, progress Progress) (info Info, err error) {
 	if progress == nil {
 		progress = func(int64, int64, string) {}
@@ -69,8 +69,14 @@ func (e *Exporter) Run(ctx context.Context, params Params, w io.Writer, progress
 		return Info{}, err
 	}
 	defer func() {
-		if err != nil && ctx.Err() != nil { // what a driver says then is about the cancelling
+		// The driver's error for a cancelled query is about the cancellation, unless the query had timed out before.
+		if err != nil && ctx.Err() != nil && !errors.Is(err, errLate) {
+			var left *notEndedError
+			errors.As(err, &left)
 			info, err = Info{}, fmt.Errorf("export: %w", context.Cause(ctx))
+			if left != nil {
+				err = joined(err, left)
+			}
 		}
 	}()
 
@@ -91,7 +97,7 @@ func (e *Exporter) Run(ctx context.Context, params Params, w io.Writer, progress
 	if err != nil {
 		return Info{}, err
 	}
-	// The database is not needed any more: a large workbook takes a while to compress.
+	// The connection is released by now, since compressing a large workbook takes a while.
 	defer out.abort()
 	if params.Format == CSV {
 		progress(rows, rows, "Finishing the file")
@@ -106,41 +112,39 @@ func (e *Exporter) Run(ctx context.Context, params Params, w io.Writer, progress
 	return info, nil
 }
 
-// read runs the query and writes what it returns. It returns the file, which is to be closed, and its rows.
-func (e *Exporter) read(ctx context.Context, d *Dataset, src *source, params Params, w io.Writer, total int64, progress Progress) (sheet, int64, error) {
+// read runs the query and writes its rows. It returns the file, which the caller must close, and the number of rows.
+func (e *Exporter) read(ctx context.Context, d *Dataset, src *source, params Params, w io.Writer, total int64, progress Progress) (out sheet, done int64, err error) {
 	progress(0, total, "Running the query")
+	zone, err := jobs.LoadZone(params.Timezone)
+	if err != nil {
+		return nil, 0, &Error{Code: CodeParamInvalid, Message: "This worker does not know the time zone " + params.Timezone + "."}
+	}
 	args, err := bind(src.Driver, d.Query, d.Params, params.Values, params.Identity)
 	if err != nil {
 		return nil, 0, fmt.Errorf("export: %w", err)
 	}
-	reading, cancel := context.WithCancel(ctx)
-	tx, err := src.db.BeginTx(reading, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		cancel()
-		return nil, 0, readError(d, err)
-	}
-	defer tx.Rollback() //nolint:errcheck // nothing was changed
-	defer cancel()
-	rows, err := tx.QueryContext(reading, d.Query.SQL, args...)
+	conn, err := src.session(ctx, 1)
 	if err != nil {
 		return nil, 0, readError(d, err)
 	}
-	defer rows.Close()
-	defer cancel() // first of all: leaving before the last row must end the query, not read the rest of it
-	columns, err := d.columns(rows)
+	defer func() { err = joined(err, conn.end(ctx, err)) }()
+	rows, err := conn.query(d.Query.SQL, args)
+	if err != nil {
+		return nil, 0, readError(d, err)
+	}
+	columns, err := d.columns(rows, src.Driver, zone)
 	if err != nil {
 		return nil, 0, err
 	}
-	var out sheet
 	if params.Format == CSV {
-		out, err = newCSV(w, columns)
+		out, err = newCSV(w, columns, params.CSV)
 	} else {
-		out, err = newBook(ctx, w, d.Sheet, columns, e.maxRows)
+		out, err = newWorkbook(ctx, w, d.Sheet, columns, e.maxRows)
 	}
 	if err != nil {
 		return nil, 0, err
 	}
-	done, err := write(ctx, d, rows, columns, out, total, progress)
+	done, err = write(ctx, d, conn, columns, out, total, progress)
 	if err != nil {
 		out.abort()
 		return nil, 0, err
@@ -148,8 +152,16 @@ func (e *Exporter) read(ctx context.Context, d *Dataset, src *source, params Par
 	return out, done, nil
 }
 
-// count returns how many rows there will be, or 0 if that is not known.
-func (e *Exporter) count(ctx context.Context, d *Dataset, src *source, params Params, progress Progress) (int64, error) {
+// joined returns both errors joined, or err if more is nil.
+func joined(err, more error) error {
+	if more == nil {
+		return err
+	}
+	return errors.Join(err, more)
+}
+
+// count returns the number of rows, or 0 if it is unknown.
+func (e *Exporter) count(ctx context.Context, d *Dataset, src *source, params Params, progress Progress) (total int64, err error) {
 	if d.Count.SQL == "" {
 		return 0, nil
 	}
@@ -158,28 +170,33 @@ func (e *Exporter) count(ctx context.Context, d *Dataset, src *source, params Pa
 	if err != nil {
 		return 0, fmt.Errorf("export: %w", err)
 	}
-	var total int64
-	err = src.db.QueryRowContext(ctx, d.Count.SQL, args...).Scan(&total)
+	// The count gets half of the remaining time, since the query needs some, too. It has its own transaction, since PostgreSQL
+	// refuses all statements after a failed one.
+	conn, err := src.session(ctx, 2)
+	if err != nil {
+		return 0, readError(d, err)
+	}
+	failed := conn.late(conn.tx.QueryRowContext(conn.ctx, d.Count.SQL, args...).Scan(&total))
+	left := conn.end(ctx, failed)
 	switch {
 	case ctx.Err() != nil:
-		return 0, ctx.Err()
-	case err != nil && d.CountOptional:
+		return 0, joined(ctx.Err(), left)
+	case failed != nil && d.CountOptional:
 		return 0, nil
-	case err != nil:
-		return 0, readError(d, fmt.Errorf("count: %w", err))
+	case failed != nil:
+		return 0, joined(readError(d, fmt.Errorf("count: %w", failed)), left)
 	}
 	return total, nil
 }
 
-// How often Run looks up from the rows, and how often it tells of its progress.
 const (
-	lookEvery     = 256
-	progressEvery = 200 * time.Millisecond
+	ctxCheckRows     = 256 // rows between two checks of the context
+	progressInterval = 200 * time.Millisecond
 )
 
 // write reads the rows while another goroutine writes them, so that two cores are used.
-func write(ctx context.Context, d *Dataset, rows *sql.Rows, columns []column, out sheet, total int64, progress Progress) (done int64, err error) {
-	p := newPump(out, len(columns))
+func write(ctx context.Context, d *Dataset, conn *session, columns []column, out sheet, total int64, progress Progress) (done int64, err error) {
+	p := newBatchWriter(out, len(columns))
 	defer func() { err = cmp.Or(p.close(), err) }()
 
 	values := make([]any, len(columns))
@@ -187,10 +204,11 @@ func write(ctx context.Context, d *Dataset, rows *sql.Rows, columns []column, ou
 	for i := range dest {
 		dest[i] = &values[i]
 	}
-	told := time.Now()
+	lastReport := time.Now()
+	rows := conn.rows
 	for rows.Next() {
 		if err := rows.Scan(dest...); err != nil {
-			return 0, readError(d, err)
+			return 0, readError(d, conn.late(err))
 		}
 		cells, err := p.row()
 		if err != nil {
@@ -199,23 +217,24 @@ func write(ctx context.Context, d *Dataset, rows *sql.Rows, columns []column, ou
 		for i := range values {
 			cells[i].set(&columns[i], values[i])
 		}
-		if done++; done%lookEvery == 0 {
+		done++
+		if done%ctxCheckRows == 0 {
 			if ctx.Err() != nil {
 				return 0, ctx.Err()
 			}
-			if now := time.Now(); now.Sub(told) >= progressEvery {
-				told = now
+			if now := time.Now(); now.Sub(lastReport) >= progressInterval {
+				lastReport = now
 				progress(done, atLeast(total, done), "Writing rows")
 			}
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return 0, readError(d, err)
+		return 0, readError(d, conn.late(err))
 	}
 	return done, nil
 }
 
-// atLeast keeps a total that rows were added to since from falling behind what is done.
+// atLeast returns a total that is not less than done: rows may have been added since the count.
 func atLeast(total, done int64) int64 {
 	if total == 0 {
 		return 0
@@ -223,8 +242,8 @@ func atLeast(total, done int64) int64 {
 	return max(total, done)
 }
 
-// columns returns the columns that the query has, as the config describes them.
-func (d *Dataset) columns(rows *sql.Rows) ([]column, error) {
+// columns returns the columns of the query, with their settings in the config. Times are shown in the zone.
+func (d *Dataset) columns(rows *sql.Rows, driver Driver, zone *time.Location) ([]column, error) {
 	types, err := rows.ColumnTypes()
 	if err != nil {
 		return nil, readError(d, err)
@@ -233,7 +252,7 @@ func (d *Dataset) columns(rows *sql.Rows) ([]column, error) {
 	found := make(map[string]bool)
 	for i, t := range types {
 		found[t.Name()] = true
-		columns[i] = newColumn(d.Columns[t.Name()], t.Name(), t)
+		columns[i] = newColumn(d.Columns[t.Name()], t, driver, zone)
 	}
 	for name := range d.Columns {
 		if !found[name] {

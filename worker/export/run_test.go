@@ -20,7 +20,7 @@ import (
 	"github.com/hark-jobs/hark/worker/export"
 )
 
-// oddities is a table of all that a cell can hold.
+// oddities is a table of all kinds of cells.
 const oddities = `
 CREATE TABLE odd (id INTEGER PRIMARY KEY, t TEXT, d DATE, dt DATETIME, f REAL, b BOOLEAN, raw BLOB, num TEXT, n INTEGER);
 INSERT INTO odd VALUES
@@ -119,7 +119,7 @@ func openConfig(t testing.TB, c *export.Config) *export.Exporter {
 	return e
 }
 
-// params reads what a job's params are.
+// params decodes a job's params.
 func params(t testing.TB, object string) export.Params {
 	t.Helper()
 	var p export.Params
@@ -259,7 +259,7 @@ func TestCSVHoldsWhatTheDatabaseHolds(t *testing.T) {
 		{"4", "'+49 30 1234", "1899-12-31", "1970-01-01 00:00:00", "1E+300", "TRUE", "", "123456789012345678.90", "1234567890123456789"},
 		{"5", "'-2+3", "9999-12-31", "2000-01-01 23:59:59", "0", "FALSE", "", "n/a", "999999999999999"},
 		{"6", "'@SUM(A1)", "1900-03-01", "", "1E-09", "TRUE", "", "-5", "1000000000000000"},
-		{"7", "'\t=cmd", "", "", "0.1", "TRUE", "", "0049", "0"},
+		{"7", "\t'=cmd", "", "", "0.1", "TRUE", "", "0049", "0"},
 		{"8", "Zoë Łukasz 北京 🎁", "", "", "100000", "TRUE", "", "0.5", "7"},
 		{"9", `a & b < c > "d" 'e'`, "", "", "3.14", "TRUE", "", "1e5", "7"},
 		{"10", "  outer  ", "", "", "3", "TRUE", "", "", "7"},
@@ -366,26 +366,26 @@ func TestSheetsAreSplit(t *testing.T) {
 
 func TestProgress(t *testing.T) {
 	t.Parallel()
-	var heard []string
+	var messages []string
 	var lastDone, lastTotal int64
 	_, err := openOdd(t).Run(t.Context(), params(t, `{"dataset":"many","rows":2000}`), io.Discard, func(done, total int64, message string) {
-		if len(heard) == 0 || heard[len(heard)-1] != message {
-			heard = append(heard, message)
+		if len(messages) == 0 || messages[len(messages)-1] != message {
+			messages = append(messages, message)
 		}
 		lastDone, lastTotal = done, total
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.ReplaceAll(strings.Join(heard, ", "), "Writing rows, ", ""); got != "Counting rows, Running the query, Compressing" {
-		t.Errorf("heard %s", got)
+	if got := strings.ReplaceAll(strings.Join(messages, ", "), "Writing rows, ", ""); got != "Counting rows, Running the query, Compressing" {
+		t.Errorf("got %s", got)
 	}
 	if lastDone != 2000 || lastTotal != 2000 {
 		t.Errorf("ends with %d of %d", lastDone, lastTotal)
 	}
 }
 
-// stopWriter runs stop when so many bytes were written.
+// stopWriter runs stop after a number of bytes.
 type stopWriter struct {
 	left int
 	stop func()
@@ -393,7 +393,8 @@ type stopWriter struct {
 }
 
 func (w *stopWriter) Write(p []byte) (int, error) {
-	if w.left -= len(p); w.left < 0 && w.stop != nil {
+	w.left -= len(p)
+	if w.left < 0 && w.stop != nil {
 		w.stop()
 		w.stop = nil
 		return 0, w.err
@@ -505,8 +506,8 @@ datasets:
 
 func TestADatasetCannotWrite(t *testing.T) {
 	t.Parallel()
-	e := open(t, t.TempDir(), `
-databases: {a: {driver: sqlite, dsn: "a.db?mode=rwc"}}
+	e := openEmpty(t, `
+databases: {a: {driver: sqlite, dsn: a.db}}
 datasets:
   writes: {database: a, query: CREATE TABLE x (y), count: none}
 `)

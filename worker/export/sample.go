@@ -21,8 +21,8 @@ var sampleSQL string
 
 const sampleFile = "shop.db"
 
-// SampleConfig is the config that stands in for a missing hark.yaml: the datasets of a sample shop, whose
-// database is in dir. The database is made by [Exporter.Prepare], or by the first export that needs it.
+// SampleConfig returns the config without a hark.yaml: the datasets of a sample shop, whose database is in dir. [Exporter.Prepare], or
+// the first export that needs the database, creates it.
 func SampleConfig(dir string) (*Config, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -42,12 +42,12 @@ func SampleConfig(dir string) (*Config, error) {
 	return c, nil
 }
 
-// SampleYAML is the config of the sample shop as it is written, for who wants to begin with a copy.
+// SampleYAML returns the text of the sample shop's config, as a template.
 func SampleYAML() []byte { return append([]byte(nil), sampleYAML...) }
 
-// SampleShop makes the database of the sample shop in dir unless it is there already, and returns its path.
-// The data is the same each time. The file gets its name when it is whole, so that nothing half is left by
-// a process that was killed; two processes may do this at once.
+// SampleShop creates the database of the sample shop in dir unless it exists, and returns its path. The data is always the same. The
+// file gets its name when it is complete, so that a killed process leaves no incomplete database. Several processes may call it at a
+// time.
 func SampleShop(ctx context.Context, dir string) (dbPath string, err error) {
 	dbPath = filepath.Join(dir, sampleFile)
 	if _, err := os.Stat(dbPath); err == nil {
@@ -62,7 +62,7 @@ func SampleShop(ctx context.Context, dir string) (dbPath string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("sample shop: %w", err)
 	}
-	defer os.Remove(tmp.Name()) // after the rename there is none
+	defer os.Remove(tmp.Name()) // does nothing after the rename
 	if err := errors.Join(tmp.Chmod(0o644), tmp.Close(), fillShop(ctx, tmp.Name())); err != nil {
 		return "", fmt.Errorf("sample shop: %w", err)
 	}
@@ -72,8 +72,7 @@ func SampleShop(ctx context.Context, dir string) (dbPath string, err error) {
 	return dbPath, nil
 }
 
-// fillShop writes without a journal and without waiting for the disk: a file that is not whole is thrown
-// away anyway. It is synced once, at the end.
+// fillShop writes without a journal and without syncing, since an incomplete file is removed anyway. It syncs once, at the end.
 func fillShop(ctx context.Context, path string) (err error) {
 	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+
 		"?_pragma=journal_mode(off)&_pragma=synchronous(off)&_pragma=locking_mode(exclusive)&_pragma=cache_size(-8000)")
@@ -117,7 +116,7 @@ type inserter struct {
 	args    []any
 }
 
-// rowsPerInsert makes statements long enough that SQLite is busy with rows rather than with statements.
+// rowsPerInsert is large enough that the cost per statement does not matter.
 const rowsPerInsert = 100
 
 func (in *inserter) add(values ...any) error {
@@ -137,7 +136,7 @@ func (in *inserter) add(values ...any) error {
 	return err
 }
 
-// close inserts what is left.
+// close inserts the remaining rows.
 func (in *inserter) close() error {
 	if in.stmt != nil {
 		defer in.stmt.Close()

@@ -18,8 +18,8 @@ import (
 	"github.com/hark-jobs/hark/worker/export"
 )
 
-// sampleShop makes the sample shop once for all tests: with the race detector that takes a while. It is made
-// by exports that come before it is there; one makes it, the others wait.
+// sampleShop creates the sample shop once for all tests, since that is slow with the race detector. Exports that start before it exists
+// create it: one does, the others wait.
 func sampleShop(t *testing.T) (dir string, e *export.Exporter) {
 	t.Helper()
 	dir = t.TempDir()
@@ -32,13 +32,13 @@ func sampleShop(t *testing.T) (dir string, e *export.Exporter) {
 	var wg sync.WaitGroup
 	for range 3 {
 		wg.Go(func() {
-			var heard []string
-			info, err := e.Run(t.Context(), export.Params{Dataset: "products"}, io.Discard, func(_, _ int64, message string) { heard = append(heard, message) })
+			var messages []string
+			info, err := e.Run(t.Context(), export.Params{Dataset: "products"}, io.Discard, func(_, _ int64, message string) { messages = append(messages, message) })
 			if err != nil || info.Rows != 300 {
 				t.Errorf("products: %+v, %v", info, err)
 			}
-			if len(heard) == 0 || heard[0] != "Preparing the sample shop" {
-				t.Errorf("heard %q", heard)
+			if len(messages) == 0 || messages[0] != "Preparing the sample shop" {
+				t.Errorf("got %q", messages)
 			}
 		})
 	}
@@ -101,7 +101,7 @@ func checkShop(t *testing.T, db *sql.DB) {
 	}
 }
 
-func TestSampleShopThatIsCancelledLeavesNothing(t *testing.T) {
+func TestCancelledSampleShopLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -153,7 +153,7 @@ func exportShop(t *testing.T, db *sql.DB, e *export.Exporter) {
 	}
 }
 
-func TestPrepareThatFailsIsTriedAgain(t *testing.T) {
+func TestPrepareIsRetried(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "taken")
 	if err := os.WriteFile(dir, nil, 0o600); err != nil {
@@ -172,7 +172,7 @@ func TestPrepareThatFailsIsTriedAgain(t *testing.T) {
 	if err := os.Remove(dir); err != nil {
 		t.Fatal(err)
 	}
-	// This time it comes so far that only the empty database is wrong.
+	// This time only the empty database is wrong.
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

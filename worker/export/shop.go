@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// How large the sample shop is. An order has 1 to 5 lines, 3 on average, which makes 300,000.
+// The size of the sample shop. An order has 1 to 5 lines, 3 on average, so there are 300,000.
 const (
 	shopCustomers = 2_000
 	shopProducts  = 300
 )
 
-// shopOrders varies for tests alone: with the race detector SQLite is forty times slower.
+// shopOrders is a variable for tests: with the race detector SQLite is forty times slower.
 var shopOrders = 100_000
 
 // The shop is open from the beginning of 2024 to the end of 2026.
@@ -24,7 +24,7 @@ var (
 	shopDays   = 1096
 )
 
-// shop makes up the sample data. Its random numbers are seeded, so the shop is always the same.
+// shop generates the sample data. Its random numbers have a fixed seed, so the shop is always the same.
 type shop struct {
 	random *rand.Rand
 	prices []int // of the products, in cents
@@ -54,7 +54,7 @@ var (
 	}
 )
 
-// fill makes up everything.
+// fill generates all tables.
 func (s *shop) fill(ctx context.Context, tx *sql.Tx) error {
 	for _, step := range []func(context.Context, *sql.Tx) error{s.customers, s.products, s.orders} {
 		if err := step(ctx, tx); err != nil {
@@ -92,7 +92,7 @@ func (s *shop) products(ctx context.Context, tx *sql.Tx) error {
 		noun := shopNouns[i%len(shopNouns)]
 		name := fmt.Sprintf("%s %s %s %s", shopAdjectives[i/len(shopNouns)%len(shopAdjectives)], noun.noun,
 			shopSizes[i/100], noun.emoji)
-		if id%50 == 0 { // what a formula would look like
+		if id%50 == 0 { // looks like a formula
 			name = string("=+-@"[id/50%4]) + name
 		}
 		price := 195 + 10*s.random.IntN(2000)
@@ -109,7 +109,7 @@ func (s *shop) products(ctx context.Context, tx *sql.Tx) error {
 	return in.close()
 }
 
-// orders makes the orders and their lines, one day after another.
+// orders generates the orders and their lines, ordered by day.
 func (s *shop) orders(ctx context.Context, tx *sql.Tx) error {
 	orders := inserter{ctx: ctx, tx: tx, table: "orders"}
 	lines := inserter{ctx: ctx, tx: tx, table: "order_lines"}
@@ -118,7 +118,7 @@ func (s *shop) orders(ctx context.Context, tx *sql.Tx) error {
 		days[i] = shopOpened.AddDate(0, 0, i).Format(time.DateOnly)
 	}
 	for id := 1; id <= shopOrders; id++ {
-		// Every five orders in a row have 1 to 5 lines, in an order that changes: 3 on average, exactly.
+		// Each five consecutive orders have 1 to 5 lines in a changing sequence, which is exactly 3 on average.
 		items := 1 + (id*2+id/5)%5
 		total := 0
 		for line := 1; line <= items; line++ {

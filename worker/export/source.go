@@ -1,15 +1,12 @@
 package export
 
 import (
-	"context"
 	"database/sql"
-	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,17 +18,17 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// dsnExample shows what a DSN looks like.
+// dsnExample has an example of a DSN for each driver.
 var dsnExample = map[Driver]string{
 	SQLite:   "shop.db or file:shop.db",
 	Postgres: "postgres://user:password@host:5432/shop?sslmode=require",
 	MySQL:    "user:password@tcp(host:3306)/shop",
 }
 
-// connectTimeout limits how long a database may take to answer at all.
+// connectTimeout is the timeout of connecting to a database.
 const connectTimeout = 10 * time.Second
 
-// checkDSN returns the DSN as it is opened. Its error may hold the DSN.
+// checkDSN returns the DSN for opening the database. Its error may contain the DSN, unless it is a dsnError.
 func checkDSN(driver Driver, dsn, base string) (string, error) {
 	switch driver {
 	case SQLite:
@@ -40,18 +37,16 @@ func checkDSN(driver Driver, dsn, base string) (string, error) {
 		_, err := pgx.ParseConfig(dsn)
 		return dsn, err
 	default:
-		c, err := mysql.ParseDSN(dsn)
-		if err != nil {
-			return "", err
-		}
-		// Dates arrive as dates, and as they are stored.
-		c.ParseTime, c.Loc, c.MultiStatements = true, time.UTC, false
-		return c.FormatDSN(), nil
+		return mysqlDSN(dsn)
 	}
 }
 
-// sqliteDSN makes a URI of a path: read only as far as queries go, and never a new, empty database where
-// the file is missing.
+// dsnError is an error in a DSN whose text does not contain the DSN.
+type dsnError string
+
+func (e dsnError) Error() string { return string(e) }
+
+// sqliteDSN returns the URI of a path: read-only, and never creating a missing file.
 func sqliteDSN(dsn, base string) (string, error) {
 	path, query, _ := strings.Cut(dsn, "?")
 	if rest, ok := strings.CutPrefix(path, "file:"); ok {
@@ -71,18 +66,18 @@ func sqliteDSN(dsn, base string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !values.Has("mode") {
-		values.Set("mode", "rw")
+	if values.Has("mode") && values.Get("mode") != "ro" {
+		return "", dsnError("sets a mode; hark always opens SQLite with mode=ro, leave it out")
 	}
+	values.Set("mode", "ro")
 	values.Add("_pragma", "query_only(1)")
 	values.Add("_pragma", "busy_timeout(5000)")
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + values.Encode(), nil
 }
 
-// open returns the pool of a database. It connects to nothing yet. The timeout is the database's own: SQLite, which is in
-// this process, has none and needs none.
-func (d *Database) open(timeout time.Duration) (*sql.DB, error) {
-	var db *sql.DB
+// open returns the pool of a database. It does not connect. limit is the timeout of a statement; 0 means none.
+func (d *Database) open(limit time.Duration) (*source, error) {
+	s := &source{Database: d, limit: limit, slot: make(chan struct{}, 1), ready: d.prepare == nil}
 	switch d.Driver {
 	case Postgres:
 		c, err := pgx.ParseConfig(d.DSN)
@@ -92,10 +87,12 @@ func (d *Database) open(timeout time.Duration) (*sql.DB, error) {
 		if c.ConnectTimeout == 0 {
 			c.ConnectTimeout = connectTimeout
 		}
-		if _, given := c.RuntimeParams["statement_timeout"]; !given && timeout > 0 {
-			c.RuntimeParams["statement_timeout"] = strconv.FormatInt(timeout.Milliseconds(), 10)
-		}
-		db = stdlib.OpenDB(*c)
+		_, s.limited = c.RuntimeParams["statement_timeout"]
+		setUTC(c)
+		// Do not prepare statements in the session: through a pooler another client would use the session next, and this one
+		// would get another session. An export runs a query once.
+		c.DefaultQueryExecMode = pgx.QueryExecModeDescribeExec
+		s.db = stdlib.OpenDB(*c)
 	case MySQL:
 		c, err := mysql.ParseDSN(d.DSN)
 		if err != nil {
@@ -105,47 +102,33 @@ func (d *Database) open(timeout time.Duration) (*sql.DB, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the DSN of the database %s is wrong", d.Name)
 		}
-		db = sql.OpenDB(timedConnector{connector, timeout})
+		s.limited = c.Params["max_execution_time"] != "" || c.Params["max_statement_time"] != ""
+		s.connector = sessionConnector{connector}
+		s.db = sql.OpenDB(s.connector)
 	default:
 		var err error
-		if db, err = sql.Open(string(d.Driver), d.DSN); err != nil {
+		if s.db, err = sql.Open(string(d.Driver), d.DSN); err != nil {
 			return nil, fmt.Errorf("the DSN of the database %s is wrong", d.Name)
 		}
 	}
-	db.SetMaxOpenConns(d.MaxOpen)
-	db.SetMaxIdleConns(1)
-	db.SetConnMaxIdleTime(time.Minute)
-	return db, nil
+	s.db.SetMaxOpenConns(d.MaxOpen)
+	s.db.SetMaxIdleConns(1)
+	s.db.SetConnMaxIdleTime(time.Minute)
+	return s, nil
 }
 
-// timedConnector sets the longest time of a SELECT on each connection. MySQL and MariaDB call that differently, and each
-// refuses the other's name.
-type timedConnector struct {
-	driver.Connector
-	timeout time.Duration
-}
-
-const errUnknownVariable = 1193 // ER_UNKNOWN_SYSTEM_VARIABLE
-
-func (c timedConnector) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := c.Connector.Connect(ctx)
-	if err != nil || c.timeout <= 0 {
-		return conn, err
-	}
-	for _, set := range []string{
-		fmt.Sprintf("SET SESSION max_execution_time = %d", c.timeout.Milliseconds()), // MySQL
-		fmt.Sprintf("SET SESSION max_statement_time = %.3f", c.timeout.Seconds()),    // MariaDB
-	} {
-		_, err := conn.(driver.ExecerContext).ExecContext(ctx, set, nil)
-		var refused *mysql.MySQLError
-		if err != nil && !(errors.As(err, &refused) && refused.Number == errUnknownVariable) {
-			return nil, errors.Join(err, conn.Close())
+// setUTC sets the time zone of a PostgreSQL session to UTC, with any settings of the server, the role and the DSN. The session's zone is
+// used when a timestamptz is compared with a date, truncated to a day or converted to text.
+func setUTC(c *pgx.ConnConfig) {
+	for name := range c.RuntimeParams {
+		if strings.EqualFold(name, "timezone") {
+			delete(c.RuntimeParams, name)
 		}
 	}
-	return conn, nil
+	c.RuntimeParams["timezone"] = "UTC"
 }
 
-// bind returns the arguments of a statement. A param that was not given is NULL.
+// bind returns the arguments of a statement. An absent param is NULL.
 func bind(driver Driver, s Statement, params []jobs.Param, values map[string]any, who Identity) ([]any, error) {
 	types := make(map[string]jobs.ParamType, len(params))
 	for _, p := range params {
@@ -171,8 +154,7 @@ func bind(driver Driver, s Statement, params []jobs.Param, values map[string]any
 	return args, nil
 }
 
-// argument converts a param's value, as it was decoded from JSON, into what the driver takes. Numbers stay
-// decimal where the database can compare decimals.
+// argument converts a param's value from JSON to the driver's type. Numbers stay decimal if the database can compare decimals.
 func argument(driver Driver, typ jobs.ParamType, v any) (any, error) {
 	switch v := v.(type) {
 	case nil, bool:
@@ -196,8 +178,8 @@ func argument(driver Driver, typ jobs.ParamType, v any) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if driver == SQLite { // as its own datetime() writes it
-			return t.UTC().Format(time.DateTime), nil
+		if driver == SQLite { // the format of its own datetime()
+			return t.UTC().Format(secondsFormat(t.Nanosecond())), nil
 		}
 		return t.UTC(), nil
 	}

@@ -14,19 +14,19 @@ import (
 	yaml "github.com/goccy/go-yaml"
 )
 
-// node is a place in a config file: a YAML value, and the path that leads there. The tree is walked by
-// hand, not decoded into structs, so that every error can say where it is and what was expected there.
+// node is a YAML value in a config file, with its path. The tree is walked, not decoded into structs, so that every error has a position
+// and says what was expected.
 type node struct {
 	file *configFile
 	path string
 	ast  ast.Node
-	key  *token.Token // the key it stands under, if any
+	key  *token.Token // the key of the value, if any
 }
 
 type configFile struct {
 	name    string
 	data    string
-	base    string // where relative SQLite files are looked for
+	base    string // the folder of relative SQLite files
 	anchors map[string]ast.Node
 }
 
@@ -38,10 +38,10 @@ type entry struct {
 
 // parseYAML returns the root of the document.
 func parseYAML(file *configFile) (root node, err error) {
-	// The YAML parser is not ours: an input that makes it panic is a wrong config, not a crash.
+	// If the third-party YAML parser panics, that is an error in the config, not a crash.
 	defer func() {
 		if p := recover(); p != nil {
-			err = &ConfigError{File: file.name, Message: "is not YAML that can be read"}
+			err = &ConfigError{File: file.name, Message: "is not valid YAML"}
 		}
 	}()
 	tree, err := parser.ParseBytes([]byte(file.data), 0)
@@ -98,7 +98,7 @@ func (n node) errorf(format string, args ...any) *ConfigError {
 	return at(n.file, n.token(), "%s %s", n.name(), fmt.Sprintf(format, args...))
 }
 
-// missing returns the error that n lacks a key.
+// missing returns the error for a missing key of n.
 func (n node) missing(key, expected string) *ConfigError {
 	t := n.key
 	if t == nil {
@@ -114,7 +114,7 @@ func (n node) name() string {
 	return n.path
 }
 
-// token is where n begins. A mapping begins at its first key, not at that key's colon.
+// token returns the first token of n. A mapping begins at its first key, not at the colon.
 func (n node) token() *token.Token {
 	switch v := n.resolve().(type) {
 	case nil:
@@ -136,7 +136,7 @@ func (n node) token() *token.Token {
 // resolve follows anchors, aliases and tags to the value itself; nil if there is none.
 func (n node) resolve() ast.Node {
 	v := n.ast
-	for range 16 { // an alias may stand for an alias, and even for itself
+	for range 16 { // an alias may lead to an alias, even to itself
 		switch w := v.(type) {
 		case *ast.AnchorNode:
 			v = w.Value
@@ -159,7 +159,7 @@ func (n node) isNull() bool {
 	return null || v == nil
 }
 
-// mapping returns the entries of n in order. With allowed keys given, no other may be there.
+// mapping returns the entries of n in order. If there are allowed keys, others are an error.
 func (n node) mapping(expected string, allowed ...string) ([]entry, error) {
 	var values []*ast.MappingValueNode
 	switch v := n.resolve().(type) {
@@ -204,7 +204,7 @@ func (n node) sequence(expected string) ([]node, error) {
 	return items, nil
 }
 
-// text returns n as text that is not empty.
+// text returns n as a text that is not empty.
 func (n node) text(expected string) (string, error) {
 	var s string
 	switch v := n.resolve().(type) {
@@ -218,10 +218,13 @@ func (n node) text(expected string) (string, error) {
 	if strings.TrimSpace(s) == "" {
 		return "", n.errorf("is empty; expected %s", expected)
 	}
+	if strings.ContainsRune(s, 0) { // no database accepts it
+		return "", n.errorf("has the character U+0000; expected %s", expected)
+	}
 	return s, nil
 }
 
-// number returns n as a number, its digits as they are written.
+// number returns n as a number, and its exact digits.
 func (n node) number(expected string) (float64, string, error) {
 	switch v := n.resolve().(type) {
 	case *ast.IntegerNode:
@@ -241,7 +244,7 @@ func (n node) boolean() (bool, error) {
 	return false, n.errorf("is %s; expected true or false", n.describe())
 }
 
-// scalar returns n, a text, a number or true or false, as it is written.
+// scalar returns the text of n: a text, a number or a boolean.
 func (n node) scalar(expected string) (string, error) {
 	switch n.resolve().(type) {
 	case *ast.IntegerNode, *ast.FloatNode:
@@ -260,7 +263,7 @@ func (n node) isBlock() bool {
 	return ok && strings.HasPrefix(v.Start.Value, "|")
 }
 
-// describe says what n is, to follow "is".
+// describe describes n, to follow "is" in an error sentence.
 func (n node) describe() string {
 	switch v := n.resolve().(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:

@@ -2,21 +2,21 @@ import { uniqueKey } from "../hark.js";
 import { byId, el, setNotice, whileBusy } from "./dom.js";
 
 /**
- * The form that asks for a job. It is made from what the server says it can run: the kinds, their params,
- * and the further params that the chosen option of a param brings along.
+ * The form that enqueues a job. It is built from the kinds of the server, their params, and the additional params of the
+ * chosen option of a param.
  */
 export function askForm({ onAsked }) {
   const form = byId("ask"), kindsPlace = byId("kinds"), place = byId("params"), button = byId("export"), problem = byId("ask-error");
   const given = new Map(); // what was entered, by param name, kept while datasets and kinds are switched
   let hark, kinds = [], kind, params = [];
-  let unclear; // the key of a request that got no answer, and what it asked for
+  let unclear; // the key and the content of a request without a response
 
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     whileBusy(button, ask);
   });
 
-  /** Shows what a (new) connection offers. */
+  /** Shows the kinds of a connection. */
   async function show(connection) {
     hark = connection;
     setNotice(problem, "");
@@ -24,13 +24,11 @@ export function askForm({ onAsked }) {
       kinds = await hark.kinds();
     } catch (err) {
       if (hark !== connection) return;
-      setNotice(problem, `What can be run is not known yet. ${err.message}`);
+      setNotice(problem, `The kinds of jobs could not be loaded. ${err.message}`);
       setTimeout(() => hark === connection && connection.status !== "closed" && show(connection), 5000);
       return;
     }
     if (hark !== connection) return;
-    // Exports first: they are what most people come for.
-    kinds.sort((a, b) => (b.name === "export") - (a.name === "export"));
     given.clear();
     showKinds();
     choose(kinds[0]);
@@ -39,7 +37,7 @@ export function askForm({ onAsked }) {
   function showKinds() {
     kindsPlace.replaceChildren();
     button.hidden = kinds.length === 0;
-    if (kinds.length === 0) setNotice(problem, "No worker is there yet. Start one, and what it can run appears here.");
+    if (kinds.length === 0) setNotice(problem, "No worker has published a kind yet. Start a worker, and its kinds appear here.");
     if (kinds.length < 2) return;
     if (kinds.length > 3) {
       const select = el("select", { id: "kind", "data-testid": "kind", onchange: () => choose(kinds.find((k) => k.name === select.value)) },
@@ -55,11 +53,11 @@ export function askForm({ onAsked }) {
   function choose(chosen) {
     kind = chosen;
     setNotice(problem, kinds.length ? "" : problem.textContent);
-    button.textContent = kind?.name === "export" ? "Export" : `Start ${(kind?.title || kind?.name || "").toLowerCase()}`;
+    button.textContent = kind?.action ? kind.action : `Start ${(kind?.title || kind?.name || "").toLowerCase()}`;
     showParams();
   }
 
-  /** Lays out the params that apply now; a field that applied before keeps its node, and so the focus. */
+  /** Shows the params that apply now. A field that applied before keeps its node, and so its focus. */
   function showParams() {
     params = [];
     const collect = (list) => {
@@ -111,7 +109,8 @@ export function askForm({ onAsked }) {
       if (value !== undefined) input.value = JSON.stringify(value);
     } else {
       const types = { date: "date", time: "datetime-local", integer: "number", number: "number" };
-      input = el("input", { ...common, type: types[param.type] ?? "text", step: { number: "any", integer: "1", time: "1" }[param.type], autocomplete: "off" });
+      const list = param.type === "timezone" ? zoneList() : undefined;
+      input = el("input", { ...common, type: types[param.type] ?? "text", step: { number: "any", integer: "1", time: "1" }[param.type], min: param.minimum, max: param.maximum, autocomplete: "off", list });
       if (value !== undefined) input.value = param.type === "time" ? localTime(value) : value;
     }
     input.addEventListener(input.tagName === "SELECT" || input.type === "checkbox" ? "change" : "input", () => {
@@ -132,7 +131,7 @@ export function askForm({ onAsked }) {
       const input = inputOf(param.name);
       const value = read(param, input);
       const reason = value === unreadable || input.validity?.badInput ? `${titled(param)} cannot be read.` :
-        value === undefined && param.required ? `${titled(param)} is needed.` : "";
+        value === undefined && param.required ? `${titled(param)} is required.` : "";
       complain(input, reason);
       if (reason) wrong.push(input);
       else if (value !== undefined) values[param.name] = value;
@@ -145,7 +144,7 @@ export function askForm({ onAsked }) {
     try {
       onAsked(await hark.enqueue(kind.name, values, { title: titleOf(values), key }));
     } catch (err) {
-      // Whether it was accepted is not known: pressing again must not ask twice.
+      // The request may have been accepted: pressing the button again must not enqueue a second job.
       if (err.status === 0 || err.status >= 500) unclear = { what, key };
       const param = params.find((p) => err.field === `params.${p.name}`);
       if (!param) return setNotice(problem, err.message);
@@ -154,12 +153,15 @@ export function askForm({ onAsked }) {
     }
   }
 
-  /** What tells this export from another one of the same dataset. Other kinds are named by the server. */
+  /**
+   * A title that distinguishes this job from others with the same choice, such as exports of one dataset. Where no choice has
+   * params of its own, the server makes the title.
+   */
   function titleOf(values) {
-    const dataset = kind.name === "export" && params.find((p) => p.name === "dataset");
-    const option = dataset && dataset.options?.find((o) => same(o.value, values.dataset));
+    const choice = params.find((p) => p.options?.some((o) => o.params?.length));
+    const option = choice?.options.find((o) => same(o.value, values[choice.name]));
     if (!option) return undefined;
-    const own = (option.params ?? []).filter((p) => values[p.name] !== undefined);
+    const own = (option.params ?? []).filter((p) => values[p.name] !== undefined && p.name !== "format");
     const dates = own.filter((p) => p.type === "date").map((p) => values[p.name]).join(" to ");
     const rest = own.filter((p) => p.options).map((p) => p.options.find((o) => same(o.value, values[p.name]))?.title);
     return [option.title || option.value, dates, ...rest].filter(Boolean).join(", ").slice(0, 200);
@@ -169,9 +171,22 @@ export function askForm({ onAsked }) {
   return { show };
 }
 
+/** Zones that some browsers have and the server refuses (jobs.LoadZone). */
+const foreignZone = /^(Factory|localtime|posixrules)$|^(posix|right|SystemV)\//i;
+
+/** The id of a list of all time zones of the browser. The list is created once. */
+function zoneList() {
+  const id = "time-zones";
+  if (!document.getElementById(id)) {
+    const zones = (Intl.supportedValuesOf?.("timeZone") ?? []).filter((zone) => !foreignZone.test(zone));
+    document.body.append(el("datalist", { id }, ...[...new Set(["UTC", ...zones])].map((value) => el("option", { value }))));
+  }
+  return id;
+}
+
 const unreadable = Symbol("unreadable");
 
-/** The value of an input as the param's type, or undefined where nothing was entered. */
+/** The value of an input in the param's type, or undefined if it is empty. */
 function read(param, input) {
   if (param.options) {
     const option = param.options.find((o, i) => input.value === (typeof o.value === "string" ? o.value : String(i)));
@@ -192,7 +207,7 @@ function read(param, input) {
   }
 }
 
-/** Puts a sentence next to the field it speaks of, for eyes and for screen readers. */
+/** Shows a sentence next to its field, also for screen readers. */
 function complain(input, text) {
   const error = document.getElementById(`${input.id}-error`);
   setNotice(error, text);
@@ -205,7 +220,7 @@ function complain(input, text) {
   }
 }
 
-/** Two short fields after one another share a line; one alone takes all of it. */
+/** Two consecutive short fields share a line. A single one takes the whole line. */
 function pairUp(fields) {
   for (let i = 0; i < fields.length; i++) {
     const pair = fields[i].dataset.half && fields[i + 1]?.dataset.half;

@@ -1,6 +1,6 @@
 /**
- * Making and updating elements. Text only ever becomes text: nothing in here, or on this page, parses HTML
- * that came from elsewhere.
+ * Creating and updating elements. Text is always inserted as text: neither this module nor the page parses HTML from
+ * elsewhere.
  */
 
 export const byId = (id) => document.getElementById(id);
@@ -17,20 +17,20 @@ export function el(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** Sets text only where it differs, so that a selection, and a screen reader, are left in peace. */
+/** Sets a text only if it differs, so that selections stay and screen readers do not read it again. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Shows a sentence, or hides its place when there is none. */
+/** Shows a sentence, or hides its element if the sentence is empty. */
 export function setNotice(node, text) {
   setText(node, text || "");
   node.hidden = !text;
 }
 
 /**
- * Makes the children of parent those of items, in order. Nodes stay with their key, so focus and
- * half-played animations survive. make(item) answers a node; update(node, item) fills it.
+ * Makes the children of parent match items, in order. A node stays with its key, so that focus and running animations
+ * survive. make(item) returns a node; update(node, item) fills it.
  */
 export function reconcile(parent, items, key, make, update) {
   const old = new Map(Array.from(parent.children, (node) => [node.dataset.key, node]));
@@ -50,7 +50,7 @@ export function reconcile(parent, items, key, make, update) {
   for (const node of old.values()) node.remove();
 }
 
-/** Marks a button as busy while work() runs, and lets no second press through. */
+/** Marks a button as busy while work() runs, and ignores further presses. */
 export async function whileBusy(button, work) {
   if (button.getAttribute("aria-disabled") === "true") return;
   button.setAttribute("aria-disabled", "true");

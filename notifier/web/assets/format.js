@@ -11,6 +11,7 @@ const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: 
 export const number = (n) => numbers.format(n);
 export const percent = (share) => percents.format(Math.floor(share * 100) / 100);
 export const plural = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`;
+export const timeOfDay = (time) => clock.format(new Date(time));
 export const fullTime = (time) => full.format(new Date(time));
 
 /** 12345678 becomes "12.3 MB". */
@@ -23,7 +24,7 @@ export function bytes(n) {
   }).format(value);
 }
 
-/** A time gone by: "now", "3 minutes ago", "yesterday", then a date. */
+/** A past time: "now", "3 minutes ago", "yesterday", then a date. */
 export function ago(time, now = Date.now()) {
   const then = new Date(time);
   const seconds = Math.round((now - then) / 1000);
@@ -37,7 +38,7 @@ export function ago(time, now = Date.now()) {
   return date(then, now);
 }
 
-/** The time of something to come: "in 8 s", "today, 14:05", "3 Jun". */
+/** A future time: "in 8 s", "today, 14:05", "3 Jun". */
 export function ahead(time, now = Date.now()) {
   const then = new Date(time);
   const seconds = Math.ceil((then - now) / 1000);

@@ -16,7 +16,7 @@ const paths = {
   moon: ["M20 14.2A8.2 8.2 0 0 1 9.8 4 8.2 8.2 0 1 0 20 14.2"],
 };
 
-/** An icon that says nothing to a screen reader; what it stands beside does. */
+/** An icon that screen readers ignore; the text beside it says what it means. */
 export function icon(name, size = 20) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const attributes = {

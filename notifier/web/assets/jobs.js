@@ -1,24 +1,23 @@
 import { hasEnded } from "../hark.js";
 import { byId, el, reconcile, setNotice, setText, whileBusy } from "./dom.js";
-import { safeLink } from "./link.js";
 import { ago, ahead, bytes, duration, fullTime, number, percent, plural } from "./format.js";
 import { icon } from "./icons.js";
 
 const marks = { queued: "clock", running: "turning", retrying: "again", succeeded: "check", failed: "alert", cancelled: "stop" };
 const words = { queued: "Queued", running: "Running", retrying: "Retrying", succeeded: "Finished", failed: "Failed", cancelled: "Cancelled" };
 
-/** The list of jobs. render(hark) shows what is known now. */
+/** The list of jobs. render(hark) shows the current state. */
 export function jobList() {
   const list = byId("job-list"), empty = byId("jobs-empty"), more = byId("jobs-more"), error = byId("jobs-error");
-  let hark, failure = ""; // of the last thing that was asked for
+  let hark, failure = ""; // of the last action
 
   empty.append(icon("table", 40), el("strong", {}, "Nothing here yet"),
-    el("p", {}, "Choose a dataset and press Export. The file waits here when it is ready, and the bell tells you."));
+    el("p", {}, "Choose a dataset and press Export. The file is here when it is ready, and you get a notification."));
   more.addEventListener("click", () => whileBusy(more, async () => {
     const last = list.lastElementChild;
     if (!(await attempt(() => hark.more("jobs")))) return;
     render(hark);
-    // Go on reading where the new ones begin.
+    // Move the focus to the first new job.
     if (document.activeElement === more || more.hidden) last?.nextElementSibling?.focus({ preventScroll: true });
   }));
 
@@ -53,6 +52,11 @@ export function jobList() {
       render(hark);
       keepFocus(row);
     };
+    const remove = act("delete", "deleteFile");
+    const deleteFile = (event) => {
+      const { name } = hark.known(id)?.file ?? {};
+      if (name !== undefined && confirm(`Delete ${name}? It cannot be downloaded any more.`)) remove(event);
+    };
     const fill = el("div", { class: "bar-fill" });
     const bar = el("div", { class: "bar", role: "progressbar", "data-testid": "progress", "aria-valuemin": "0", "aria-valuemax": "100" }, fill);
     const parts = {
@@ -62,11 +66,12 @@ export function jobList() {
       cancel: el("button", { type: "button", class: "button button-quiet job-cancel", "data-testid": "cancel", onclick: act("cancel", "cancel") }),
       retry: el("button", { type: "button", class: "button", "data-testid": "retry", onclick: act("retry", "retry") }, icon("again", 16), "Retry"),
       download: el("a", { class: "button button-tint", "data-testid": "download", download: "" }, icon("download", 16), "Download"),
+      remove: el("button", { type: "button", class: "button button-quiet", title: "Delete the file", "data-testid": "delete-file", onclick: deleteFile }, icon("bin", 16)),
     };
     parts.progress.append(bar, el("div", { class: "job-figures" }, parts.done, parts.left));
     const node = el("li", { class: "job", id: `job-${id}`, "data-job-id": id, tabindex: "-1" }, parts.mark,
       el("div", { class: "job-main" }, parts.title, parts.meta, parts.progress, parts.error),
-      el("div", { class: "job-actions" }, parts.cancel, parts.retry, parts.download));
+      el("div", { class: "job-actions" }, parts.cancel, parts.retry, parts.download, parts.remove));
     node.parts = parts;
     return node;
   }
@@ -80,16 +85,17 @@ export function jobList() {
     }
     setText(parts.title, job.title || job.kind);
     showMeta(parts.meta, job, cancelling);
-    showProgress(parts, job);
+    showProgress(parts, job, hark.kind(job.kind));
 
     const failed = job.state === "failed" || job.state === "retrying";
     setNotice(parts.error, failed && job.error?.message);
 
-    const url = job.file && safeLink(job.file.url) && !expired(job.file) ? hark.fileURL(job) : undefined;
-    parts.download.hidden = !url;
+    const url = job.file && !expired(job.file) ? hark.fileURL(job) : undefined;
+    parts.download.hidden = parts.remove.hidden = !url;
     if (url) {
       parts.download.href = url;
       parts.download.setAttribute("aria-label", `Download ${job.file.name}, ${bytes(job.file.size)}`);
+      parts.remove.setAttribute("aria-label", `Delete ${job.file.name}`);
     }
     parts.retry.hidden = job.state !== "failed" && job.state !== "cancelled";
     parts.retry.setAttribute("aria-label", `Retry ${job.title}`);
@@ -100,14 +106,14 @@ export function jobList() {
     if (hasEnded(job)) parts.cancel.removeAttribute("aria-disabled");
   }
 
-  /** Brings a job into view and points at it. */
+  /** Scrolls to a job and highlights it. */
   function point(id) {
     const node = byId(`job-${id}`);
     if (!node) return false;
     node.scrollIntoView({ block: "center", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
     node.focus({ preventScroll: true });
     node.classList.remove("job-pointed");
-    void node.offsetWidth; // starts the animation anew
+    void node.offsetWidth; // restarts the animation
     node.classList.add("job-pointed");
     return true;
   }
@@ -130,7 +136,7 @@ function showMeta(meta, job, cancelling) {
   if (job.state === "succeeded") {
     if (Number.isFinite(job.result?.rows)) texts.push(plural(job.result.rows, "row"));
     if (job.file) texts.push(bytes(job.file.size));
-    if (job.file?.expires_at) texts.push(expired(job.file) ? "file expired" : `kept until ${ahead(job.file.expires_at)}`.replace("until in", "for"));
+    if (job.file?.expires_at) texts.push(expired(job.file) ? "file gone" : `kept until ${ahead(job.file.expires_at)}`.replace("until in", "for"));
   }
   const key = [state.textContent, ...texts].join("|");
   if (meta.dataset.key === key) return;
@@ -140,11 +146,11 @@ function showMeta(meta, job, cancelling) {
   meta.replaceChildren(state, ...texts.map((text) => el("span", {}, text)));
 }
 
-function showProgress({ progress, bar, fill, done, left }, job) {
+function showProgress({ progress, bar, fill, done, left }, job, known) {
   progress.hidden = job.state !== "running";
   if (progress.hidden) return;
   const { done: n = 0, total = 0, message } = job.progress ?? {};
-  const unit = job.kind === "export" ? " rows" : "";
+  const unit = known?.unit ? ` ${known.unit}` : "";
   const share = total > 0 ? Math.min(1, n / total) : undefined;
   const figures = total > 0 ? `${number(n)} of ${number(total)}${unit}` : n > 0 ? `${number(n)}${unit}` : message || "Starting";
   bar.setAttribute("aria-label", job.title || job.kind);
@@ -162,7 +168,7 @@ function showProgress({ progress, bar, fill, done, left }, job) {
   setText(left, [share === undefined ? "" : percent(share), remaining > 1 ? `about ${duration(remaining)} left` : ""].filter(Boolean).join(" · "));
 }
 
-/** When the pressed button has gone, the keyboard goes on with the one that took its place. */
+/** If the pressed button is hidden now, moves the focus to the first visible button. */
 function keepFocus(row) {
   if (document.activeElement && document.activeElement !== document.body && !document.activeElement.closest("[hidden]")) return;
   (row.querySelector(".job-actions > :not([hidden])") ?? row).focus({ preventScroll: true });

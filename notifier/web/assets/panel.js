@@ -4,12 +4,12 @@ import { icon } from "./icons.js";
 import { body, mark, showLinks, tone } from "./notes.js";
 import { countLimit } from "./state.js";
 
-/** The bell and the panel of notifications behind it. render(hark) shows what is known now. */
+/** The bell and its panel of notifications. render(hark) shows the current state. */
 export function panel({ onJob }) {
   const bell = byId("bell"), badge = byId("badge"), view = byId("panel"), list = byId("notes");
   const more = byId("notes-more"), error = byId("panel-error"), empty = byId("notes-empty"), readAll = byId("read-all");
-  const asked = new Set(); // jobs that were looked up because a notification speaks of them
-  let hark, failure = ""; // of the last thing that was asked for
+  const asked = new Set(); // jobs that were fetched because of a notification
+  let hark, failure = ""; // of the last action
 
   bell.prepend(icon("bell", 22));
   byId("panel-close").append(icon("cross", 18));
@@ -18,7 +18,7 @@ export function panel({ onJob }) {
   byId("panel-filter").addEventListener("change", () => {
     render(hark);
     list.scrollTop = 0;
-    // The unread ones may all be further down than what was listed so far.
+    // All unread notifications may be further down than the listed ones.
     if (filter() === "unread" && hark.hasMore("unread") && !hark.unreadNotifications.length) attempt(() => hark.more("unread"));
   });
   readAll.addEventListener("click", () => hark.unread && whileBusy(readAll, () => attempt(() => hark.markAllRead())));
@@ -30,7 +30,7 @@ export function panel({ onJob }) {
     if (!view.hidden && !event.composedPath().includes(byId("bell-place"))) close(false);
   });
   view.addEventListener("focusout", (event) => {
-    // Tabbing on past the end closes it; a click beside it is handled above.
+    // Tabbing past the end closes the panel. A click outside is handled above.
     if (event.relatedTarget && !byId("bell-place").contains(event.relatedTarget)) close(false);
   });
 
@@ -71,7 +71,7 @@ export function panel({ onJob }) {
     more.hidden = !hark.hasMore(unreadOnly ? "unread" : "notifications");
     readAll.hidden = !hark.unread;
     empty.hidden = notes.length > 0 || !more.hidden || !hark.loaded.notifications;
-    const text = unreadOnly ? ["All read", "Nothing waits for you."] : ["No notifications yet", "When a job ends, you hear of it here, on every device."];
+    const text = unreadOnly ? ["All read", "You have no unread notifications."] : ["No notifications yet", "When a job ends, you get a notification here, on every device."];
     if (!empty.hidden && empty.dataset.for !== text[0]) {
       empty.dataset.for = text[0];
       empty.replaceChildren(icon(unreadOnly ? "check" : "bell", 40), el("strong", {}, text[0]), el("p", {}, text[1]));
@@ -115,7 +115,7 @@ export function panel({ onJob }) {
     setText(parts.time, ago(note.created_at));
     if (note.job_id && !hark.known(note.job_id) && !asked.has(note.job_id)) {
       asked.add(note.job_id);
-      hark.job(note.job_id).catch(() => {}); // it may be long gone
+      hark.job(note.job_id).catch(() => {}); // the job may have expired
     }
     showLinks(parts.links, note, hark, {
       onFollow: () => attempt(() => hark.markRead(note.id)),
@@ -123,7 +123,7 @@ export function panel({ onJob }) {
     }, parts.time);
   }
 
-  /** The pressed button is about to go: the keyboard goes on with the next notification, or the list's end. */
+  /** The pressed button will disappear: moves the focus to the next notification, or else the previous one or the panel. */
   function moveFocus(node, leaves = filter() === "unread") {
     const next = leaves ? node.nextElementSibling ?? node.previousElementSibling ?? view : node;
     (next.querySelector?.(".note-tools > :last-child") ?? next).focus();

@@ -1,18 +1,25 @@
-import { caller } from "../hark.js";
+import { caller, rootOf, sessionChannel } from "./http.js";
 import { byId, setNotice, whileBusy } from "./dom.js";
 
 /**
- * Who is signed in, and the page shown to who is not. onIn(session) and onOut() are called at each
- * change, also when the change was made in another tab: the cookie is theirs in common.
+ * The session, and the page for signing in. onIn(session) and onOut() are called at each change, also if it was made in
+ * another tab: tabs share the cookie. When a session ends by itself, the page stays and the sign-in form appears above it.
+ * onBack() is called when the same user has signed in again.
  */
-export function session({ onIn, onOut }) {
+export function session({ onIn, onOut, onBack }) {
   const call = caller();
-  const tabs = new BroadcastChannel("hark.session");
+  const tabs = sessionChannel(rootOf()); // caller() posts on it who signs in and out
   const view = byId("sign-in"), nameForm = byId("sign-in-form"), name = byId("name");
   const tokenForm = byId("token-form"), token = byId("token");
-  let current, retry;
+  let current, retry, ended = false, signedOut = false;
 
-  tabs.onmessage = () => check();
+  if (tabs) {
+    tabs.onmessage = ({ data: { user } }) => {
+      if (user && user === current?.user && !ended) return; // renewed
+      signedOut = !user && current !== undefined;
+      check();
+    };
+  }
   byId("sign-in-again").addEventListener("click", (event) => whileBusy(event.currentTarget, () => check()));
   byId("sign-out").addEventListener("click", (event) => whileBusy(event.currentTarget, signOut));
   for (const [form, input, submit] of [[nameForm, name, signIn], [tokenForm, token, signInWithToken]]) {
@@ -23,7 +30,7 @@ export function session({ onIn, onOut }) {
     input.addEventListener("input", () => complain(input, ""));
   }
 
-  /** Asks the server who this is. */
+  /** Fetches the session. */
   async function check(reason) {
     clearTimeout(retry);
     try {
@@ -40,24 +47,22 @@ export function session({ onIn, onOut }) {
       const session = await call("POST", "/v1/session", { body: { user } });
       store("hark.name", user);
       enter(session);
-      tabs.postMessage("changed");
     } catch (err) {
       if (err.field === "user") complain(name, sentence(err.message.replace(/^user /, "a name ")));
       else setNotice(byId("sign-in-error"), err.message);
     }
   }
 
-  /** Exchanges a token for the session's cookie, which the page cannot read. The page keeps the token nowhere. */
+  /** Exchanges a token for the session's cookie, which the page cannot read. The page does not store the token. */
   async function signInWithToken() {
     const text = token.value.trim();
     token.value = "";
     setNotice(byId("sign-in-error"), "");
     if (!text) return complain(token, "Enter a token.");
-    // What is not ASCII cannot be sent in a header at all.
+    // A header can have ASCII only.
     if (!/^[!-~]+$/.test(text)) return complain(token, "This is not a token. Copy all of it, and nothing else.");
     try {
       enter(await call("POST", "/v1/session", { headers: { Authorization: `Bearer ${text}` } }));
-      tabs.postMessage("changed");
     } catch (err) {
       if (err.status === 401) complain(token, err.message);
       else setNotice(byId("sign-in-error"), err.message);
@@ -66,7 +71,7 @@ export function session({ onIn, onOut }) {
 
   async function signOut() {
     await call("DELETE", "/v1/session").catch(() => {}); // the session may have ended already
-    tabs.postMessage("changed");
+    signedOut = true;
     await check();
   }
 
@@ -77,23 +82,39 @@ export function session({ onIn, onOut }) {
   }
 
   function enter(session) {
-    const same = current?.user === session.user;
+    const same = current?.user === session.user, back = ended;
     current = session;
+    ended = signedOut = false;
     view.hidden = true;
+    view.removeAttribute("role");
+    delete view.dataset.over;
     setNotice(byId("sign-in-error"), "");
     token.value = ""; // another tab may have signed in
     complain(token, "");
     byId("who").hidden = false;
     byId("who-name").textContent = session.user;
     if (!same) onIn(session);
+    else if (back) onBack();
   }
 
   function leave(err, reason) {
-    // A server that cannot be reached has not signed anybody out.
+    // An unreachable server does not sign anybody out.
     if (err.status !== 401 && current) return;
-    current = undefined;
-    onOut();
-    byId("who").hidden = true;
+    // The page and its focus stay as they are.
+    ended = current !== undefined && !signedOut;
+    signedOut = false;
+    if (ended) {
+      view.dataset.over = "yes";
+      view.setAttribute("role", "region"); // the page has another main element
+      reason ??= "Your session has ended. Sign in to continue.";
+      name.value = current.user;
+    } else {
+      current = undefined;
+      view.removeAttribute("role");
+      delete view.dataset.over;
+      onOut();
+    }
+    byId("who").hidden = !ended;
     const refused = err.status === 401, closed = refused && !err.problem.naming;
     const appears = closed && (view.hidden || tokenForm.hidden);
     view.hidden = false;
@@ -101,7 +122,8 @@ export function session({ onIn, onOut }) {
     byId("sign-in-closed").hidden = tokenForm.hidden = !closed;
     byId("sign-in-again").hidden = refused && !closed;
     setNotice(byId("sign-in-error"), refused ? reason : err.message);
-    if (!refused) retry = setTimeout(check, 3000); // there may well be a session, once the server is back
+    if (ended) return;
+    if (!refused) retry = setTimeout(check, 3000); // there may be a session when the server is back
     if (!nameForm.hidden) {
       name.value ||= recall("hark.name");
       name.focus();
@@ -109,10 +131,13 @@ export function session({ onIn, onOut }) {
     if (appears) token.focus(); // and not again: “Try again” keeps the focus
   }
 
-  return { check, renew };
+  /** The stream has connected again: checks the session. */
+  function resumed() { if (ended) check(); }
+
+  return { check, renew, resumed };
 }
 
-/** Puts a sentence below a field, for eyes and for screen readers, and the focus into the field; "" takes it away. */
+/** Shows a sentence below a field, also for screen readers, and focuses the field; "" hides the sentence. */
 function complain(input, text) {
   const error = `${input.id}-error`, hint = byId(`${input.id}-hint`)?.id;
   setNotice(byId(error), text);
@@ -125,5 +150,5 @@ function complain(input, text) {
 }
 
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
-function store(key, value) { try { localStorage.setItem(key, value); } catch { /* blocked: then not */ } }
+function store(key, value) { try { localStorage.setItem(key, value); } catch { /* storage is blocked */ } }
 function recall(key) { try { return localStorage.getItem(key) ?? ""; } catch { return ""; } }

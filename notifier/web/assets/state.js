@@ -1,9 +1,9 @@
 /**
- * What hark's browser client knows, and how versions of it are merged. Nothing here touches the network,
- * the clock apart, so that every rule can be tested by itself.
+ * The state of hark's browser client, and the rules for merging it. Nothing here makes requests, so that each rule can be
+ * tested by itself.
  */
 
-/** How long to wait before try number `attempt` (from 0), in ms: doubling to 30 s, the upper half at random. */
+/** The delay before retry number `attempt` (from 0), in ms: doubled up to 30 s, with jitter in the upper half. */
 export function backoff(attempt, random = Math.random) {
   const most = Math.min(30_000, 1000 * 2 ** Math.min(attempt, 5));
   return most / 2 + random() * (most / 2);
@@ -14,19 +14,19 @@ export function compareIds(a, b) {
   const [epochA, seqA] = digits(a), [epochB, seqB] = digits(b);
   return compareDigits(epochA, epochB) || compareDigits(seqA, seqB);
 }
-// Compared as digits, not as numbers: a sequence may be larger than what a double holds exactly.
+// Compared as digits, since a sequence may be larger than the exact integers of a double.
 const digits = (id) => String(id || "0-0").toLowerCase().split("-").map((part) => part.replace(/^0+/, ""));
 const compareDigits = (a = "", b = "") => a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);
-/** The incarnation of the stream an id belongs to. */
+/** The epoch of an id. */
 export const epochOf = (id) => digits(id)[0];
 
 export const hasEnded = (job) => job.state === "succeeded" || job.state === "failed" || job.state === "cancelled";
 
-/** The jobs known here; of two versions of one job the greater revision stays, in whatever order they came. */
+/** The known jobs. Of two versions of a job the one with the greater revision stays, in any order of arrival. */
 export class Jobs {
   #byId = new Map();
 
-  /** @returns {boolean} whether the job was news */
+  /** @returns {boolean} whether the version is newer */
   merge(job) {
     const known = this.#byId.get(job.id);
     if (known && known.revision >= job.revision) return false;
@@ -42,12 +42,13 @@ export class Jobs {
   }
 }
 
-/** Where the server stops counting what is unread: that many means that many or more. */
+/** The number at which the server stops counting unread notifications: it means this number or more. */
 export const countLimit = 1000;
 
 /**
- * The notifications known here, and the unread number: what the server counted up to some id, and
- * what arrived after that id. Reading and deleting are for ever, so a late page never undoes them.
+ * The known notifications, and the unread number: the server's count up to some id, plus what has arrived after that id.
+ * Reading and deleting are permanent, so a late page never undoes them. Changes during a disconnect are known from the next
+ * page.
  */
 export class Inbox {
   #byId = new Map();
@@ -56,18 +57,22 @@ export class Inbox {
   #readUpTo = "";
   #counted = 0;
   #countedUpTo = "";
+  #listedUpTo = "";
+  #floor = "";
 
   get unread() {
     let n = this.#counted;
     for (const it of this.#byId.values()) if (it.status === "unread" && compareIds(it.id, this.#countedUpTo) > 0) n++;
     return Math.max(0, n);
   }
+  /** All notifications from this id on are known. "" if none is older, or nothing was listed. */ get floor() { return this.#floor; }
+  get size() { return this.#byId.size; }
   get newest() { return this.list()[0]?.id ?? ""; }
   get(id) { return this.#byId.get(id); }
   /** @returns {Notification[]} newest first */
   list() { return [...this.#byId.values()].sort((a, b) => compareIds(b.id, a.id)); }
 
-  /** One that arrived on the stream, or on a page of the list. */
+  /** Adds a notification of a page. */
   add(notification) {
     const { id } = notification;
     if (this.#deleted.has(id)) return;
@@ -76,13 +81,36 @@ export class Inbox {
       (this.#readUpTo && compareIds(id, this.#readUpTo) <= 0);
     this.#byId.set(id, { ...known, ...notification, status: read ? "read" : "unread" });
   }
-  /** The newest page of the whole list, with the count that goes with it. */
-  snapshot({ notifications, unread }) {
+  /**
+   * Adds a notification that arrived on the stream: live, or after an absence, when the inbox may have been listed after it
+   * was stored. Returns its known version; undefined if it is deleted. A notification below the floor was not listed, so its
+   * state is unknown: it is returned, and not kept.
+   * @returns {Notification|undefined}
+   */
+  arrive(notification) {
+    const { id } = notification;
+    if (compareIds(id, this.#listedUpTo) > 0 || this.#byId.has(id)) {
+      this.add({ status: "unread", ...notification });
+      return this.#byId.get(id);
+    }
+    return compareIds(id, this.#floor) < 0 ? { status: "unread", ...notification } : undefined;
+  }
+  /**
+   * Applies a state of the inbox: its newest pages down to a floor ("" if they reach its end), maybe others below it, and the
+   * position of the inbox. All other known notifications up to there are dropped: they are deleted or, below the floor, not
+   * listed.
+   */
+  snapshot({ notifications, unread, up_to: upTo = "" }, floor = "") {
+    const listed = new Set(notifications.map((it) => it.id));
+    for (const id of this.#byId.keys()) if (compareIds(id, upTo) <= 0 && !listed.has(id)) this.#byId.delete(id);
     notifications.forEach((it) => this.add(it));
     this.#counted = unread;
-    this.#countedUpTo = notifications.length ? notifications[0].id : "";
+    this.#countedUpTo = this.#listedUpTo = upTo;
+    this.#floor = floor;
   }
-  /** The stream's word that something was read or deleted, in whatever tab. */
+  /** The next page below the floor was added, and reaches down to another one. */
+  lower(floor) { this.#floor = floor; }
+  /** Applies an inbox event: something was read or deleted, in any tab. */
   change({ unread, read = [], read_up_to: readUpTo, deleted = [], up_to: upTo }) {
     this.markRead(read, readUpTo);
     deleted.forEach((id) => this.remove(id));
@@ -90,7 +118,7 @@ export class Inbox {
     this.#counted = unread;
     if (upTo) this.#countedUpTo = upTo;
   }
-  /** Marks these, and all up to an id, before the server has said so. Answers what takes it back. */
+  /** Marks these, and all up to an id, as read before the server confirms it. Returns a function that undoes it. */
   markRead(ids, upTo = "") {
     const fresh = ids.filter((id) => !this.#read.has(id)), before = this.#readUpTo, changed = [];
     fresh.forEach((id) => this.#read.add(id));
@@ -111,7 +139,7 @@ export class Inbox {
       }
     };
   }
-  /** Deletes one before the server has said so. Answers what takes it back. */
+  /** Deletes a notification before the server confirms it. Returns a function that undoes it. */
   remove(id) {
     const it = this.#byId.get(id);
     this.#deleted.add(id);
@@ -123,16 +151,16 @@ export class Inbox {
       if (it?.status === "unread") this.#count(id, 1);
     };
   }
-  /** Those after the id the server counted up to are counted one by one anyway. */
+  /** Notifications after the server's count are counted one by one. */
   #count(id, by) { if (compareIds(id, this.#countedUpTo) <= 0) this.#counted += by; }
   clear() {
     this.#byId.clear(); this.#deleted.clear(); this.#read.clear();
-    this.#readUpTo = this.#countedUpTo = "";
+    this.#readUpTo = this.#countedUpTo = this.#listedUpTo = this.#floor = "";
     this.#counted = 0;
   }
 }
 
-/** Fetches what stands, and again when something came in between, and again later when that failed. */
+/** Fetches the current state; again if something has changed meanwhile, and later if that has failed. */
 export function snapshot(load, apply, report) {
   let running = false, again = false, failures = 0, timer;
   async function run() {
@@ -141,7 +169,7 @@ export function snapshot(load, apply, report) {
     if (running) return;
     running = true;
     try {
-      // Ten rounds at most: under a steady rain of changes a slightly old page is better than none.
+      // Ten rounds at most: with constant changes a slightly old page is better than none.
       for (let round = 0; again && round < 10; round++) {
         again = false;
         const page = await load();
@@ -155,5 +183,5 @@ export function snapshot(load, apply, report) {
       running = false;
     }
   }
-  return { run, /** What is being fetched may be older than what is known. */ stale() { again = running; }, stop() { clearTimeout(timer); } };
+  return { run, /** The running fetch may be older than the known state. */ stale() { again = running; }, stop() { clearTimeout(timer); } };
 }

@@ -1,4 +1,4 @@
-// Runs before the first paint, so that a chosen theme does not flash the other one; hence a classic script.
+// Runs before the first paint, so that the other theme does not flash. So it is a classic script.
 (() => {
   let chosen = null;
   try { chosen = localStorage.getItem("hark.theme"); } catch { /* storage may be blocked: follow the system */ }

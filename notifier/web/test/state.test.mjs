@@ -37,7 +37,7 @@ test("jobs of a new epoch count from the start once the old ones are forgotten",
   assert.equal(jobs.merge({ id: "a", created_at: "2026-01-01T00:00:00Z", revision: 2 }), true);
 });
 
-test("jobs are listed newest first, whatever the fraction of the second looks like", () => {
+test("jobs are listed newest first, with any fraction of the second", () => {
   const jobs = new Jobs();
   for (const [id, created_at] of [["a", "2026-01-01T00:00:01Z"], ["b", "2026-01-01T00:00:01.5Z"], ["c", "2026-01-01T00:00:01.25Z"]]) {
     jobs.merge({ id, created_at, revision: 1 });
@@ -49,7 +49,7 @@ test("unread is the snapshot's count and what arrived after it", () => {
   const inbox = new Inbox();
   inbox.add(note("a-7")); // live, before the snapshot was answered, and not yet counted there
   inbox.add(note("a-5")); // live, and counted there
-  inbox.snapshot({ notifications: [note("a-5"), note("a-4", "read")], unread: 12 });
+  inbox.snapshot({ notifications: [note("a-5"), note("a-4", "read")], unread: 12, up_to: "a-5" });
   assert.equal(inbox.unread, 13);
   inbox.add(note("a-9"));
   assert.equal(inbox.unread, 14);
@@ -66,7 +66,7 @@ test("an empty snapshot counts all that came live", () => {
 
 test("an inbox event sets the count up to its id, and newer ones stay on top", () => {
   const inbox = new Inbox();
-  inbox.snapshot({ notifications: [note("a-5"), note("a-4")], unread: 2 });
+  inbox.snapshot({ notifications: [note("a-5"), note("a-4")], unread: 2, up_to: "a-5" });
   inbox.add(note("a-6"));
   inbox.add(note("a-7"));
   inbox.change({ unread: 1, read: ["a-4", "a-5"], up_to: "a-6" });
@@ -76,9 +76,9 @@ test("an inbox event sets the count up to its id, and newer ones stay on top", (
   assert.deepEqual(inbox.list().map((it) => it.status), ["read", "read", "read", "read"]);
 });
 
-test("reading is counted at once, and not again when the server's word comes", () => {
+test("reading is counted without delay, and not again by the server's event", () => {
   const inbox = new Inbox();
-  inbox.snapshot({ notifications: [note("a-5"), note("a-4")], unread: 2 });
+  inbox.snapshot({ notifications: [note("a-5"), note("a-4")], unread: 2, up_to: "a-5" });
   inbox.add(note("a-6"));
   inbox.markRead(["a-4"]);
   inbox.markRead(["a-4"]);
@@ -91,9 +91,9 @@ test("reading is counted at once, and not again when the server's word comes", (
   assert.equal(inbox.unread, 0);
 });
 
-test("deleting is counted at once, and for ever", () => {
+test("deleting is counted without delay, and is permanent", () => {
   const inbox = new Inbox();
-  inbox.snapshot({ notifications: [note("a-5"), note("a-4", "read")], unread: 1 });
+  inbox.snapshot({ notifications: [note("a-5"), note("a-4", "read")], unread: 1, up_to: "a-5" });
   inbox.remove("a-4");
   assert.equal(inbox.unread, 1);
   inbox.remove("a-5");
@@ -115,7 +115,31 @@ test("a late page never makes a read one unread", () => {
   assert.equal(inbox.unread, 1);
 });
 
-test("a snapshot is fetched again when something came in between", async () => {
+const ids = (inbox) => inbox.list().map((it) => it.id);
+
+test("a notification that the inbox does not list any more was deleted, and one that it does not have yet stays", () => {
+  const inbox = new Inbox();
+  inbox.snapshot({ notifications: [note("a-5"), note("a-4"), note("a-3", "read")], unread: 2, up_to: "a-5" });
+  inbox.arrive(note("a-7"));
+  inbox.arrive(note("a-9"));
+  inbox.snapshot({ notifications: [note("a-5", "read"), note("a-3", "read")], unread: 0, up_to: "a-8" });
+  assert.deepEqual([ids(inbox), inbox.unread, inbox.get("a-5").status], [["a-9", "a-5", "a-3"], 1, "read"]);
+  inbox.snapshot({ notifications: [], unread: 0, up_to: "a-8" });
+  assert.deepEqual([ids(inbox), inbox.unread], [["a-9"], 1]);
+});
+
+test("a missed notification that was deleted elsewhere does not arrive; one that was not listed is not kept", () => {
+  const inbox = new Inbox();
+  inbox.snapshot({ notifications: [note("a-20"), note("a-18", "read")], unread: 1, up_to: "a-20" }, "a-18");
+  assert.equal(inbox.arrive(note("a-19")), undefined);
+  assert.equal(inbox.arrive({ id: "a-18" }).status, "read");
+  assert.deepEqual(inbox.arrive({ id: "a-17" }), { id: "a-17", status: "unread" });
+  assert.deepEqual(ids(inbox), ["a-20", "a-18"]);
+  inbox.change({ unread: 1, up_to: "a-30" }); // it may come before what it counts
+  assert.equal(inbox.arrive({ id: "a-30" }).status, "unread");
+});
+
+test("a snapshot is fetched again after a change meanwhile", async () => {
   const answers = [];
   const applied = [];
   const page = snapshot(() => new Promise((resolve) => answers.push(resolve)), (p) => applied.push(p), assert.fail);

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+	"unicode"
+
+	"github.com/hark-jobs/hark"
+)
+
+// flagOf has the flags of options of [hark.Options] whose names differ.
+var flagOf = map[string]string{
+	"AllowOrigins":          "--allow-origin",
+	"Database":              "--database",
+	"Export.Config":         "--config",
+	"Export.Timeout":        "--export-timeout",
+	"JSAPIPrefix":           "--js-api-prefix",
+	"JWTSecret":             "--jwt-secret-file",
+	"NATSServers.CAFile":    "--nats-ca",
+	"NATSServers.CertFile":  "--nats-cert",
+	"NATSServers.CredsFile": "--nats-creds",
+	"NATSServers.KeyFile":   "--nats-key",
+	"NATSServers.NKeyFile":  "--nats-nkey",
+	"NATSServers.Password":  "--nats-password-file",
+	"NATSServers.Token":     "--nats-token-file",
+	"NATSServers.URL":       "--nats",
+	"NATSServers.User":      "--nats-user",
+	"SyncAlways":            "--sync",
+}
+
+var optionName = regexp.MustCompile(`\bOptions\.([A-Z]\w*(?:\.[A-Z]\w*)?)`)
+
+// nameFlags returns the error of package hark with the flags of this command in place of options.
+func nameFlags(err error) error {
+	var known *hark.Error
+	if !errors.As(err, &known) {
+		return err
+	}
+	text := optionName.ReplaceAllStringFunc(known.Message, func(name string) string {
+		return flagName(strings.TrimPrefix(name, "Options."))
+	})
+	return &hark.Error{Code: known.Code, Message: text, Err: err}
+}
+
+// flagName returns the flag of an option: --jwt-audience of JWTAudience.
+func flagName(option string) string {
+	if flag, ok := flagOf[option]; ok {
+		return flag
+	}
+	var b strings.Builder
+	b.WriteString("--")
+	runes := []rune(option)
+	for i, r := range runes {
+		// A word begins where a capital follows a small letter, or comes before one: TLSCert, NATSListen.
+		if i > 0 && unicode.IsUpper(r) && (unicode.IsLower(runes[i-1]) || i+1 < len(runes) && unicode.IsLower(runes[i+1])) {
+			b.WriteByte('-')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/hark-jobs/hark"
+)
+
+// Every option that an error of package hark names has a flag of hark serve.
+func TestErrorsNameFlags(t *testing.T) {
+	var cli CLI
+	parser, err := kong.New(&cli, kong.Vars{"version": ""})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var flags []string
+	for _, command := range parser.Model.Children {
+		if command.Name == "serve" {
+			for _, group := range command.AllFlags(false) {
+				for _, flag := range group {
+					flags = append(flags, "--"+flag.Name)
+				}
+			}
+		}
+	}
+	// Options that the command never sets, or sets to one value, need none.
+	without := []string{"Only", "NATS", "NATSServers", "Inbox", "Auth", "Export", "Export.Sample", "Handlers"}
+	files, err := filepath.Glob("../../*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	found := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.SplitSeq(string(text), "\n") {
+			if strings.HasPrefix(strings.TrimSpace(line), "//") {
+				continue
+			}
+			for _, name := range optionName.FindAllStringSubmatch(line, -1) {
+				found++
+				if flag := flagName(name[1]); !slices.Contains(flags, flag) && !slices.Contains(without, name[1]) {
+					t.Errorf("%s names Options.%s, and there is no flag %s", filepath.Base(file), name[1], flag)
+				}
+			}
+		}
+	}
+	if found < 30 {
+		t.Errorf("only %d names were found", found)
+	}
+}
+
+func TestNameFlags(t *testing.T) {
+	for text, want := range map[string]string{
+		"Options.TLSCert and Options.TLSKey go together.": "--tls-cert and --tls-key go together.",
+		"Set Options.NATSServers.URL.":                    "Set --nats.",
+		"Options.MaxConnectionsPerAddress is negative.":   "--max-connections-per-address is negative.",
+		"Options.JWKS, or Options.JWTSecret":              "--jwks, or --jwt-secret-file",
+		"No option is named.":                             "No option is named.",
+	} {
+		if got := nameFlags(&hark.Error{Code: "c", Message: text}).Error(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if err := errors.New("Options.Data"); nameFlags(err) != err {
+		t.Error("another error was changed")
+	}
+}

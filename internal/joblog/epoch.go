@@ -1,0 +1,65 @@
+package joblog
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// EpochOf returns the epoch of a stream from its creation time and metadata. All processes read it there, so they agree.
+func EpochOf(created time.Time, metadata map[string]string) jobs.Epoch {
+	begun, err := strconv.ParseInt(metadata[epochKey], 10, 64)
+	if err != nil {
+		begun = 0 // no epoch was begun since the stream was created
+	}
+	return jobs.Epoch(max(created.UnixMilli(), begun))
+}
+
+func epochOf(info *jetstream.StreamInfo) jobs.Epoch {
+	return EpochOf(info.Created, info.Config.Metadata)
+}
+
+// Epoch returns the last known epoch of the stream: each call that asks for the stream learns its epoch. It does not
+// block.
+func (q *Store) Epoch() jobs.Epoch { return jobs.Epoch(q.epoch.Load()) }
+
+// CurrentEpoch asks the server for the epoch of the stream. The epoch changes when the stream is created again or goes
+// back. It blocks for one round trip.
+func (q *Store) CurrentEpoch(ctx context.Context) (jobs.Epoch, error) {
+	info, err := q.stream.Info(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("joblog: stream info: %w", err)
+	}
+	return epochOf(info), nil
+}
+
+// BeginEpoch begins a new epoch, which is greater than the stream's own and than after. It is for a stream that went
+// back: new messages get the sequences of lost ones, so ids of the old epoch must not be valid any more. Each event
+// stream that resumes with an old id gets a reset. It blocks for two round trips.
+func (q *Store) BeginEpoch(ctx context.Context, after jobs.Epoch) (jobs.Epoch, error) {
+	info, err := q.stream.Info(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("joblog: stream info: %w", err)
+	}
+	epoch := max(jobs.Epoch(time.Now().UnixMilli()), epochOf(info)+1, after+1)
+	config := info.Config
+	config.Metadata = withMetadata(config.Metadata, epochKey, strconv.FormatInt(int64(epoch), 10))
+	if _, err := q.js.UpdateStream(ctx, config); err != nil {
+		return 0, fmt.Errorf("joblog: begin an epoch: %w", err)
+	}
+	return q.learn(epoch), nil
+}
+
+// learn updates [Store.Epoch], unless a later epoch is known.
+func (q *Store) learn(epoch jobs.Epoch) jobs.Epoch {
+	for {
+		known := q.epoch.Load()
+		if int64(epoch) <= known || q.epoch.CompareAndSwap(known, int64(epoch)) {
+			return epoch
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package joblog
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// ReadLeader is [Store.Read] from the leader of the stream. On a cluster Read may be answered by a lagging replica,
+// which does not have the latest writes of this process or the message it was delivered. Final decisions, such as that a
+// message needs no more work, must use ReadLeader. It costs two requests. Kind is the job's kind, or "*".
+func (q *Store) ReadLeader(ctx context.Context, user, kind, id string) (*Snapshot, error) {
+	if jobs.CheckUser(user) != nil || !jobs.ValidID(id) {
+		return nil, jobs.ErrNotFound
+	}
+	var s Snapshot
+	for _, subject := range []string{q.ns.SpecSubject(user, kind, id), q.ns.StateSubject(user, id)} {
+		m, err := q.lastOnLeader(ctx, subject)
+		if err == nil && m != nil {
+			err = s.add(m)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("joblog: read: %w", err)
+		}
+	}
+	if kind == "*" && s.SpecSeq == 0 && len(s.unread) > 0 {
+		kind, err := q.kindOf(ctx, user, id)
+		if err != nil {
+			return nil, fmt.Errorf("joblog: read: %w", err)
+		}
+		if kind != "" {
+			return q.ReadLeader(ctx, user, kind, id)
+		}
+	}
+	return q.merged(ctx, &s, nil)
+}
+
+// kindOf returns the kind of the job's last well-formed spec, or "". Specs of other kinds may be before it, and
+// malformed ones after it. It is a bulk read.
+func (q *Store) kindOf(ctx context.Context, user, id string) (kind string, err error) {
+	err = q.scan(ctx, q.ns.SpecSubject(user, "*", id), 1, func(m *storedMsg) error {
+		if spec, err := DecodeSpec(m.Subject, m.Data); err == nil {
+			kind = spec.Kind
+		}
+		return nil // the read of the job counts skipped messages
+	})
+	return kind, err
+}
+
+// alone reports whether the stream has a single replica and the server is in no cluster, so that no replica can lag. In
+// a cluster a stream may get replicas at any time, and an open store is not notified. A lost connection has no cluster
+// name meanwhile.
+func (q *Store) alone() bool { return q.replicas.Load() == 1 && q.nc.ConnectedClusterName() == "" }
+
+// lastOnLeader returns the last message on a subject, which may have wildcards, or nil.
+func (q *Store) lastOnLeader(ctx context.Context, subject string) (*storedMsg, error) {
+	return q.onLeader(ctx, q.ns.LogStream(), leaderRequest{LastBySubject: subject})
+}
+
+// nextOnLeader returns the first message on a subject, which may have wildcards, at or after a sequence, or nil.
+func (q *Store) nextOnLeader(ctx context.Context, stream, subject string, seq uint64) (*storedMsg, error) {
+	return q.onLeader(ctx, stream, leaderRequest{Seq: max(seq, 1), NextBySubject: subject})
+}
+
+// leaderRequest asks for one message.
+type leaderRequest struct {
+	Seq           uint64 `json:"seq,omitempty"`
+	NextBySubject string `json:"next_by_subj,omitempty"`
+	LastBySubject string `json:"last_by_subj,omitempty"`
+}
+
+// onLeader returns the message from the leader of a stream, or nil if there is none.
+func (q *Store) onLeader(ctx context.Context, stream string, req leaderRequest) (*storedMsg, error) {
+	m, err := q.askLeader(ctx, stream, req)
+	if !isGone(err) {
+		return m, err
+	}
+	if err := q.restoreStream(ctx, stream); err != nil {
+		return nil, err
+	}
+	return q.askLeader(ctx, stream, req)
+}
+
+func (q *Store) askLeader(ctx context.Context, stream string, req leaderRequest) (*storedMsg, error) {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	body, err := json.Marshal(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := enter(ctx, q.places[0]); err != nil {
+		return nil, err
+	}
+	defer leave(q.places[0])
+	m, err := q.nc.RequestWithContext(ctx, q.api+"STREAM.MSG.GET."+stream, body)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message *struct {
+			Subject string `json:"subject"`
+			Seq     uint64 `json:"seq"`
+			Header  []byte `json:"hdrs"`
+			Data    []byte `json:"data"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return nil, fmt.Errorf("answer of JetStream: %w", err)
+	}
+	switch {
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return nil, nil
+	case answer.Error != nil:
+		return nil, answer.Error
+	case answer.Message == nil:
+		return nil, jetstream.ErrInvalidJSAck
+	}
+	stored := &storedMsg{Subject: answer.Message.Subject, Seq: answer.Message.Seq, Data: answer.Message.Data}
+	if len(answer.Message.Header) > 0 {
+		if stored.Header, err = nats.DecodeHeadersMsg(answer.Message.Header); err != nil {
+			return nil, err
+		}
+	}
+	return stored, nil
+}

@@ -1,0 +1,53 @@
+package joblog
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hark-jobs/hark/jobs"
+)
+
+// Owner returns the user of the job with this id, or [jobs.ErrNotFound]. The server searches the subjects of all users,
+// so it is for admins, not for every call.
+func (q *Store) Owner(ctx context.Context, id string) (user string, err error) {
+	if !jobs.ValidID(id) {
+		return "", jobs.ErrNotFound
+	}
+	subjects := []string{q.ns.SpecSubjects("*", id), q.ns.StateSubjects(id)}
+	best := 0
+	each := func(m *storedMsg) error {
+		a, err := ParseAddress(m.Subject)
+		if err != nil {
+			q.skip(m, err)
+			return nil
+		}
+		// A spec counts most, whatever states other users have under its id. A malformed message counts least: it may have
+		// replaced a good one.
+		rank := 1
+		if a.Topic == TopicJob {
+			if _, err := DecodeSpec(m.Subject, withoutParams(m.Data)); err == nil {
+				rank = 3
+			}
+		} else if _, err := DecodeState(m.Subject, m.Data); err == nil {
+			rank = 2
+		}
+		if rank > best {
+			user, best = a.User, rank
+		}
+		return nil
+	}
+	_, err = q.direct(ctx, directRequest{MultiLast: subjects}, each)
+	for i := 0; err == nil && user == "" && i < len(subjects); i++ { // the replica may lag
+		var m *storedMsg
+		if m, err = q.lastOnLeader(ctx, subjects[i]); m != nil {
+			err = each(m)
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("joblog: owner: %w", err)
+	}
+	if user == "" {
+		return "", jobs.ErrNotFound
+	}
+	return user, nil
+}

@@ -1,0 +1,291 @@
+package joblog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// publisher writes messages to hark's stream and waits until the server has stored them. It does what
+// [jetstream.JetStream.PublishMsg] does at half of the cost: a request there makes a channel, a context with a timer and
+// a random name, and decodes the ack with reflection. Every write of every job uses it.
+type publisher struct {
+	nc     *nats.Conn
+	sub    *nats.Subscription
+	prefix string // of the reply subjects; the number of the write follows
+	idle   sync.Pool
+	// restore creates the stream of a subject if it does not exist. It is nil for a publisher that never does that.
+	restore func(ctx context.Context, subject string) error
+	// plainAck begins the ack of a message that the log has stored. The sequence follows.
+	plainAck string
+
+	mu      sync.Mutex
+	number  uint64 // number of the last write
+	pending map[uint64]*pendingWrite
+}
+
+// pendingWrite is a write that waits for its ack.
+type pendingWrite struct {
+	answer chan writeResult // has room for one result
+	timer  *time.Timer
+}
+
+// ack is the position of a stored message.
+type ack struct {
+	seq       uint64
+	duplicate bool // it was stored earlier under the same message id
+}
+
+type writeResult struct {
+	ack
+	err error
+}
+
+// Retries of a write that found no stream: the stream may be between two leaders or servers.
+const (
+	publishRetries = 2
+	publishPause   = 250 * time.Millisecond
+)
+
+// newPublisher subscribes to the acks. The caller must call close.
+func newPublisher(nc *nats.Conn, ns Namespace) (*publisher, error) {
+	p := &publisher{nc: nc, prefix: nc.NewInbox() + ".", plainAck: `{"stream":"` + ns.LogStream() + `","seq":`, pending: make(map[uint64]*pendingWrite)}
+	p.idle.New = func() any {
+		timer := time.NewTimer(callTimeout)
+		timer.Stop()
+		return &pendingWrite{make(chan writeResult, 1), timer}
+	}
+	sub, err := nc.Subscribe(p.prefix+"*", p.receive)
+	if err != nil {
+		return nil, err
+	}
+	p.sub = sub
+	if err := sub.SetPendingLimits(-1, -1); err != nil { // at most one ack is pending for each writer
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+func (p *publisher) close() error {
+	err := p.sub.Unsubscribe()
+	if errors.Is(err, nats.ErrConnectionClosed) {
+		return nil
+	}
+	return err
+}
+
+// publish stores m, and sets its Reply. It blocks until the server has acked or ctx ends, or for callTimeout if ctx has
+// no deadline. It retries transient errors, and creates a stream that was deleted or lost.
+func (p *publisher) publish(ctx context.Context, m *nats.Msg) (ack, error) {
+	for try := 0; ; try++ {
+		if ctx.Err() != nil {
+			return ack{}, ctx.Err()
+		}
+		a, err := p.await(ctx, p.send(m))
+		if !IsTransient(err) || try > publishRetries {
+			return a, err
+		}
+		if try == publishRetries {
+			if p.restore == nil || !errors.Is(err, jetstream.ErrNoStreamResponse) {
+				return a, err
+			}
+			if restoreErr := p.restore(ctx, m.Subject); restoreErr != nil {
+				return a, restoreErr
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return a, ctx.Err()
+		case <-time.After(publishPause):
+		}
+	}
+}
+
+// errCodeInProcess is the server's JSStreamDuplicateMessageConflict. On a cluster a message with the same id is being
+// replicated, and may or may not be stored.
+const errCodeInProcess = 10158
+
+// IsTransient reports whether a write failed with an error that passes soon, and was not stored.
+//
+// JSErrCodeStreamWrongLastSequenceConstant occurs on clusters only. It does not mean that the expected sequence is
+// wrong: the previous write on the subject is acked and still being applied, and until then the server refuses any
+// expectation.
+func IsTransient(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, jetstream.ErrNoStreamResponse) || errors.As(err, &api) &&
+		(api.ErrorCode == errCodeInProcess || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}
+
+// publishWindow is how many messages of one [publisher.publishAll] are sent before their acks are awaited.
+const publishWindow = 128
+
+// publishAll stores messages as publish does, in windows, and returns the result of each. They are stored in order,
+// except for those that are retried. It stops when ctx ends, or when an ack does not arrive within callTimeout; the
+// remaining messages get that error.
+func (p *publisher) publishAll(ctx context.Context, msgs []*nats.Msg) []writeResult {
+	answers := make([]writeResult, len(msgs))
+	var stopped error
+	for from := 0; from < len(msgs); from += publishWindow {
+		to := min(from+publishWindow, len(msgs))
+		if stopped == nil {
+			stopped = ctx.Err()
+		}
+		if stopped == nil {
+			stopped = p.publishBatch(ctx, msgs[from:to], answers[from:to])
+			continue
+		}
+		for i := range answers[from:to] {
+			answers[from+i].err = stopped
+		}
+	}
+	return answers
+}
+
+// publishBatch publishes one window and waits for its acks. A non-nil error stops the remaining windows.
+func (p *publisher) publishBatch(ctx context.Context, msgs []*nats.Msg, answers []writeResult) (stop error) {
+	short, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	sent := make([]write, len(msgs))
+	for i, m := range msgs {
+		sent[i] = p.send(m)
+	}
+	for i, m := range msgs {
+		a := &answers[i]
+		if a.ack, a.err = p.await(short, sent[i]); IsTransient(a.err) && stop == nil {
+			a.ack, a.err = p.publish(ctx, m)
+		}
+		if api := (*jetstream.APIError)(nil); a.err != nil && !errors.As(a.err, &api) {
+			stop = a.err
+		}
+	}
+	return stop
+}
+
+// write is a sent message.
+type write struct {
+	number uint64
+	*pendingWrite
+	err error // it could not be sent
+}
+
+// send publishes m without waiting for the ack. The caller must call await for each write.
+func (p *publisher) send(m *nats.Msg) write {
+	w := write{pendingWrite: p.idle.Get().(*pendingWrite)}
+	w.number = p.register(w.pendingWrite)
+	m.Reply = p.prefix + strconv.FormatUint(w.number, 36)
+	if w.err = p.nc.PublishMsg(m); w.err != nil {
+		p.forget(w)
+	}
+	return w
+}
+
+func (p *publisher) await(ctx context.Context, w write) (ack, error) {
+	defer p.idle.Put(w.pendingWrite)
+	if w.err != nil {
+		return ack{}, w.err
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		w.timer.Reset(callTimeout)
+		defer w.timer.Stop()
+	}
+	select {
+	case a := <-w.answer:
+		return a.ack, a.err
+	case <-ctx.Done():
+		p.forget(w)
+		return ack{}, ctx.Err()
+	case <-w.timer.C:
+		p.forget(w)
+		return ack{}, context.DeadlineExceeded
+	}
+}
+
+func (p *publisher) register(w *pendingWrite) (number uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.number++
+	p.pending[p.number] = w
+	return p.number
+}
+
+// takePending removes and returns a pending write, or returns nil if nobody waits for it any more.
+func (p *publisher) takePending(number uint64) *pendingWrite {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.pending[number]
+	delete(p.pending, number)
+	return w
+}
+
+// forget removes a pending write, and leaves its channel empty for reuse.
+func (p *publisher) forget(w write) {
+	if p.takePending(w.number) == nil {
+		<-w.answer // receive has just taken it
+	}
+}
+
+// receive hands an ack to the write that waits for it.
+func (p *publisher) receive(m *nats.Msg) {
+	number, err := strconv.ParseUint(strings.TrimPrefix(m.Subject, p.prefix), 36, 64)
+	if err != nil {
+		return
+	}
+	if w := p.takePending(number); w != nil {
+		w.answer <- p.parseAck(m)
+	}
+}
+
+// expectLast returns the header of a publish that is conditional on the last sequence of its subject; 0 means that there
+// must be no message.
+func expectLast(seq uint64) nats.Header {
+	return nats.Header{jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(seq, 10)}}
+}
+
+// expectLastOn returns the header of a publish that is conditional on the last sequence of another subject, which may
+// have wildcards.
+func expectLastOn(subject string, seq uint64) nats.Header {
+	header := expectLast(seq)
+	header[jetstream.ExpectedLastSubjSeqSubjHeader] = []string{subject}
+	return header
+}
+
+// replaceLast returns the header of a conditional rollup: the message replaces the last one on its subject, which must
+// have this sequence.
+func replaceLast(seq uint64) nats.Header {
+	header := expectLast(seq)
+	header[jetstream.MsgRollup] = []string{jetstream.MsgRollupSubject}
+	return header
+}
+
+// parseAck decodes an ack. Nearly always it is plainAck, a number and a brace.
+func (p *publisher) parseAck(m *nats.Msg) writeResult {
+	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
+		return writeResult{err: jetstream.ErrNoStreamResponse}
+	}
+	if n := len(m.Data); n > len(p.plainAck) && string(m.Data[:len(p.plainAck)]) == p.plainAck && m.Data[n-1] == '}' {
+		if seq, err := strconv.ParseUint(string(m.Data[len(p.plainAck):n-1]), 10, 64); err == nil {
+			return writeResult{ack: ack{seq: seq}}
+		}
+	}
+	var said struct {
+		Error *jetstream.APIError
+		jetstream.PubAck
+	}
+	switch err := json.Unmarshal(m.Data, &said); {
+	case err != nil:
+		return writeResult{err: jetstream.ErrInvalidJSAck}
+	case said.Error != nil:
+		return writeResult{err: said.Error}
+	case said.Stream == "":
+		return writeResult{err: jetstream.ErrInvalidJSAck}
+	}
+	return writeResult{ack: ack{said.Sequence, said.Duplicate}}
+}

@@ -1,0 +1,214 @@
+package joblog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+var testPublisher = &publisher{plainAck: `{"stream":"hark_log","seq":`}
+
+func TestReadAnswer(t *testing.T) {
+	unavailable := nats.Header{"Status": {"503"}}
+	for _, c := range []struct {
+		data   string
+		header nats.Header
+		want   ack
+		err    error
+	}{
+		{data: `{"stream":"hark_log","seq":17}`, want: ack{seq: 17}},
+		{data: `{"stream":"hark_log","seq":18446744073709551615}`, want: ack{seq: 1<<64 - 1}},
+		{data: `{"stream":"hark_log","seq":17,"duplicate": true}`, want: ack{17, true}},
+		{data: `{"stream":"hark_log", "domain":"hub", "seq":17}`, want: ack{seq: 17}},
+		{header: unavailable, err: jetstream.ErrNoStreamResponse},
+		{data: `{"seq":17}`, err: jetstream.ErrInvalidJSAck},
+		{data: `{"stream":"hark_log","seq":}`, err: jetstream.ErrInvalidJSAck},
+		{data: `{"stream":"hark_log","seq":1`, err: jetstream.ErrInvalidJSAck},
+		{data: ``, err: jetstream.ErrInvalidJSAck},
+	} {
+		got := testPublisher.parseAck(&nats.Msg{Data: []byte(c.data), Header: c.header})
+		if got.ack != c.want || !errors.Is(got.err, c.err) {
+			t.Errorf("%s: %+v", c.data, got)
+		}
+	}
+	refused := testPublisher.parseAck(&nats.Msg{Data: []byte(`{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 2"},"stream":"hark_log","seq":0}`)})
+	if !isConflict(refused.err) {
+		t.Errorf("%+v", refused)
+	}
+}
+
+func FuzzReadAnswer(f *testing.F) {
+	f.Add([]byte(`{"stream":"hark_log","seq":17}`))
+	f.Add([]byte(`{"stream":"hark_log","seq":017}`))
+	f.Add([]byte(`{"stream":"hark_log","seq":17,"duplicate": true}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got := testPublisher.parseAck(&nats.Msg{Data: data})
+		var said jetstream.PubAck
+		if err := json.Unmarshal(data, &said); err == nil && got.err == nil && got.ack != (ack{said.Sequence, said.Duplicate}) {
+			t.Errorf("%s: %+v", data, got)
+		}
+	})
+}
+
+// openPublisher returns a publisher on a server without a stream, and what makes the stream and removes it.
+func openPublisher(t *testing.T) (_ *publisher, create func() (remove func())) {
+	t.Helper()
+	nc := natstest.Connect(t)
+	p, err := newPublisher(nc, DefaultNamespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, func() func() {
+		config := jetstream.StreamConfig{Name: DefaultNamespace.LogStream(), Subjects: []string{DefaultNamespace.LogSubjects()}, Storage: jetstream.MemoryStorage}
+		if _, err := js.CreateStream(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+		return func() {
+			if err := js.DeleteStream(t.Context(), DefaultNamespace.LogStream()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// writes returns how many were begun.
+func (p *publisher) writes() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.number
+}
+
+func note() *nats.Msg {
+	return &nats.Msg{Subject: DefaultNamespace.NotificationSubject("ana"), Data: []byte("{}")}
+}
+
+func TestPublishWaitsForTheStream(t *testing.T) {
+	p, create := openPublisher(t)
+	if _, err := p.publish(t.Context(), note()); !errors.Is(err, jetstream.ErrNoStreamResponse) {
+		t.Errorf("without a stream: %v", err)
+	}
+	// A stream that comes back while a write is tried again takes it. When making it takes longer than the tries do,
+	// that shows nothing, and is done once more.
+	for deadline := time.Now().Add(time.Minute); ; {
+		begun, stored := p.writes(), make(chan error, 1)
+		go func() {
+			_, err := p.publish(t.Context(), note())
+			stored <- err
+		}()
+		for p.writes() == begun {
+			runtime.Gosched()
+		}
+		remove := create()
+		err := <-stored
+		if err == nil && p.writes() > begun+1 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no write was stored by being tried again; the last: %v", err)
+		}
+		remove()
+	}
+}
+
+// Writers that give up leave nothing behind, and get no other's answer.
+func TestPublishGivesUp(t *testing.T) {
+	p, create := openPublisher(t)
+	create()
+	silent, err := p.nc.SubscribeSync("silent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Unsubscribe()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.publish(ctx, &nats.Msg{Subject: "silent"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+
+	seen := make(map[uint64]bool)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for i := range 200 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				if i%2 == 0 { // about when the answer comes
+					ctx, cancel = context.WithTimeout(t.Context(), time.Duration(i)*time.Microsecond)
+				}
+				a, err := p.publish(ctx, note())
+				cancel()
+				mu.Lock()
+				if err == nil && seen[a.seq] {
+					t.Errorf("two writes were told %d", a.seq)
+				}
+				seen[a.seq] = seen[a.seq] || err == nil
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(p.pending); n > 0 {
+		t.Errorf("%d writes still wait", n)
+	}
+}
+
+// What a cluster cannot take at the moment is tried again, by itself and among many. What nobody answers stops the rest.
+func TestPublishAgain(t *testing.T) {
+	p, _ := openPublisher(t)
+	var asked int
+	answers, err := p.nc.Subscribe("busy.*", func(m *nats.Msg) {
+		answer := `{"stream":"hark_log","seq":17}`
+		asked++
+		if asked == 1 || asked == 4 {
+			answer = `{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"},"stream":"hark_log","seq":0}`
+		}
+		_ = m.Respond([]byte(answer))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answers.Unsubscribe()
+	if a, err := p.publish(t.Context(), &nats.Msg{Subject: "busy.1"}); err != nil || a.seq != 17 {
+		t.Errorf("%+v, %v", a, err)
+	}
+	for i, a := range p.publishAll(t.Context(), []*nats.Msg{{Subject: "busy.2"}, {Subject: "busy.3"}, {Subject: "busy.4"}}) {
+		if a.err != nil || a.seq != 17 {
+			t.Errorf("message %d: %+v", i, a)
+		}
+	}
+
+	silent, err := p.nc.SubscribeSync("silent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Unsubscribe()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	msgs := make([]*nats.Msg, 3*publishWindow)
+	for i := range msgs {
+		msgs[i] = &nats.Msg{Subject: "silent"}
+	}
+	for i, a := range p.publishAll(ctx, msgs) {
+		if !errors.Is(a.err, context.DeadlineExceeded) {
+			t.Fatalf("message %d: %+v", i, a)
+		}
+	}
+	if n, _, err := silent.Pending(); n > publishWindow || err != nil {
+		t.Errorf("%d messages were sent, %v", n, err)
+	}
+	if n := len(p.pending); n > 0 {
+		t.Errorf("%d writes still wait", n)
+	}
+}

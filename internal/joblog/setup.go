@@ -1,0 +1,247 @@
+package joblog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Change is one change that [Setup] made, or would make.
+type Change struct {
+	// What is the name of a stream or a consumer.
+	What string
+	// Setting is the setting that was changed. It is empty if What was created.
+	Setting  string
+	From, To string
+}
+
+func (c Change) String() string {
+	if c.Setting == "" {
+		return c.What + " created"
+	}
+	return fmt.Sprintf("%s: %s %s -> %s", c.What, c.Setting, c.From, c.To)
+}
+
+// Setup creates what is missing in JetStream, and changes what exists to the settings that are not zero. It returns its
+// changes in order; with dryRun, it changes nothing and returns what it would change. A smaller MaxAge deletes older
+// messages at once. A Lease shorter than 30 s may restart running jobs once: workers read the new lease within 10 s.
+// Setup blocks for several round trips. After an error it can be called again.
+func Setup(ctx context.Context, nc *nats.Conn, at Location, want Settings, dryRun bool) ([]Change, error) {
+	if err := want.Check(); err != nil {
+		return nil, err
+	}
+	if err := at.Check(); err != nil {
+		return nil, err
+	}
+	js, err := at.JetStream(nc)
+	if err != nil {
+		return nil, fmt.Errorf("joblog: %w", err)
+	}
+	s := &setup{js: js, ns: at.WithDefaults().Namespace, want: want, dryRun: dryRun}
+	for _, step := range []func(context.Context) error{s.stream, s.files, s.kinds, s.buckets, s.consumers} {
+		if err := step(ctx); err != nil {
+			return s.changes, fmt.Errorf("joblog: setup: %w", err)
+		}
+	}
+	return s.changes, nil
+}
+
+type setup struct {
+	js      jetstream.JetStream
+	ns      Namespace
+	want    Settings
+	dryRun  bool
+	changes []Change // made, or in a dry run, to be made
+}
+
+// do calls make and records the changes, if there are any. In a dry run it only records them.
+func (s *setup) do(changes []Change, make func() error) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	if !s.dryRun {
+		if err := make(); err != nil {
+			return fmt.Errorf("%s: %w", changes[0].What, err)
+		}
+	}
+	s.changes = append(s.changes, changes...)
+	return nil
+}
+
+// create creates a missing stream or bucket.
+func (s *setup) create(name string, make func(Settings) error) error {
+	return s.do([]Change{{What: name}}, func() error { return make(s.want.or(defaultSettings)) })
+}
+
+// update writes the configuration of a stream.
+func (s *setup) update(ctx context.Context, config jetstream.StreamConfig, changes []Change) error {
+	return s.do(changes, func() error {
+		_, err := s.js.UpdateStream(ctx, config)
+		return err
+	})
+}
+
+// differ appends a change if from and to differ.
+func differ(changes []Change, what, setting string, from, to any) []Change {
+	if from == to {
+		return changes
+	}
+	return append(changes, Change{what, setting, fmt.Sprint(from), fmt.Sprint(to)})
+}
+
+func (s *setup) stream(ctx context.Context) error {
+	found, err := s.js.Stream(ctx, s.ns.LogStream())
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return s.create(s.ns.LogStream(), func(settings Settings) error {
+			_, err := bindStream(ctx, s.js, s.ns, settings)
+			return err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	config := found.CachedInfo().Config
+	was := Settings{MaxAge: config.MaxAge, Lease: leaseOf(&config), Replicas: config.Replicas}
+	wanted := s.want.or(was)
+	ours := wanted.streamConfig(s.ns)
+	var changes []Change
+	if checkStream(s.ns, &config) != nil {
+		changes = differ(changes, s.ns.LogStream(), "layout", "another", "hark's")
+		config.Subjects, config.RePublish, config.AllowDirect, config.AllowRollup = ours.Subjects, ours.RePublish, true, true
+	}
+	changes = differ(changes, s.ns.LogStream(), "max_age", was.MaxAge, wanted.MaxAge)
+	changes = differ(changes, s.ns.LogStream(), "replicas", was.Replicas, wanted.Replicas)
+	changes = differ(changes, s.ns.LogStream(), "lease", was.Lease, wanted.Lease)
+	config.MaxAge, config.Replicas, config.Duplicates = wanted.MaxAge, wanted.Replicas, ours.Duplicates
+	config.Metadata = withMetadata(config.Metadata, leaseKey, wanted.Lease.String())
+	return s.update(ctx, config, changes)
+}
+
+// withMetadata returns the metadata with one value set, and without the server's own keys.
+func withMetadata(metadata map[string]string, key, value string) map[string]string {
+	with := ownMetadata(metadata)
+	with[key] = value
+	return with
+}
+
+// ownMetadata returns a copy of the metadata without the server's own keys.
+func ownMetadata(metadata map[string]string) map[string]string {
+	own := make(map[string]string)
+	for k, v := range metadata {
+		if !strings.HasPrefix(k, "_nats.") {
+			own[k] = v
+		}
+	}
+	return own
+}
+
+func (s *setup) files(ctx context.Context) error {
+	found, err := s.js.Stream(ctx, s.ns.FilesStream())
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return s.create(s.ns.FilesStream(), func(settings Settings) error {
+			_, err := bindFiles(ctx, s.js, s.ns, settings)
+			return err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	config := found.CachedInfo().Config
+	was := fileSettingsOf(&config)
+	wanted := s.want.or(was)
+	changes := differ(nil, s.ns.FilesStream(), "file_age", was.FileAge, wanted.FileAge)
+	changes = differ(changes, s.ns.FilesStream(), "file_space", was.FileSpace, wanted.FileSpace)
+	changes = differ(changes, s.ns.FilesStream(), "user_file_space", was.UserFileSpace, wanted.UserFileSpace)
+	changes = differ(changes, s.ns.FilesStream(), "replicas", was.Replicas, wanted.Replicas)
+	config.Metadata = withMetadata(config.Metadata, userSpaceKey, strconv.FormatInt(wanted.UserFileSpace, 10))
+	if wanted.FileSpace > 0 {
+		config.MaxBytes = wanted.FileSpace
+	}
+	if wanted.FileAge != was.FileAge {
+		config.MaxAge = wanted.FileAge + fileGrace
+	}
+	config.Replicas = wanted.Replicas
+	return s.update(ctx, config, changes)
+}
+
+func (s *setup) kinds(ctx context.Context) error {
+	_, err := s.js.Stream(ctx, BucketStream(s.ns.KindsBucket()))
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err // the step buckets changes it
+	}
+	return s.create(BucketStream(s.ns.KindsBucket()), func(settings Settings) error {
+		config := kindsConfig(s.ns)
+		config.Replicas = settings.Replicas
+		_, err := bindBucket(ctx, s.js, config)
+		return err
+	})
+}
+
+// buckets changes the replicas of all of hark's key-value buckets, including those of other packages.
+func (s *setup) buckets(ctx context.Context) error {
+	for _, bucket := range s.ns.buckets() {
+		name := BucketStream(bucket)
+		bucket, err := s.js.Stream(ctx, name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue // a notifier creates it with the replicas of the log; or it is a dry run
+		}
+		if err != nil {
+			return err
+		}
+		config := bucket.CachedInfo().Config
+		wanted := s.want.or(Settings{Replicas: config.Replicas})
+		changes := differ(nil, name, "replicas", config.Replicas, wanted.Replicas)
+		config.Replicas = wanted.Replicas
+		if err := s.update(ctx, config, changes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// consumers changes the lease of the kinds that have a consumer.
+func (s *setup) consumers(ctx context.Context) error {
+	if s.want.Lease == 0 {
+		return nil
+	}
+	stream, err := s.js.Stream(ctx, s.ns.LogStream())
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil // in a dry run
+	}
+	if err != nil {
+		return err
+	}
+	// Listed by name: right after replicas were added, a list of infos may have one consumer twice and lack another one.
+	var leases []jetstream.ConsumerConfig
+	names := stream.ConsumerNames(ctx)
+	for name := range names.Name() {
+		if !strings.HasPrefix(name, s.ns.workerPrefix()) {
+			continue
+		}
+		consumer, err := stream.Consumer(ctx, name)
+		if err != nil {
+			return err
+		}
+		leases = append(leases, consumer.CachedInfo().Config)
+	}
+	if err := names.Err(); err != nil {
+		return err
+	}
+	for _, config := range leases {
+		changes := differ(nil, config.Durable, "lease", config.AckWait, s.want.Lease)
+		config.AckWait, config.Metadata = s.want.Lease, nil // the metadata is the server's own
+		err := s.do(changes, func() error {
+			_, err := stream.UpdateConsumer(ctx, config)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package joblog
+
+import (
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+)
+
+// Skippable is the sort of a skipped message: a label of the metric, and a value in the log.
+type Skippable string
+
+// The sorts of skipped messages.
+const (
+	SkippedJob          Skippable = "job"
+	SkippedState        Skippable = "state"
+	SkippedNotification Skippable = "notification"
+	SkippedKind         Skippable = "kind"
+	// SkippedLive is a live message that the log does not hold.
+	SkippedLive Skippable = "live"
+)
+
+// Limits of memory and log lines. Any program with access to the log can write any number of malformed messages.
+const (
+	maxSkipsSeen = 10_000
+	skipLogs     = 10 // lines in skipLogTime
+	skipLogTime  = time.Minute
+)
+
+// skips counts and logs skipped messages, each message once.
+type skips struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	counts map[Skippable]uint64
+	seen   map[skipped]struct{}
+	since  time.Time // when the current minute began
+	logged int       // lines in that minute
+	silent int       // messages of that minute that were not logged
+}
+
+type skipped struct {
+	what Skippable
+	seq  uint64
+}
+
+func newSkips(log *slog.Logger) *skips {
+	s := &skips{log: log, counts: make(map[Skippable]uint64), seen: make(map[skipped]struct{})}
+	for _, what := range []Skippable{SkippedJob, SkippedState, SkippedNotification, SkippedKind, SkippedLive} {
+		s.counts[what] = 0
+	}
+	return s
+}
+
+// Skip counts a message that was skipped because hark cannot have written it. A message with the same sequence counts
+// once; sequence 0 is a message that was never stored. Skip logs up to 10 messages a minute. It does not block and is
+// safe for concurrent use.
+func (q *Store) Skip(what Skippable, subject string, seq uint64, err error) {
+	s := q.skips
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if seq > 0 {
+		if _, known := s.seen[skipped{what, seq}]; known {
+			return
+		}
+		if len(s.seen) >= maxSkipsSeen {
+			clear(s.seen)
+		}
+		s.seen[skipped{what, seq}] = struct{}{}
+	}
+	s.counts[what]++
+	if time.Since(s.since) >= skipLogTime {
+		if s.silent > 0 {
+			s.log.Warn("further messages skipped and not logged", "more", s.silent)
+		}
+		s.since, s.logged, s.silent = time.Now(), 0, 0
+	}
+	if s.logged == skipLogs {
+		s.silent++
+		return
+	}
+	s.logged++
+	s.log.Warn("malformed message skipped: not written by hark", "what", string(what), "subject", subject, "seq", seq, "err", err)
+}
+
+// Skipped returns how many messages this process has skipped.
+func (q *Store) Skipped() map[Skippable]uint64 {
+	q.skips.mu.Lock()
+	defer q.skips.mu.Unlock()
+	return maps.Clone(q.skips.counts)
+}
+
+// skip is [Store.Skip] for a stored message.
+func (q *Store) skip(m *storedMsg, err error) {
+	what := SkippedNotification
+	switch _, _, topic := splitSubject(m.Subject); topic { // the shard may be what is wrong
+	case TopicJob:
+		what = SkippedJob
+	case TopicState:
+		what = SkippedState
+	}
+	q.Skip(what, m.Subject, m.Seq, err)
+}

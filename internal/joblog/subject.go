@@ -1,0 +1,183 @@
+package joblog
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// Names of the subjects' parts after the namespace. JetStream republishes each message under logPart on livePart.
+const (
+	logPart  = ".log."
+	livePart = ".live."
+	pollPart = ".poll." // requests between notifiers; neither stored nor republished
+)
+
+func newID() string { return ulid.Make().String() }
+
+// keyedID derives a job's id from its user and idempotency key, so that a repeated request finds the same job after
+// every process was restarted. The length separates user and key.
+func keyedID(user, key string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(user), user, key))
+	return ulid.ULID(sum[:16]).String()
+}
+
+// EscapeUser escapes a user id into one NATS subject token: letters, digits, _ and - stay, every other byte becomes =XX.
+// Different users have different tokens.
+func EscapeUser(user string) string {
+	const hex = "0123456789ABCDEF"
+	plain := 0
+	for plain < len(user) && isPlain(user[plain]) {
+		plain++
+	}
+	if plain == len(user) {
+		return user
+	}
+	b := []byte(user[:plain])
+	for i := plain; i < len(user); i++ {
+		if c := user[i]; isPlain(c) {
+			b = append(b, c)
+		} else {
+			b = append(b, '=', hex[c>>4], hex[c&15])
+		}
+	}
+	return string(b)
+}
+
+// UnescapeUser is the inverse of [EscapeUser]. It returns an error for any other token.
+func UnescapeUser(token string) (string, error) {
+	user := make([]byte, 0, len(token))
+	for i := 0; i < len(token); i++ {
+		if c := token[i]; isPlain(c) {
+			user = append(user, c)
+			continue
+		}
+		if token[i] != '=' || i+2 >= len(token) {
+			return "", fmt.Errorf("joblog: %.60q is not an escaped user", token)
+		}
+		hi, lo := unhex(token[i+1]), unhex(token[i+2])
+		if hi < 0 || lo < 0 || isPlain(byte(hi<<4|lo)) {
+			return "", fmt.Errorf("joblog: %.60q is not an escaped user", token)
+		}
+		user = append(user, byte(hi<<4|lo))
+		i += 2
+	}
+	return string(user), nil
+}
+
+func isPlain(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-'
+}
+
+func unhex(c byte) int {
+	switch {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'A' <= c && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return -1
+}
+
+// LogSubjects matches everything that the stream stores.
+func (ns Namespace) LogSubjects() string { return string(ns) + logPart + ">" }
+
+// LiveSubjects matches everything that is published live, for all users.
+func (ns Namespace) LiveSubjects() string { return string(ns) + livePart + ">" }
+
+// SpecSubject returns the subject of a job request. Kind and id may be "*".
+func (ns Namespace) SpecSubject(user, kind, id string) string {
+	return ns.ofUser(logPart, user) + ".job." + kind + "." + id
+}
+
+// StateSubject returns the subject of the state of a job. The id may be "*".
+func (ns Namespace) StateSubject(user, id string) string {
+	return ns.ofUser(logPart, user) + ".state." + id
+}
+
+// NotificationSubject returns the subject of a user's stored notifications, or of the broadcasts for [jobs.Everyone].
+func (ns Namespace) NotificationSubject(user string) string {
+	return ns.ofUser(logPart, user) + ".notification"
+}
+
+// UserSubjects matches everything that is stored for a user.
+func (ns Namespace) UserSubjects(user string) string { return ns.ofUser(logPart, user) + ".>" }
+
+// SpecSubjects matches the job requests of all users. Kind and id may be "*".
+func (ns Namespace) SpecSubjects(kind, id string) string {
+	return string(ns) + logPart + "*.*.job." + kind + "." + id
+}
+
+// StateSubjects matches the states of the jobs of all users. The id may be "*".
+func (ns Namespace) StateSubjects(id string) string { return string(ns) + logPart + "*.*.state." + id }
+
+// NotificationSubjects matches the stored notifications of all users, and the broadcasts.
+func (ns Namespace) NotificationSubjects() string { return string(ns) + logPart + "*.*.notification" }
+
+// LiveSubject matches everything that is published live for a user: stored messages, and [Namespace.LiveInboxSubject].
+func (ns Namespace) LiveSubject(user string) string { return ns.ofUser(livePart, user) + ".>" }
+
+// LiveStateSubject returns the live subject of the states of one job.
+func (ns Namespace) LiveStateSubject(user, id string) string {
+	return ns.ofUser(livePart, user) + ".state." + id
+}
+
+// LiveInboxSubject returns the live subject of changes in a user's inbox, which are not stored.
+func (ns Namespace) LiveInboxSubject(user string) string { return ns.ofUser(livePart, user) + ".inbox" }
+
+// PollSubject returns the subject on which other notifiers ask this one for the events of a polled stream. The name is
+// the notifier's, one token. Its messages are not stored.
+func (ns Namespace) PollSubject(notifier string) string { return string(ns) + pollPart + notifier }
+
+// ofUser returns what the subjects of a user have in common, without the dot at the end.
+func (ns Namespace) ofUser(part, user string) string {
+	token := EscapeUser(user)
+	return string(ns) + part + Shard(token) + "." + token
+}
+
+// LiveOf returns the live subject on which a message of the log is republished.
+func LiveOf(logSubject string) string { return strings.Replace(logSubject, logPart, livePart, 1) }
+
+// Topic is the sort of message on one of hark's subjects.
+type Topic string
+
+// The topics: the token after the user in a subject.
+const (
+	TopicJob          Topic = "job"
+	TopicState        Topic = "state"
+	TopicNotification Topic = "notification"
+	TopicInbox        Topic = "inbox"
+)
+
+// userToken is the position of the user's token in a subject. The shard is before it, and the topic follows it.
+const userToken = 3
+
+// ParseSubject returns the user's token, as [EscapeUser] returns it, and the topic of a stored or live subject of any
+// namespace: a subscription has the messages of one. A subject whose shard is not that of its user is not ok. It does not
+// allocate.
+func ParseSubject(subject string) (user string, topic Topic, ok bool) {
+	shard, user, topic := splitSubject(subject)
+	if topic == "" || user == "" || shard != Shard(user) {
+		return "", "", false
+	}
+	return user, topic, true
+}
+
+// splitSubject returns the parts of a stored or live subject, right or wrong, or no topic if it has none of hark's.
+func splitSubject(subject string) (shard, user string, topic Topic) {
+	_, rest, _ := strings.Cut(subject, ".")
+	part, rest, _ := strings.Cut(rest, ".")
+	if part != "log" && part != "live" {
+		return "", "", ""
+	}
+	shard, rest, _ = strings.Cut(rest, ".")
+	user, rest, _ = strings.Cut(rest, ".")
+	word, _, _ := strings.Cut(rest, ".")
+	switch topic = Topic(word); topic {
+	case TopicJob, TopicState, TopicNotification, TopicInbox:
+		return shard, user, topic
+	}
+	return "", "", ""
+}

@@ -1,0 +1,113 @@
+package rules_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/hark-jobs/hark/"
+
+// root is package hark, as the rules name it.
+const root = "hark"
+
+// forbidden lists, for each package by prefix, what it must not import. The longest prefix
+// that fits a package counts.
+var forbidden = map[string][]string{
+	"jobs":             {"queue", "worker", "notifier", "internal", "cmd", "harktest", nats, gin, sqlite, pgx, mysql, kong},
+	"files":            {"queue", "worker", "notifier", "internal", "cmd", "harktest", nats, gin, sqlite, pgx, mysql, kong},
+	"queue":            {"worker", "notifier", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
+	"client":           {"queue", "worker", "notifier", "internal", "cmd", "harktest", nats, gin, sqlite, pgx, mysql, kong},
+	"internal/joblog":  {"queue", "worker", "notifier", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
+	"worker":           {"notifier", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
+	"worker/export":    {"notifier", "internal", "cmd", "harktest", gin, kong},
+	"notifier":         {"worker", "internal", "cmd", "harktest", sqlite, pgx, mysql, kong},
+	"notifier/sse":     {"worker", "internal", "cmd", "harktest", "notifier/inbox", gin, sqlite, pgx, mysql, kong},
+	"notifier/inbox":   {"worker", "internal", "cmd", "harktest", "notifier/sse", gin, mysql, kong},
+	"notifier/auth":    {"worker", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
+	"notifier/web":     {"jobs", "worker", "internal", "cmd", "harktest", gin},
+	root:               {"cmd", "harktest", sqlite, pgx, mysql, kong},
+	"internal/door":    {"jobs", "worker", "notifier", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
+	"internal/exact":   {"jobs", "worker", "notifier", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
+	"internal/secret":  {"jobs", "worker", "notifier", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
+	"internal/trouble": {"jobs", "worker", "notifier", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
+	"internal/natsd":   {"jobs", "worker", "notifier", "cmd", "harktest", gin},
+	"internal/check":   {"jobs", "worker", "notifier", "internal", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
+	"harktest":         {"cmd", "internal", kong},
+	"examples":         {"internal", "cmd", "notifier", "harktest"},
+	"examples/embed":   {"internal", "cmd", "harktest", kong},
+	"cmd":              {"harktest", sqlite, pgx, mysql},
+	"internal/backup":  {"worker", "notifier", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
+}
+
+const (
+	gin    = "github.com/gin-gonic/gin"
+	nats   = "github.com/nats-io/nats.go"
+	sqlite = "modernc.org/sqlite"
+	pgx    = "github.com/jackc/pgx/v5"
+	mysql  = "github.com/go-sql-driver/mysql"
+	kong   = "github.com/alecthomas/kong"
+)
+
+// shared are the internal packages that every package may import: they import nothing of hark.
+var shared = []string{"internal/exact", "internal/secret", "internal/trouble"}
+
+// protocol are the packages that may import internal/joblog.
+var protocol = []string{"queue", "worker", "notifier", "notifier/auth", "notifier/inbox", "notifier/sse"}
+
+// jobs ← internal/joblog ← queue, worker, notifier ← hark ← cmd, harktest. Worker and notifier never import each
+// other; Gin is known to the notifier alone, but for its mode, which cmd and harktest set, and the router of [hark.Server.Register]; SQL drivers to the inbox and the export, flags to cmd.
+func TestImportRules(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	seen := 0
+	for {
+		var pkg struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&pkg); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := short(pkg.ImportPath)
+		rule := ""
+		for prefix := range forbidden {
+			if within(name, prefix) && len(prefix) > len(rule) {
+				rule = prefix
+			}
+		}
+		if rule == "" {
+			continue
+		}
+		seen++
+		for _, imported := range pkg.Imports {
+			for _, not := range forbidden[rule] {
+				if own := short(imported); within(own, not) && !within(not, rule) && !slices.Contains(shared, own) && !(own == "internal/joblog" && slices.Contains(protocol, name)) {
+					t.Errorf("%s imports %s, which the rule of %s forbids", name, own, rule)
+				}
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("only %d packages were looked at", seen)
+	}
+}
+
+// short returns the name of a package in the rules.
+func short(path string) string {
+	if path+"/" == module {
+		return root
+	}
+	return strings.TrimPrefix(path, module)
+}
+
+func within(name, prefix string) bool { return name == prefix || strings.HasPrefix(name, prefix+"/") }

@@ -1,0 +1,160 @@
+package sse_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/notifier/sse"
+	"github.com/nats-io/nats.go"
+)
+
+// hubAt is the server that the hub of a [clusterSystem] is connected to. Server 0 leads all streams, and tests write there.
+const hubAt = 2
+
+// clusterSystem is a hub on a cluster of three NATS servers.
+type clusterSystem struct {
+	*system
+	servers *natstest.Servers
+}
+
+func newClusterSystem(t *testing.T, o sse.Options) *clusterSystem {
+	t.Helper()
+	servers := natstest.BreakableCluster(t, 3)
+	open := func(i int) *joblog.Store {
+		t.Helper()
+		q, err := joblog.Open(natstest.Context(t), servers.ConnectTo(t, i), joblog.Options{Settings: joblog.Settings{Replicas: 3}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q
+	}
+	s := &system{t: t, wait: func() {}, run: make(chan error, 1), served: make(chan error, 1000), queue: open(0)}
+	o.Queue = open(hubAt)
+	s.hubConn = o.Queue.Conn()
+	var err error
+	if s.hub, err = sse.New(o); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	go func() { s.run <- s.hub.Run(ctx) }()
+	s.server = httptest.NewServer(http.HandlerFunc(s.serve))
+	t.Cleanup(func() {
+		stop()
+		s.server.CloseClientConnections()
+		s.server.Close()
+		if err := <-s.run; err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+			t.Error("Run:", err)
+		}
+		s.server.Client().CloseIdleConnections()
+	})
+	return &clusterSystem{s, servers}
+}
+
+// TestCluster runs the tests of a hub on a cluster, one after another on the same one.
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	s := newClusterSystem(t, sse.Options{})
+	for _, test := range []struct {
+		name string
+		do   func(*testing.T, *clusterSystem)
+	}{
+		{"ResumeFromLaggingReplica", resumeFromLaggingReplica},
+		{"LostBetweenServers", lostBetweenServers},
+		{"RoutesCut", routesCut},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s.t = t
+			s.servers.Lead(0)
+			test.do(t, s)
+		})
+	}
+	s.t = t
+}
+
+// comes returns the events up to the first that is ok. It fails after a time, also if heartbeats keep coming.
+func comes(r *reader, ok func(event) bool) []event {
+	r.t.Helper()
+	timer := time.AfterFunc(patience, r.close)
+	defer timer.Stop()
+	return r.until(ok)
+}
+
+// A stream that resumes gets what was stored before, also if the replica that answers does not have it yet.
+func resumeFromLaggingReplica(t *testing.T, s *clusterSystem) {
+	const lags = 1
+	s.servers.Lag(lags, time.Second)
+	defer s.servers.Heal(lags)
+	s.open("ana", "").expect("hello") // keeps the user's subscription, so that nothing is lost live
+	r := s.open("ana", "")
+	r.expect("hello")
+	for i := range 40 {
+		r.close()
+		missed, marker := fmt.Sprint("missed ", i), fmt.Sprint("marker ", i)
+		s.notify([]string{"ana", jobs.Everyone}[i%2], missed)
+		r = s.open("ana", r.last)
+		s.notify("ana", marker)
+		found := 0
+		for _, e := range comes(r, titled(t, marker)) {
+			if titled(t, missed)(e) {
+				found++
+			}
+		}
+		if found != 1 {
+			t.Fatalf("%s came %d times", missed, found)
+		}
+	}
+}
+
+// A message that is lost between two NATS servers is delivered within seconds, although nothing follows it and no connection
+// was lost: a notification, a broadcast, and the state of a job.
+func lostBetweenServers(t *testing.T, s *clusterSystem) {
+	r := s.open("bea", "")
+	r.expect("hello")
+	s.notify("bea", "before")
+	r.until(titled(t, "before"))
+	s.servers.Lose(hubAt, strings.TrimSuffix(defaultNS.LiveSubjects(), ">"))
+	defer s.servers.Heal(hubAt)
+	for i, lose := range []func() func(event) bool{
+		func() func(event) bool { s.notify("bea", "lost"); return titled(t, "lost") },
+		func() func(event) bool { s.notify(jobs.Everyone, "lost for all"); return titled(t, "lost for all") },
+		func() func(event) bool {
+			job := &jobs.Job{ID: jobID, User: "bea", Kind: "k", State: jobs.Running, Run: 1}
+			return jobAt(t, s.put(job, 0))
+		},
+	} {
+		at := time.Now()
+		comes(r, lose())
+		t.Logf("%d came after %v", i, time.Since(at))
+	}
+	s.servers.Heal(hubAt)
+	s.notify("bea", "after")
+	r.until(titled(t, "after"))
+}
+
+// Messages that were stored while the routes of a notifier's NATS server were cut are delivered when the routes are back.
+func routesCut(t *testing.T, s *clusterSystem) {
+	r := s.open("cleo", "")
+	r.expect("hello")
+	s.notify("cleo", "before")
+	r.until(titled(t, "before"))
+	s.servers.Cut(hubAt)
+	defer s.servers.Heal(hubAt)
+	var want []string
+	for i := range 5 {
+		want = append(want, s.notify([]string{"cleo", jobs.Everyone}[i%2], fmt.Sprint("cut ", i)).String())
+	}
+	s.servers.Heal(hubAt)
+	at := time.Now()
+	same(t, "cleo", ids(t, comes(r, titled(t, "cut 4"))), want)
+	t.Logf("came %v after the routes were back", time.Since(at))
+}
