@@ -17,11 +17,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/hark-jobs/hark"
+	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/internal/tlstest"
 )
@@ -216,27 +216,9 @@ func TestHTTP2BodyTooSlow(t *testing.T) {
 	until(t, lines, "still here")
 }
 
-// logText is a log that a test reads.
-type logText struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // A certificate that is replaced is used from then on, one that is broken is not, and streams that are open go on.
 func TestCertificateIsReadAgain(t *testing.T) {
-	log := new(logText)
+	log := new(logtest.Buffer)
 	s := startTLS(t, func(o *hark.Options) { o.Logger = slog.New(slog.NewTextHandler(log, nil)) })
 	res := s.call(s.client(true), "GET", "/v1/stream", "", s.token("ana"))
 	lines := bufio.NewScanner(res.Body)
@@ -352,7 +334,7 @@ func TestCertificateRefused(t *testing.T) {
 
 // What net/http has to say, such as a failed handshake, is in the server's log and not in the process's.
 func TestHandshakeErrorsAreInTheLog(t *testing.T) {
-	log := new(logText)
+	log := new(logtest.Buffer)
 	s := startTLS(t, func(o *hark.Options) { o.Logger = slog.New(slog.NewTextHandler(log, nil)) })
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL(), "https://"))
 	if err != nil {

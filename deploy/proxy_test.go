@@ -21,13 +21,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/internal/logtest"
 )
 
 const host = "hark.example.com" // in both configurations
@@ -477,7 +477,7 @@ func program(t *testing.T, name string) string {
 // start runs a server until the test ends, and logs its output if the test fails.
 func start(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	var said lockedBuffer
+	var said logtest.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -499,23 +499,6 @@ func start(t *testing.T, cmd *exec.Cmd) {
 			t.Logf("%s:\n%s", cmd.Path, said.String())
 		}
 	})
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func TestNginx(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/hark-jobs/hark/harktest"
+	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 	"github.com/nats-io/nats.go/jetstream"
@@ -52,7 +53,7 @@ func TestNoLinkToAFileThatIsGone(t *testing.T) {
 // If a user deletes a file during a download, the download is cut, and nothing is logged as an error.
 func TestDeleteDuringADownload(t *testing.T) {
 	const size = 64 << 20 // more than the buffers of a connection
-	var log buffer
+	var log logtest.Buffer
 	s := start(t, harktest.Log(slog.New(slog.NewTextHandler(&log, nil))), harktest.Handlers(
 		worker.Handle(jobs.Define[none](jobs.Kind{Name: "large"}), func(ctx context.Context, job *worker.Job, _ none) (jobs.Result, error) {
 			return jobs.Result{}, job.WriteFile(ctx, "large.txt", "text/plain", func(w io.Writer) error {

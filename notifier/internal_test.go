@@ -1,7 +1,6 @@
 package notifier
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/auth"
 	"github.com/prometheus/client_golang/prometheus"
@@ -177,7 +177,7 @@ func codesInSource(t *testing.T) (codes []string) {
 }
 
 func TestPanicDoesNotLeak(t *testing.T) {
-	var log bytes.Buffer
+	var log logtest.Buffer
 	n := bare(t, slog.New(slog.NewTextHandler(&log, nil)))
 	engine := gin.New()
 	engine.Use(gin.RecoveryWithWriter(io.Discard)) // the embedding program recovers, too

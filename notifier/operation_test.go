@@ -1,16 +1,15 @@
 package notifier_test
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/hark-jobs/hark/harktest"
+	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/internal/pgtest"
 	"github.com/hark-jobs/hark/jobs"
 )
@@ -77,27 +76,9 @@ func TestRequestID(t *testing.T) {
 	}
 }
 
-// buffer is a log that can be read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // The log contains no token, and no warning about clients that disconnect.
 func TestLog(t *testing.T) {
-	var log buffer
+	var log logtest.Buffer
 	s := start(t, harktest.Handlers(leave), harktest.Log(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
 	token := s.Token("ana", "notify")
 	ana := []string{"Authorization", "Bearer " + token}

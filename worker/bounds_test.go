@@ -1,38 +1,19 @@
 package worker_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
 
+	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 )
-
-// logText is what a worker logs.
-type logText struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logText) has(text string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Contains(l.text.String(), text)
-}
 
 // Texts and results of any size end the job, and its user gets a notification that could as well have been posted.
 func TestEveryJobEndsWhateverItsHandlerLeaves(t *testing.T) {
@@ -57,7 +38,7 @@ func TestEveryJobEndsWhateverItsHandlerLeaves(t *testing.T) {
 	for kind, end := range ends {
 		handlers = append(handlers, worker.Handle(jobs.Define[none](jobs.Kind{Name: kind, Title: strings.Repeat("日", 300), MaxAttempts: 2}), func(_ context.Context, j *worker.Job, _ none) (jobs.Result, error) { return end(j) }, worker.Backoff(quick)))
 	}
-	var logged logText
+	var logged logtest.Buffer
 	b.start(worker.Options{Handlers: handlers, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	want := map[string]string{"failed": "<", "cancel": "<", "retried": "<", "result": "result_too_large", "no-json": "result_invalid", "panics": "handler_panicked"}
 	ids := make(map[string]string)
@@ -79,7 +60,7 @@ func TestEveryJobEndsWhateverItsHandlerLeaves(t *testing.T) {
 			t.Errorf("%s: %d attempts", kind, job.Attempt)
 		}
 	}
-	if !logged.has("summary is too long") {
+	if !logged.Contains("summary is too long") {
 		t.Error("the log does not say that a summary was cut")
 	}
 	var notes []jobs.Notification

@@ -17,6 +17,7 @@ import (
 	"github.com/hark-jobs/hark/harktest"
 	"github.com/hark-jobs/hark/internal/browsertest"
 	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -146,7 +147,7 @@ func TestEmbeddedPage(t *testing.T) {
 		}
 	}
 
-	dir, addr, app, out := t.TempDir(), harkproc.FreeAddr(t), harkproc.FreeAddr(t), new(output)
+	dir, addr, app, out := t.TempDir(), harkproc.FreeAddr(t), harkproc.FreeAddr(t), new(logtest.Buffer)
 	_, port, err := net.SplitHostPort(app)
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/internal/logtest"
 )
 
 // The Go of README works as printed in a module of its own, which imports nothing internal: it is tidy, vet finds nothing, its
@@ -24,7 +25,7 @@ func TestReadmeInAnotherModule(t *testing.T) {
 	if strings.Contains(readFile(t, "../../go.mod"), "\nreplace ") {
 		t.Error("go.mod replaces modules, which does not hold in other modules")
 	}
-	dir, web, natsAddr, out := t.TempDir(), harkproc.FreeAddr(t), harkproc.FreeAddr(t), new(output)
+	dir, web, natsAddr, out := t.TempDir(), harkproc.FreeAddr(t), harkproc.FreeAddr(t), new(logtest.Buffer)
 	p := newModule(t, dir, strings.NewReplacer("localhost:4280", web, "localhost:4222", natsAddr))
 	p.run("mod", "tidy")
 	p.run("vet", "./...")

@@ -16,6 +16,7 @@ import (
 	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/internal/harkproc"
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 )
@@ -24,7 +25,7 @@ import (
 type box struct {
 	t            *testing.T
 	data, url    string
-	out          *output
+	out          *logtest.Buffer
 	process      *harkproc.Process
 	service, ana *client.Client
 }
@@ -32,7 +33,7 @@ type box struct {
 func startBox(t *testing.T, more ...string) *box {
 	t.Helper()
 	addr := harkproc.FreeAddr(t)
-	b := &box{t: t, data: filepath.Join(t.TempDir(), "data"), url: "http://" + addr, out: new(output)}
+	b := &box{t: t, data: filepath.Join(t.TempDir(), "data"), url: "http://" + addr, out: new(logtest.Buffer)}
 	b.process = harkproc.Start(t, b.out, append([]string{"serve", "--listen", addr, "--data", b.data, "--jwt-secret", secret, "--drain", "1s"}, more...)...)
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -17,6 +17,7 @@ import (
 	"github.com/hark-jobs/hark/harktest"
 	"github.com/hark-jobs/hark/internal/browsertest"
 	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -194,7 +195,7 @@ func (b below) session(t *testing.T) {
 }
 
 func (b below) command(t *testing.T) {
-	file, out := filepath.Join(t.TempDir(), "products.xlsx"), new(output)
+	file, out := filepath.Join(t.TempDir(), "products.xlsx"), new(logtest.Buffer)
 	p := harkproc.Start(t, out, "export", "products", "-o", file, "--url", b.url(), "--token", b.hark.Token(b.user("dan")))
 	if code := p.Wait(); code != 0 {
 		t.Fatalf("exit code %d: %s", code, out)

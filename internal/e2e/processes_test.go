@@ -13,6 +13,7 @@ import (
 	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/internal/harkproc"
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/internal/pgtest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
@@ -66,7 +67,7 @@ func TestAnyOrder(t *testing.T) {
 	password := writeFile(t, filepath.Join(dir, "password"), "yesterday's\n")
 	key := writeFile(t, filepath.Join(dir, "jwt-secret"), secret+"\n")
 	connection := []string{"--nats", "nats://" + natsAddr, "--nats-user", "hark", "--nats-password-file", password}
-	out := new(output)
+	out := new(logtest.Buffer)
 	notifier := harkproc.Start(t, out, append([]string{"notifier", "--listen", web, "--data", filepath.Join(dir, "n"),
 		"--jwt-secret-file", key, "--database-file", database, "--drain", "1s"}, connection...)...)
 	work := harkproc.Start(t, out, append([]string{"worker", "--listen", health, "--data", filepath.Join(dir, "w"), "--drain", "1s"}, connection...)...)
@@ -135,7 +136,7 @@ func TestAnyOrder(t *testing.T) {
 // A process that waits can be stopped, and that is no failure.
 func TestStopWhileWaiting(t *testing.T) {
 	t.Parallel()
-	health, out := harkproc.FreeAddr(t), new(output)
+	health, out := harkproc.FreeAddr(t), new(logtest.Buffer)
 	p := harkproc.Start(t, out, "worker", "--listen", health, "--data", t.TempDir(), "--nats", "nats://127.0.0.1:1", "--drain", "1s")
 	answers(t, "http://"+health+"/readyz", 503, "waiting_for")
 	if code := p.Stop(); code != 0 {
@@ -154,7 +155,7 @@ func TestLoginRefusedMeanwhile(t *testing.T) {
 			"--nats-user", "hark", "--nats-password-file", password, "--drain", "1s")
 	}
 	s := server(first)
-	out := new(output)
+	out := new(logtest.Buffer)
 	harkproc.Start(t, out, "worker", "--listen", health, "--data", filepath.Join(dir, "w"), "--nats", "nats://"+natsAddr,
 		"--nats-user", "hark", "--nats-password-file", first, "--drain", "1s")
 	answers(t, "http://"+health+"/readyz", 200, "ready")
@@ -212,7 +213,7 @@ func TestOpeningIsNotConfiguring(t *testing.T) {
 	const hour = time.Hour
 	check("hark serve", 720*hour, 240*hour, 7*time.Second)
 
-	health, web, out := harkproc.FreeAddr(t), harkproc.FreeAddr(t), new(output)
+	health, web, out := harkproc.FreeAddr(t), harkproc.FreeAddr(t), new(logtest.Buffer)
 	harkproc.Start(t, t.Output(), "worker", "--nats", "nats://"+natsAddr, "--listen", health, "--data", filepath.Join(dir, "w"), "--drain", "1s")
 	answers(t, "http://"+health+"/readyz", 200, "ready")
 	check("a worker without flags", 720*hour, 240*hour, 7*time.Second)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/internal/logtest"
 )
 
 // The commands of README can be pasted as they stand there.
@@ -25,7 +26,7 @@ func TestReadmeWithCurl(t *testing.T) {
 	if !ok {
 		t.Fatal("README has no commands under With curl")
 	}
-	dir, addr, out := t.TempDir(), harkproc.FreeAddr(t), new(output)
+	dir, addr, out := t.TempDir(), harkproc.FreeAddr(t), new(logtest.Buffer)
 	script = strings.NewReplacer("localhost:4280", addr, "bin/hark", filepath.Join(dir, "hark")).Replace(script)
 	shell := exec.Command("sh")
 	shell.Stdin, shell.Stdout, shell.Stderr = strings.NewReader(script), out, out

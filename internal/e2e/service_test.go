@@ -11,6 +11,7 @@ import (
 
 	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -18,7 +19,7 @@ import (
 // order, also when the program is run again the other way.
 func TestServiceExample(t *testing.T) {
 	t.Parallel()
-	dir, web, natsAddr, out := t.TempDir(), harkproc.FreeAddr(t), harkproc.FreeAddr(t), new(output)
+	dir, web, natsAddr, out := t.TempDir(), harkproc.FreeAddr(t), harkproc.FreeAddr(t), new(logtest.Buffer)
 	key := writeFile(t, filepath.Join(dir, "jwt-secret"), secret+"\n")
 	harkproc.Start(t, out, "serve", "--listen", web, "--data", filepath.Join(dir, "data"), "--jwt-secret-file", key, "--nats-listen", natsAddr, "--drain", "1s")
 	harkproc.Ready(t, "http://"+web)

@@ -7,34 +7,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 )
-
-// output keeps what a process prints.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
 
 // runningJob enqueues a job that takes an hour, and waits until it runs.
 func runningJob(t *testing.T, c *client.Client) jobs.Job {
@@ -106,7 +88,7 @@ func TestStop(t *testing.T) {
 // A second signal ends the process at once, in the middle of the grace. Nothing is lost: the job runs again.
 func TestStopAtOnce(t *testing.T) {
 	t.Parallel()
-	addr, data, out := harkproc.FreeAddr(t), t.TempDir(), new(output)
+	addr, data, out := harkproc.FreeAddr(t), t.TempDir(), new(logtest.Buffer)
 	url := "http://" + addr
 	p := harkproc.Start(t, out, "serve", "--listen", addr, "--data", data, "--jwt-secret", secret, "--drain", "10m", "--lease", "2s")
 	harkproc.Ready(t, url)
@@ -156,7 +138,7 @@ func TestStartErrors(t *testing.T) {
 		"short key":   {[]string{"serve", "--listen", "127.0.0.1:0", "--data", t.TempDir(), "--jwt-secret", "short"}, "32"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out := new(output)
+			out := new(logtest.Buffer)
 			p := harkproc.Start(t, out, c.args...)
 			if code := p.Wait(); code != 1 {
 				t.Errorf("exit code %d", code)
@@ -178,7 +160,7 @@ func TestExportCommand(t *testing.T) {
 	addr, data := harkproc.FreeAddr(t), t.TempDir()
 	harkproc.Start(t, t.Output(), "serve", "--listen", addr, "--data", data)
 	harkproc.Ready(t, "http://"+addr)
-	file, out := filepath.Join(t.TempDir(), "products.xlsx"), new(output)
+	file, out := filepath.Join(t.TempDir(), "products.xlsx"), new(logtest.Buffer)
 	p := harkproc.Start(t, out, "export", "products", "-o", file, "--url", "http://"+addr, "--data", data)
 	if code := p.Wait(); code != 0 {
 		t.Fatalf("exit code %d: %s", code, out)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/internal/polltest"
 )
 
@@ -29,7 +30,7 @@ func TestMarksAreSynced(t *testing.T) {
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		cmd.Wait()
 	})
-	b := &box{t: t, url: "http://" + addr, out: new(output)}
+	b := &box{t: t, url: "http://" + addr, out: new(logtest.Buffer)}
 	harkproc.Ready(t, b.url)
 	b.service, b.ana = newClient(t, b.url, "service", "notify"), newClient(t, b.url, "ana")
 	const n = 30

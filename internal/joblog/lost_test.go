@@ -1,7 +1,6 @@
 package joblog_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -17,27 +16,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 )
-
-// logBuffer is a log that several stores write.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) count(what string) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Count(b.buf.String(), what)
-}
 
 // openLogged opens a store that logs to log.
 func openLogged(t *testing.T, nc *nats.Conn, s joblog.Settings, log io.Writer) *joblog.Store {
@@ -117,7 +99,7 @@ func lostCalls(q *joblog.Store) map[string]func(context.Context) error {
 // whichever process notices first.
 func TestLostLogIsCreatedAgain(t *testing.T) {
 	nc := natstest.Connect(t)
-	var log logBuffer
+	var log logtest.Buffer
 	settings := joblog.Settings{MaxAge: 720 * time.Hour, Lease: 7 * time.Second}
 	a, b := openLogged(t, nc, settings, &log), openLogged(t, nc, joblog.Settings{}, &log)
 	if err := a.PublishKind(t.Context(), jobs.Kind{Name: "k", Title: "K", MaxAttempts: 1, Open: true}); err != nil {
@@ -148,8 +130,8 @@ func TestLostLogIsCreatedAgain(t *testing.T) {
 		} else {
 			atOnce(t, map[string]func(context.Context) error{name: calls[name]})
 		}
-		if n := log.count(createdAgain); n != i+1 {
-			t.Fatalf("%s: a stream was created again %d times, want %d:\n%s", name, n, i+1, log.buf.String())
+		if n := log.Count(createdAgain); n != i+1 {
+			t.Fatalf("%s: a stream was created again %d times, want %d:\n%s", name, n, i+1, log.String())
 		}
 		for _, q := range []*joblog.Store{a, b} {
 			if now, err := q.CurrentEpoch(t.Context()); err != nil || now <= before || now != q.Epoch() {
@@ -167,8 +149,8 @@ func TestLostLogIsCreatedAgain(t *testing.T) {
 			t.Errorf("%s: the lease is %v, %v", name, lease, err)
 		}
 	}
-	if !strings.Contains(log.buf.String(), "level=ERROR") || !strings.Contains(log.buf.String(), "stream=hark_log") {
-		t.Errorf("logged %s", log.buf.String())
+	if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "stream=hark_log") {
+		t.Errorf("logged %s", log.String())
 	}
 }
 
@@ -176,7 +158,7 @@ func TestLostLogIsCreatedAgain(t *testing.T) {
 func TestLostLogOnCluster(t *testing.T) {
 	t.Parallel()
 	servers := natstest.Cluster(t, 3)
-	var log logBuffer
+	var log logtest.Buffer
 	a := openLogged(t, servers.ConnectTo(t, 0), joblog.Settings{Replicas: 3}, &log)
 	b := openLogged(t, servers.ConnectTo(t, 1), joblog.Settings{}, &log)
 	if err := a.PublishKind(t.Context(), jobs.Kind{Name: "k", Title: "K", MaxAttempts: 1, Open: true}); err != nil {
@@ -191,8 +173,8 @@ func TestLostLogOnCluster(t *testing.T) {
 		calls[name+" of b"] = call
 	}
 	atOnce(t, calls)
-	if n := log.count(createdAgain); n != 1 {
-		t.Errorf("it was created again %d times:\n%s", n, log.buf.String())
+	if n := log.Count(createdAgain); n != 1 {
+		t.Errorf("it was created again %d times:\n%s", n, log.String())
 	}
 	stream, err := b.JetStream().Stream(natstest.Context(t), defaultNS.LogStream())
 	if err != nil || stream.CachedInfo().Config.Replicas != 3 {
@@ -208,7 +190,7 @@ func TestLostLogOnCluster(t *testing.T) {
 // The buckets of kinds and files are created again, as they were, by the call that needs them.
 func TestLostBucketsAreCreatedAgain(t *testing.T) {
 	nc := natstest.Connect(t)
-	var log logBuffer
+	var log logtest.Buffer
 	q := openLogged(t, nc, joblog.Settings{FileAge: 48 * time.Hour, UserFileSpace: 1 << 20}, &log)
 	ctx := natstest.Context(t)
 	kind := jobs.Kind{Name: "k", Title: "K", MaxAttempts: 1, Open: true}
@@ -242,8 +224,8 @@ func TestLostBucketsAreCreatedAgain(t *testing.T) {
 		if err := c.call(); !errors.Is(err, c.want) {
 			t.Errorf("%d %s: %v, want %v", i, c.stream, err, c.want)
 		}
-		if n := log.count(createdAgain); n != i+1 {
-			t.Errorf("%d %s: created again %d times:\n%s", i, c.stream, n, log.buf.String())
+		if n := log.Count(createdAgain); n != i+1 {
+			t.Errorf("%d %s: created again %d times:\n%s", i, c.stream, n, log.String())
 		}
 	}
 	equal(t, "kept", kept(t, nc), before...)

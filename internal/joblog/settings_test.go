@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 )
@@ -64,7 +65,7 @@ func equal(t *testing.T, what string, got []string, want ...string) {
 // open opens a queue that is closed when the test ends, and returns what it has logged.
 func open(t *testing.T, nc *nats.Conn, s joblog.Settings) (*joblog.Store, string) {
 	t.Helper()
-	var log bytes.Buffer
+	var log logtest.Buffer
 	q, err := joblog.Open(natstest.Context(t), nc, joblog.Options{Settings: s, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)

@@ -1,14 +1,12 @@
 package natsconn_test
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"github.com/nats-io/nkeys"
 	"go.uber.org/goleak"
 
+	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/internal/natsconn"
 	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/internal/secret"
@@ -42,28 +41,10 @@ func serve(t *testing.T, o server.Options) string {
 	return ns.ClientURL()
 }
 
-// buffer is a log that can be read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // connect connects and returns the log.
-func connect(t *testing.T, o natsconn.Options) (*natsconn.Conn, *buffer) {
+func connect(t *testing.T, o natsconn.Options) (*natsconn.Conn, *logtest.Buffer) {
 	t.Helper()
-	log := new(buffer)
+	log := new(logtest.Buffer)
 	nc, err := natsconn.Connect(o, "test", slog.New(slog.NewTextHandler(log, nil)), func(_ *nats.Conn, _ *nats.Subscription, err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)

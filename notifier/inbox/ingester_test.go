@@ -1,7 +1,6 @@
 package inbox_test
 
 import (
-	"bytes"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/internal/pgtest"
 	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
@@ -164,7 +164,7 @@ func TestIngestSkipsMalformedMessages(t *testing.T) {
 		s.publish("hark.log.00.ana.notification", []byte(`{"title":"in the shard of others"}`))
 		s.publish(defaultNS.NotificationSubject("ana"), []byte(`{"title":"1","key":"nul \u0000","body":"\u0000","data":{"nul":"\u0000"}}`))
 		s.notify("ana", 2)
-		var log syncBuffer
+		var log logtest.Buffer
 		stop := s.ingest(store, func(o *inbox.IngesterOptions) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 		wantTitles(t, store, "ana", 0, 2)
 		stop()
@@ -176,18 +176,6 @@ func TestIngestSkipsMalformedMessages(t *testing.T) {
 		}
 	})
 }
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-func (b *syncBuffer) String() string { b.mu.Lock(); defer b.mu.Unlock(); return b.b.String() }
 
 // Ingesters start and stop at any moment, as if they crashed. Each notification is stored once.
 func TestIngestersComeAndGo(t *testing.T) {
@@ -234,7 +222,7 @@ func TestTwoIngesters(t *testing.T) {
 		stopFirst := s.ingest(dies)
 		s.notify("ana", 0)
 		wantTitles(t, one, "ana", 0, 0)
-		var log syncBuffer
+		var log logtest.Buffer
 		stopSecond := s.ingest(two, func(o *inbox.IngesterOptions) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 		polltest.Until(t, "the second to find the first", func() bool { return strings.Contains(log.String(), "standing by") })
 		for n := 1; n <= 200; n++ {
@@ -269,7 +257,7 @@ func TestIngestOutlivesTheDatabase(t *testing.T) {
 	store := open(t, db.DSN(t))
 	db.Stop(t)
 	s := newStream(t)
-	var log syncBuffer
+	var log logtest.Buffer
 	s.ingest(store, func(o *inbox.IngesterOptions) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	s.notify("ana", 0)
 	polltest.Until(t, "the failure", func() bool { return strings.Contains(log.String(), "the database fails") })

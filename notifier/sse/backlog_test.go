@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 )
@@ -192,7 +193,7 @@ func mostOwedToTrickling(t *testing.T, w deafWay) (most int64) {
 	for i := range notices {
 		notices[i] = jobs.Addressed{User: "ana", Notification: jobs.Notification{Type: "test", Title: "large", Data: data}}
 	}
-	if _, _, err := s.queue.NotifyAll(t.Context(), notices); err != nil {
+	if _, _, err := s.queue.NotifyAll(natstest.Context(t), notices); err != nil {
 		t.Fatal(err)
 	}
 	stop, stopped := make(chan struct{}), make(chan struct{})

@@ -1,37 +1,25 @@
 package sse_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/logtest"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 )
-
-// logged is what a hub logs.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
 
 // TestLargeMessagesOfOthersAreSkipped checks that no event is larger than a backlog. A larger message that another program
 // writes to the log reaches no stream, neither live nor from the log, and is counted and logged. All other messages arrive in
 // order.
 func TestLargeMessagesOfOthersAreSkipped(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
-		var log logged
+		var log logtest.Buffer
 		s := newSystem(t, w, sse.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		r := s.open("ana", "")
 		r.expect("hello")
@@ -81,9 +69,7 @@ func TestLargeMessagesOfOthersAreSkipped(t *testing.T) {
 		if n := s.hub.Skipped(); n < 7 { // five live, and two notifications from the log
 			t.Errorf("%d were counted", n)
 		}
-		log.mu.Lock()
-		defer log.mu.Unlock()
-		if text := log.text.String(); !strings.Contains(text, "message skipped") || !strings.Contains(text, "more than 64 KiB") || !strings.Contains(text, "ana") {
+		if text := log.String(); !strings.Contains(text, "message skipped") || !strings.Contains(text, "more than 64 KiB") || !strings.Contains(text, "ana") {
 			t.Errorf("logged %.500s", text)
 		}
 	})
@@ -92,7 +78,7 @@ func TestLargeMessagesOfOthersAreSkipped(t *testing.T) {
 // last returns the sequence of the last message in the log.
 func last(t testing.TB, s *system) uint64 {
 	t.Helper()
-	_, last, err := s.queue.Bounds(t.Context())
+	_, last, err := s.queue.Bounds(natstest.Context(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 )
@@ -200,7 +201,7 @@ func TestLargerThanBacklog(t *testing.T) {
 
 func (s *system) large(user, title string, n int) {
 	s.t.Helper()
-	_, _, err := s.queue.Notify(s.t.Context(), user, jobs.Notification{Type: "test", Title: title, Body: strings.Repeat("x", n)})
+	_, _, err := s.queue.Notify(natstest.Context(s.t), user, jobs.Notification{Type: "test", Title: title, Body: strings.Repeat("x", n)})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -260,7 +261,7 @@ func TestSlowReaderHoldsLittle(t *testing.T) {
 			first := s.notify("ana", "first").String()
 			data := fmt.Appendf(nil, "%q", strings.Repeat("x", 15<<10))
 			for range 300 {
-				if _, _, err := s.queue.Notify(t.Context(), "ana", jobs.Notification{Type: "test", Title: "large", Data: data}); err != nil {
+				if _, _, err := s.queue.Notify(natstest.Context(t), "ana", jobs.Notification{Type: "test", Title: "large", Data: data}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -195,7 +195,7 @@ func TestServerRestart(t *testing.T) {
 		}
 		s.ns = ns
 		poll(t, "back", func() bool {
-			_, _, err := s.queue.Bounds(t.Context())
+			_, _, err := s.queue.Bounds(natstest.Context(t))
 			return err == nil
 		})
 		s.notify("ana", fmt.Sprint("after ", i))
@@ -217,7 +217,7 @@ func TestStreamCreatedAgain(t *testing.T) {
 	r.until(titled(t, "old"))
 	s.proxy.cut()
 	poll(t, "cut", func() bool { return !s.hubConn.IsConnected() })
-	if err := s.queue.JetStream().DeleteStream(t.Context(), defaultNS.LogStream()); err != nil {
+	if err := s.queue.JetStream().DeleteStream(natstest.Context(t), defaultNS.LogStream()); err != nil {
 		t.Fatal(err)
 	}
 	s.proxy.restore()
@@ -262,7 +262,7 @@ func TestLogThatWentBackBeginsANewEpoch(t *testing.T) {
 	if e := r.expect("bye"); !strings.Contains(e.data, "stream_reset") {
 		t.Errorf("%+v", e)
 	}
-	if now, err := s.queue.CurrentEpoch(t.Context()); err != nil || now <= before {
+	if now, err := s.queue.CurrentEpoch(natstest.Context(t)); err != nil || now <= before {
 		t.Errorf("the epoch is %d, after %d; %v", now, before, err)
 	}
 	for range 20 { // they get the sequences of what was lost
@@ -284,7 +284,7 @@ func TestNewEpochIsTakenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if _, err := other.BeginEpoch(t.Context(), 0); err != nil {
+	if _, err := other.BeginEpoch(natstest.Context(t), 0); err != nil {
 		t.Fatal(err)
 	}
 	r.until(func(e event) bool { return strings.Contains(e.data, "stream_reset") })
@@ -300,11 +300,11 @@ func TestJobsWhileCatchingUp(t *testing.T) {
 	r := s.open("ana", "")
 	r.expect("hello")
 	job := &jobs.Job{ID: jobID, User: "ana", Kind: "k", State: jobs.Running, Run: 1}
-	if err := s.queue.PublishKind(t.Context(), jobs.Kind{Name: "k", Title: "K", MaxAttempts: 1, Open: true}); err != nil {
+	if err := s.queue.PublishKind(natstest.Context(t), jobs.Kind{Name: "k", Title: "K", MaxAttempts: 1, Open: true}); err != nil {
 		t.Fatal(err)
 	}
 	for range 12 {
-		ordered, _, err := s.queue.Enqueue(t.Context(), jobs.Request{User: "ana", Kind: "k"})
+		ordered, _, err := s.queue.Enqueue(natstest.Context(t), jobs.Request{User: "ana", Kind: "k"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 	"github.com/nats-io/nats.go/jetstream"
@@ -92,11 +93,11 @@ func TestReset(t *testing.T) {
 		old := s.notify("ana", "old")
 		s.notify("ana", "kept")
 		last := s.notify("bob", "last")
-		stream, err := s.queue.JetStream().Stream(t.Context(), defaultNS.LogStream())
+		stream, err := s.queue.JetStream().Stream(natstest.Context(t), defaultNS.LogStream())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := stream.Purge(t.Context(), jetstream.WithPurgeSequence(old.Seq+1)); err != nil {
+		if err := stream.Purge(natstest.Context(t), jetstream.WithPurgeSequence(old.Seq+1)); err != nil {
 			t.Fatal(err)
 		}
 		for id, reason := range map[string]string{

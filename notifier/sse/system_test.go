@@ -15,6 +15,7 @@ import (
 
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natsd"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 	"github.com/nats-io/nats.go"
@@ -161,7 +162,7 @@ func (s *system) openQueue(url string, log *slog.Logger) *joblog.Store {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(nc.Close)
-	queue, err := joblog.Open(s.t.Context(), nc, joblog.Options{Logger: log})
+	queue, err := joblog.Open(natstest.Context(s.t), nc, joblog.Options{Logger: log})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -184,13 +185,18 @@ func (s *system) serve(w http.ResponseWriter, r *http.Request) {
 	s.served <- err
 }
 
-// servePolled polls for its client, and writes what it is answered as a stream.
+// servePolled polls for its client, and writes what it is answered as a stream. It polls again after an answer that
+// came too late, as a client does after a 503: on a busy machine the session may be over and the log not readable.
 func (s *system) servePolled(w http.ResponseWriter, r *http.Request, sub sse.Subscriber) error {
 	p := sse.Poll{Subscriber: sub, Wait: 5 * time.Second}
 	for first := true; ; first = false {
 		a, err := s.hub.Poll(r.Context(), p)
 		if first && err != nil {
 			return err
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			time.Sleep(20 * time.Millisecond)
+			continue
 		}
 		if err != nil {
 			return nil
@@ -216,10 +222,18 @@ func (s *system) servePolled(w http.ResponseWriter, r *http.Request, sub sse.Sub
 	}
 }
 
+// within returns a context for a call to NATS. Without a deadline of its own a call may take 5 s, which is little on a
+// busy machine.
+func within() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), patience)
+}
+
 // notify stores a notification.
 func (s *system) notify(user, title string) jobs.EventID {
 	s.t.Helper()
-	n, _, err := s.queue.Notify(context.Background(), user, jobs.Notification{Type: "test", Title: title})
+	ctx, cancel := within()
+	defer cancel()
+	n, _, err := s.queue.Notify(ctx, user, jobs.Notification{Type: "test", Title: title})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -252,7 +266,9 @@ func (s *system) fill(user string, n int) {
 // put writes the state of a job and returns its revision.
 func (s *system) put(job *jobs.Job, before uint64) uint64 {
 	s.t.Helper()
-	revision, err := s.queue.PutState(context.Background(), job, before)
+	ctx, cancel := within()
+	defer cancel()
+	revision, err := s.queue.PutState(ctx, job, before)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -262,10 +278,12 @@ func (s *system) put(job *jobs.Job, before uint64) uint64 {
 // log returns the ids of what the log holds for a user after a sequence, broadcasts among it.
 func (s *system) log(user string, after uint64) []string {
 	s.t.Helper()
+	ctx, cancel := within()
+	defer cancel()
 	var seqs []uint64
 	read := func(who string) (got []uint64) {
 		for at := after; ; {
-			page, more, err := s.queue.NotificationsPage(context.Background(), who, at, 256)
+			page, more, err := s.queue.NotificationsPage(ctx, who, at, 256)
 			if err != nil {
 				s.t.Fatal(err)
 			}

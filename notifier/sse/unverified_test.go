@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 	"github.com/nats-io/nats.go"
@@ -112,12 +113,12 @@ func TestPoisonIsNotShown(t *testing.T) {
 		poison := func() {
 			for _, body := range []string{"x", "{}", `{"id":"` + jobID + `","kind":"k","user":"bob","state":"failed","run":1,"max_attempts":1}`} {
 				for _, subject := range []string{defaultNS.StateSubject("ana", jobID), defaultNS.SpecSubject("ana", "k", jobID), defaultNS.StateSubject("ana", "x"), defaultNS.SpecSubject("ana", "k", "x")} {
-					if _, err := s.queue.JetStream().Publish(t.Context(), subject, []byte(body)); err != nil {
+					if _, err := s.queue.JetStream().Publish(natstest.Context(t), subject, []byte(body)); err != nil {
 						t.Fatal(err)
 					}
 				}
 			}
-			if _, err := s.queue.JetStream().Publish(t.Context(), defaultNS.NotificationSubject("ana"), []byte("x")); err != nil {
+			if _, err := s.queue.JetStream().Publish(natstest.Context(t), defaultNS.NotificationSubject("ana"), []byte("x")); err != nil {
 				t.Fatal(err)
 			}
 		}
