@@ -12,7 +12,8 @@
 // # Identity
 //
 // A call acts for the user of its token and sees what belongs to that user. A service has a token with scopes: enqueue to enqueue
-// for others ([User]), notify to send notifications, admin to read and change the jobs of others and to revoke tokens.
+// for others ([User]) and to follow and cancel these jobs, notify to send notifications, admin to read and change all jobs and
+// to revoke tokens.
 //
 // # Errors
 //

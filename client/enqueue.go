@@ -30,7 +30,8 @@ type Request struct {
 // Option is an optional part of the request of [Enqueue].
 type Option func(*Request)
 
-// User enqueues for another user than that of the token, and needs the scope enqueue.
+// User enqueues for another user than that of the token, and needs the scope enqueue. The service can follow and cancel the job,
+// and cannot download its file.
 func User(user string) Option { return func(r *Request) { r.User = user } }
 
 // Title sets the title that the user reads. Defaults to the title of the kind.

@@ -23,7 +23,7 @@ type FollowOptions struct {
 
 // Follow blocks until the job has ended, and returns it. It uses the user's stream, and also reads the job every 15 s. It
 // survives restarts of the server. A job of another user is not in the stream: Follow reads it every 2 s, for which the token needs
-// the scope admin.
+// the scope enqueue if it enqueued the job, and admin otherwise.
 //
 // The error is the first one that is not [Temporary], such as [jobs.ErrNotFound], or that of ctx. Follow then returns the last
 // version of the job that it has read.

@@ -18,7 +18,7 @@ type JobsQuery struct {
 }
 
 // Job returns a job. The error is [jobs.ErrNotFound] for a job that does not exist or belongs to another user. A token with the
-// scope admin can read all jobs.
+// scope enqueue can also read the jobs that it enqueued for others ([User]), and one with the scope admin all jobs.
 func (c *Client) Job(ctx context.Context, id string) (jobs.Job, error) {
 	var job jobs.Job
 	err := c.call(ctx, call{method: http.MethodGet, path: jobPath(id)}, &job)
@@ -70,7 +70,8 @@ func pageSize(left int) int {
 }
 
 // Cancel cancels a job. A waiting job is cancelled without delay. For a running job Cancel asks the handler to stop, and returns
-// the job in the state running with CancelRequested. Cancelling twice is not an error.
+// the job in the state running with CancelRequested. Cancelling twice is not an error. A
+// service can cancel the jobs that it enqueued for others.
 //
 // Errors: [jobs.ErrNotFound], [jobs.ErrEnded].
 func (c *Client) Cancel(ctx context.Context, id string) (jobs.Job, error) {

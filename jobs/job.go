@@ -37,10 +37,12 @@ func (s State) Valid() bool {
 // Job is a job with its state. It is the response of the HTTP API, the data of the stream event "job", and, without
 // Revision, the body of a state message.
 type Job struct {
-	ID          string   `json:"id"`
-	Kind        string   `json:"kind"`
-	Title       string   `json:"title"`
-	User        string   `json:"user"`
+	ID    string `json:"id"`
+	Kind  string `json:"kind"`
+	Title string `json:"title"`
+	User  string `json:"user"`
+	// EnqueuedBy is the service that enqueued the job for User, see [Request.EnqueuedBy].
+	EnqueuedBy  string   `json:"enqueued_by,omitempty"`
 	State       State    `json:"state"`
 	Progress    Progress `json:"progress"`
 	Attempt     int      `json:"attempt"`

@@ -12,10 +12,13 @@ import (
 
 // Request is a job to be enqueued.
 type Request struct {
-	User   string
-	Kind   string
-	Title  string          // what the user reads; the kind's title if empty
-	Params json.RawMessage // a JSON object, or nothing
+	User string
+	// EnqueuedBy is the user name of the service that enqueues for User. Over HTTP a service reads and cancels the jobs that have
+	// its name here. The notifier sets it from the verified token. Defaults to none: the job is enqueued by User.
+	EnqueuedBy string
+	Kind       string
+	Title      string          // what the user reads; the kind's title if empty
+	Params     json.RawMessage // a JSON object, or nothing
 	// Claims are the verified claims of the requester. Only those that the kind declares are stored with the job.
 	Claims map[string]any
 	// Metadata is stored with the job and not interpreted by hark. The handler, the worker's observer and middleware, and
@@ -48,6 +51,9 @@ func (r *Request) Check() error {
 	}
 	if err := CheckKind(r.Kind); err != nil {
 		return err
+	}
+	if r.EnqueuedBy != "" && CheckUser(r.EnqueuedBy) != nil {
+		return invalid("enqueued_by", "must be the name of a user")
 	}
 	switch {
 	case utf8.RuneCountInString(r.Title) > MaxTitleChars || strings.ContainsAny(r.Title, "\r\n"):

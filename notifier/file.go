@@ -74,7 +74,7 @@ func (n *Notifier) getFile(c *gin.Context) (answer, error) {
 
 // deleteFile deletes the file of a job, which frees space of the job's user.
 func (n *Notifier) deleteFile(c *gin.Context) (answer, error) {
-	return n.changeJob(c, func(ctx context.Context, user, id string) (jobs.Job, error) {
+	return n.changeJob(c, toOwn, func(ctx context.Context, user, id string) (jobs.Job, error) {
 		job, err := n.store.DiscardFile(ctx, user, id)
 		if err == nil && job.File == nil {
 			err = errNoFile

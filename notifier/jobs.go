@@ -195,13 +195,15 @@ func limitOf(c *gin.Context) (int, error) {
 	return limit, nil
 }
 
-func (n *Notifier) getJob(c *gin.Context) (answer, error)    { return n.onJob(c, n.store.Get) }
-func (n *Notifier) cancelJob(c *gin.Context) (answer, error) { return n.changeJob(c, n.store.Cancel) }
-func (n *Notifier) retryJob(c *gin.Context) (answer, error)  { return n.changeJob(c, n.retry(c)) }
+func (n *Notifier) getJob(c *gin.Context) (answer, error) { return n.onJob(c, toFollow, n.store.Get) }
+func (n *Notifier) cancelJob(c *gin.Context) (answer, error) {
+	return n.changeJob(c, toFollow, n.store.Cancel)
+}
+func (n *Notifier) retryJob(c *gin.Context) (answer, error) { return n.changeJob(c, toOwn, n.retry(c)) }
 
 // onJob calls do for the job that the path names, and responds with the job that do returns.
-func (n *Notifier) onJob(c *gin.Context, do func(ctx context.Context, user, id string) (jobs.Job, error)) (answer, error) {
-	owner, err := n.owner(c)
+func (n *Notifier) onJob(c *gin.Context, p purpose, do func(ctx context.Context, user, id string) (jobs.Job, error)) (answer, error) {
+	owner, err := n.owner(c, p)
 	var job jobs.Job
 	if err == nil {
 		job, err = do(c.Request.Context(), owner, param(c, "id"))
@@ -213,18 +215,9 @@ func (n *Notifier) onJob(c *gin.Context, do func(ctx context.Context, user, id s
 }
 
 // changeJob is onJob for a do that writes.
-func (n *Notifier) changeJob(c *gin.Context, do func(ctx context.Context, user, id string) (jobs.Job, error)) (answer, error) {
+func (n *Notifier) changeJob(c *gin.Context, p purpose, do func(ctx context.Context, user, id string) (jobs.Job, error)) (answer, error) {
 	if err := n.checkWritable(); err != nil {
 		return answer{}, err
 	}
-	return n.onJob(c, do)
-}
-
-// owner returns the user of the job that the path names. For an admin it looks the user up. For others it is the
-// caller, since they reach their own jobs alone.
-func (n *Notifier) owner(c *gin.Context) (string, error) {
-	if !identity(c).Has(auth.ScopeAdmin) {
-		return user(c), nil
-	}
-	return n.store.Owner(c.Request.Context(), param(c, "id"))
+	return n.onJob(c, p, do)
 }

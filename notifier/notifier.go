@@ -71,6 +71,7 @@ type Notifier struct {
 	revoked  *auth.Revocations // may be nil, which revokes nothing
 	links    *auth.Links
 	backlogs *joblog.Backlogs
+	owners   owners
 	healthy  func() error
 	origins  *auth.Origins
 	naming   *auth.Issuer
@@ -118,7 +119,7 @@ func New(o Options) (*Notifier, error) {
 	}
 	n := &Notifier{
 		store: o.Store, inbox: o.Inbox, hub: o.Hub, authenticator: o.Authenticator, verifier: o.Verifier, tickets: o.Tickets, revoked: o.Revocations,
-		links: o.Links, backlogs: joblog.NewBacklogs(o.Store),
+		links: o.Links, backlogs: joblog.NewBacklogs(o.Store), owners: owners{find: o.Store.Owner},
 		healthy: o.Healthy, readOnly: o.ReadOnly, origins: o.Origins, naming: o.Naming, writeTimeout: o.WriteTimeout, bodyTimeout: o.BodyTimeout,
 		requests: newLimiter(o.RateLimit), enqueues: newLimiter(o.RateLimit / 5), gates: newGates(), log: o.Logger.With("part", "notifier"), meter: newMeter(o.Hub.Open, o.Hub.Skipped),
 	}

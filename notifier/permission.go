@@ -19,7 +19,7 @@ func grant(id *auth.Identity) jobs.Grant { return jobs.Grant{Scopes: id.Scope, C
 // enqueue enqueues the job of the body: for the caller, or for the user that a service names. A service does not have
 // the claims of that user, so it cannot enqueue kinds that need claims.
 func (n *Notifier) enqueue(ctx context.Context, c *gin.Context, body *jobRequest) (jobs.Job, error) {
-	owner, g := user(c), grant(identity(c))
+	owner, service, g := user(c), "", grant(identity(c))
 	if body.User != "" && body.User != owner {
 		if !identity(c).Has(auth.ScopeEnqueue) {
 			return jobs.Job{}, newProblem(http.StatusForbidden, "scope_missing", "Your token needs the scope enqueue to enqueue jobs for others.").in("user")
@@ -27,10 +27,10 @@ func (n *Notifier) enqueue(ctx context.Context, c *gin.Context, body *jobRequest
 		if err := checkUser(body.User); err != nil {
 			return jobs.Job{}, err
 		}
-		owner, g.Claims = body.User, nil
+		owner, service, g.Claims = body.User, owner, nil
 	}
 	request := jobs.Request{
-		User: owner, Kind: body.Kind, Title: body.Title, Params: body.Params, Claims: g.Claims, Metadata: body.Metadata,
+		User: owner, EnqueuedBy: service, Kind: body.Kind, Title: body.Title, Params: body.Params, Claims: g.Claims, Metadata: body.Metadata,
 		MaxAttempts: body.MaxAttempts, IdempotencyKey: c.GetHeader("Idempotency-Key"),
 	}
 	if err := request.Check(); err != nil {
@@ -52,7 +52,14 @@ func (n *Notifier) enqueue(ctx context.Context, c *gin.Context, body *jobRequest
 	if err := n.checkBacklog(ctx, owner, kind, request.IdempotencyKey); err != nil {
 		return jobs.Job{}, err
 	}
-	job, _, err := n.store.Enqueue(ctx, request)
+	job, created, err := n.store.Enqueue(ctx, request)
+	if err == nil && !created && request.EnqueuedBy != "" && job.EnqueuedBy != request.EnqueuedBy {
+		// The key is the user's or that of another service. The caller may not see the job.
+		return jobs.Job{}, jobs.ErrKeyReused
+	}
+	if err == nil && identity(c).Service() {
+		n.owners.add(job.ID, job.User)
+	}
 	return job, err
 }
 
@@ -128,7 +135,7 @@ func (n *Notifier) permittedFileJob(c *gin.Context) (jobs.Job, error) {
 		}
 		return s.Job, nil
 	}
-	owner, err := n.owner(c)
+	owner, err := n.owner(c, toOwn)
 	if err != nil {
 		return jobs.Job{}, err
 	}

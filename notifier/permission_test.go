@@ -148,7 +148,7 @@ func TestEnqueueForOthers(t *testing.T) {
 		t.Errorf("%+v", job)
 	}
 	s.call("GET", "/v1/jobs/"+job.ID, "", claiming(t, "ben", nil)...).want(200)
-	s.call("GET", "/v1/jobs/"+job.ID, "", service...).want(404)
+	s.call("GET", "/v1/jobs/"+job.ID, "", service...).want(200)
 	s.call("POST", "/v1/jobs", `{"kind":"mine","user":"ben"}`, service...).problem(403, "claim_missing")
 	s.call("POST", "/v1/jobs", `{"kind":"mine"}`, service...).want(202)
 	s.call("POST", "/v1/jobs", `{"kind":"secret","user":"ben"}`, service...).problem(403, "kind_forbidden")

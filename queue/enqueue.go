@@ -23,6 +23,10 @@ func Metadata(metadata map[string]string) Option {
 	return func(r *jobs.Request) { r.Metadata = metadata }
 }
 
+// EnqueuedBy sets the user name of the service that enqueues, which may then follow the job over HTTP, too: see
+// [jobs.Request.EnqueuedBy]. Defaults to none.
+func EnqueuedBy(service string) Option { return func(r *jobs.Request) { r.EnqueuedBy = service } }
+
 // Claims sets the verified claims of the user. Those that the kind declares are stored with the job. Defaults to none.
 func Claims(claims map[string]any) Option { return func(r *jobs.Request) { r.Claims = claims } }
 

@@ -4,12 +4,12 @@
 //	hark serve --nats-listen localhost:4222
 //	go run ./examples/report
 //
-//	export HARK_TOKEN=$(hark token --user reports --scope "enqueue notify admin")
+//	export HARK_TOKEN=$(hark token --user reports --scope "enqueue notify")
 //	go run ./examples/service --over http --user ana
 //	go run ./examples/service --over nats --user ana
 //
-// Over HTTP the token says what the program may do: enqueue for others, notify them, and read their jobs. Over NATS a program
-// that may connect may do everything. Ana's page shows the report and both notifications: that of hark and that of this program.
+// Over HTTP the token says what the program may do: enqueue for others, follow these jobs, and notify. Over NATS a program
+// that may connect may do everything; it says its own name, so that its runs over HTTP find the jobs. Ana's page shows the report and both notifications: that of hark and that of this program.
 package main
 
 import (
@@ -35,6 +35,9 @@ type Params struct {
 
 // Report is the kind, as the worker in examples/report has it. In one repository both programs import one definition.
 var Report = jobs.Define[Params](jobs.Kind{Name: "report", Title: "Report", MaxAttempts: 5})
+
+// name is the user of this program's token.
+const name = "reports"
 
 // order is the report to make. Its number makes it safe to run the program again: there is one job for an order, and one
 // notification.
@@ -106,7 +109,7 @@ func overNATS(ctx context.Context, url string, o order) error {
 		return err
 	}
 	defer q.Close()
-	job, err := queue.Enqueue(ctx, q, Report, o.user, Params{Pages: o.pages}, queue.IdempotencyKey("order "+o.number))
+	job, err := queue.Enqueue(ctx, q, Report, o.user, Params{Pages: o.pages}, queue.IdempotencyKey("order "+o.number), queue.EnqueuedBy(name))
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func TestServiceExample(t *testing.T) {
 	for _, run := range [][]string{{"http", "1"}, {"nats", "1"}, {"nats", "2"}, {"http", "2"}} {
 		over, order := run[0], run[1]
 		service := exec.CommandContext(t.Context(), binary, "--over", over, "--hark", "http://"+web, "--nats", "nats://"+natsAddr, "--order", order, "--pages", "2")
-		service.Env = append(os.Environ(), "HARK_TOKEN="+token(t, "reports", "enqueue", "notify", "admin"))
+		service.Env = append(os.Environ(), "HARK_TOKEN="+token(t, "reports", "enqueue", "notify"))
 		said, err := service.CombinedOutput()
 		if want := "notified: Order " + order + " is on its way\n"; err != nil || !strings.Contains("\n"+string(said), "\nsucceeded: ") || !strings.HasSuffix(string(said), want) {
 			t.Fatalf("order %s over %s ends with %v and says\n%s\nwant %s", order, over, err, said, want)

@@ -62,7 +62,7 @@ func (q *Store) spec(ctx context.Context, r *jobs.Request) (*Spec, error) {
 		return nil, err
 	}
 	spec := &Spec{
-		ID: newID(), Kind: r.Kind, Title: r.Title, User: r.User, Params: params, Claims: claims, Metadata: r.Metadata,
+		ID: newID(), Kind: r.Kind, Title: r.Title, User: r.User, EnqueuedBy: r.EnqueuedBy, Params: params, Claims: claims, Metadata: r.Metadata,
 		MaxAttempts: r.MaxAttempts, CreatedAt: time.Now().UTC().Truncate(time.Millisecond), Run: 1,
 	}
 	if spec.Title == "" {

@@ -13,6 +13,7 @@ type Spec struct {
 	Kind        string            `json:"kind"`
 	Title       string            `json:"title"`
 	User        string            `json:"user"`
+	EnqueuedBy  string            `json:"enqueued_by,omitempty"`
 	Params      json.RawMessage   `json:"params,omitempty"`
 	Claims      map[string]any    `json:"claims,omitempty"` // the claims that the kind declares
 	Metadata    map[string]string `json:"metadata,omitempty"`
@@ -26,7 +27,7 @@ type Spec struct {
 // Job returns the queued job of the spec.
 func (s *Spec) Job() jobs.Job {
 	return jobs.Job{
-		ID: s.ID, Kind: s.Kind, Title: s.Title, User: s.User, State: jobs.Queued, Metadata: s.Metadata,
+		ID: s.ID, Kind: s.Kind, Title: s.Title, User: s.User, EnqueuedBy: s.EnqueuedBy, State: jobs.Queued, Metadata: s.Metadata,
 		MaxAttempts: s.MaxAttempts, CreatedAt: s.CreatedAt, Run: s.Run,
 	}
 }

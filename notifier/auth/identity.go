@@ -8,7 +8,7 @@ import (
 // The scopes of hark.
 const (
 	ScopeNotify  = "notify"  // may post notifications for others
-	ScopeEnqueue = "enqueue" // may enqueue jobs for others
+	ScopeEnqueue = "enqueue" // may enqueue jobs for others, and read and cancel those
 	ScopeAdmin   = "admin"   // may see and act on every job, and revoke tokens
 )
 
