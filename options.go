@@ -16,6 +16,7 @@ import (
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natsconn"
 	"github.com/hark-jobs/hark/internal/secret"
+	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier"
 	"github.com/hark-jobs/hark/notifier/auth"
 	"github.com/hark-jobs/hark/notifier/inbox"
@@ -71,6 +72,9 @@ type Options struct {
 
 	// Auth says who makes a request, in a program with a login of its own. It is in place of JWTs.
 	Auth notifier.Authenticator
+	// SignInURL is the page where the program signs users in: a path on the same host, or an http(s) URL. hark's page links to it
+	// if nobody is signed in. Defaults to none: the page says that the application signs in, without a link.
+	SignInURL string
 	// JWTSecret and JWKS verify JWTs. With neither, and no JWTIssuer that is a URL, which has the keys then, anybody signs
 	// in under any name; that needs a Listen that is a loopback address.
 	JWTSecret Secret
@@ -280,6 +284,8 @@ func (o *Options) defaults() error {
 // checkNotifier checks what only a notifier needs.
 func (o *Options) checkNotifier() error {
 	switch {
+	case o.SignInURL != "" && !jobs.SafeLink(o.SignInURL):
+		return &Error{Code: "sign_in_url_invalid", Message: fmt.Sprintf("Options.SignInURL is %q; it must be a path on the same host, like /login, or an http(s) URL.", o.SignInURL)}
 	case o.Inbox != nil && o.Database.IsSet():
 		return &Error{Code: "database_twice", Message: "Options.Inbox is in place of Options.Database; leave one of them out."}
 	case o.Inbox == nil && !o.embeds() && !o.Database.IsSet():

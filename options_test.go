@@ -74,6 +74,8 @@ func TestOptions(t *testing.T) {
 		"two inboxes":                   {Options{Inbox: new(inbox.Store), Database: Secret{Value: "inbox.db"}}, "database_twice", "Options.Inbox"},
 		"two connections":               {Options{NATS: new(nats.Conn), NATSServers: NATSServers{URL: "nats://a"}}, "nats_twice", "Options.NATSServers"},
 		"two logins":                    {Options{Auth: new(auth.Verifier), JWTSecret: password}, "auth_twice", "Options.Auth"},
+		"a page to sign in":             {Options{Auth: new(auth.Verifier), SignInURL: "/login?from=hark"}, "", ""},
+		"another page to sign in":       {Options{Auth: new(auth.Verifier), SignInURL: "javascript:alert(1)"}, "sign_in_url_invalid", "Options.SignInURL"},
 		"a login":                       {Options{Auth: new(auth.Verifier), Listen: "0.0.0.0:4280"}, "", ""},
 		"neither login nor key":         {Options{Listen: none}, "auth_missing", "Options.Auth"},
 		"no folder":                     {Options{Data: none}, "data_missing", "Options.Data"},

@@ -68,8 +68,8 @@ func TestTokens(t *testing.T) {
 			a := s.call("GET", "/v1/session", "", header...)
 			if c.code == "" {
 				a.want(200)
-			} else if p := a.problem(401, c.code); p.Naming {
-				t.Errorf("%s: naming is offered where a key is configured", name)
+			} else if p := a.problem(401, c.code); p.SignIn != "token" {
+				t.Errorf("%s: sign_in is %q, want token", name, p.SignIn)
 			}
 			a = s.call("GET", "/v1/jobs", "", header...)
 			if (a.StatusCode == 200) != (c.code == "") {
@@ -105,19 +105,19 @@ func (a answer) cookieNamed(name string) *http.Cookie {
 
 func TestSession(t *testing.T) {
 	s := start(t)
-	if p := s.call("GET", "/v1/session", "").problem(401, "token_missing"); !p.Naming {
-		t.Error("naming is not offered")
+	if p := s.call("GET", "/v1/session", "").problem(401, "token_missing"); p.SignIn != "name" {
+		t.Errorf("sign_in is %q, want name", p.SignIn)
 	}
 	type session struct {
 		User, Scope string
 		ExpiresAt   time.Time `json:"expires_at"`
-		Naming      bool
+		SignIn      string    `json:"sign_in"`
 	}
 	var named session
 	a := s.call("POST", "/v1/session", `{"user":"ana maría"}`, "Origin", s.URL)
 	a.into(&named)
 	c := a.cookie()
-	if named.User != "ana maría" || named.Scope != "" || !named.Naming || time.Until(named.ExpiresAt) < 24*time.Hour {
+	if named.User != "ana maría" || named.Scope != "" || named.SignIn != "name" || time.Until(named.ExpiresAt) < 24*time.Hour {
 		t.Errorf("%+v", named)
 	}
 	if !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "" || c.Secure || c.MaxAge < 86400 {

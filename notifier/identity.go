@@ -93,15 +93,17 @@ func (n *Notifier) verify(c *gin.Context) (auth.Identity, error) {
 		err = n.requests.take(id.User)
 	}
 	if err != nil {
-		return auth.Identity{}, n.withNaming(err)
+		return auth.Identity{}, n.withSignIn(err)
 	}
 	return id, nil
 }
 
-// withNaming sets naming in a 401 where a user can sign in with a name alone.
-func (n *Notifier) withNaming(err error) error {
+// withSignIn adds to a 401 how a user signs in.
+func (n *Notifier) withSignIn(err error) error {
 	p := *problemOf(err)
-	p.Naming = n.naming != nil && p.Status == http.StatusUnauthorized
+	if p.Status == http.StatusUnauthorized {
+		p.SignIn, p.SignInURL = n.signIn(), n.signInURL
+	}
 	return errors.Join(&p, err)
 }
 

@@ -53,17 +53,17 @@ func mountWith(t *testing.T, options notifier.Options) *site {
 
 func TestOwnLogin(t *testing.T) {
 	login := &login{}
-	s := mountWith(t, notifier.Options{Authenticator: login})
+	s := mountWith(t, notifier.Options{Authenticator: login, SignInURL: "/login"})
 	ana := login.with("1", auth.Identity{User: "ana"})
 	bob := login.with("2", auth.Identity{User: "bob", Scope: []string{auth.ScopeAdmin, auth.ScopeNotify}})
 
-	if p := s.call("GET", "/v1/session", "").problem(401, "token_missing"); p.Detail != "Sign in to the program first." || p.Naming {
+	if p := s.call("GET", "/v1/session", "").problem(401, "token_missing"); p.Detail != "Sign in to the program first." || p.SignIn != "application" || p.SignInURL != "/login" {
 		t.Errorf("got %+v", p)
 	}
 	s.call("GET", "/v1/session", "", "Cookie", "app_session=3").problem(401, "token_expired")
 	s.call("GET", "/v1/session", "", s.as("ana")...).problem(401, "token_missing") // with a token that hark's own verifier would accept
 	s.call("GET", "/v1/session", "", "Cookie", "hark_token="+s.Token("ana")).problem(401, "token_missing")
-	if got := string(s.call("GET", "/v1/session", "", ana...).want(200).body); got != `{"user":"ana","scope":"","naming":false}` {
+	if got := string(s.call("GET", "/v1/session", "", ana...).want(200).body); got != `{"user":"ana","scope":"","sign_in":"application"}` {
 		t.Errorf("got %s", got)
 	}
 

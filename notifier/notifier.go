@@ -3,6 +3,7 @@ package notifier
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/auth"
 	"github.com/hark-jobs/hark/notifier/inbox"
 	"github.com/hark-jobs/hark/notifier/sse"
@@ -43,6 +45,9 @@ type Options struct {
 	// Naming, if set, signs in any caller under any name. It needs a Verifier. It must be nil wherever strangers can
 	// connect. With it, the notifier refuses requests without a loopback name as Host, and those through a proxy.
 	Naming *auth.Issuer
+	// SignInURL is the page where the application signs users in, for the link of hark's page: a path on the same host, or an
+	// http(s) URL. Defaults to none: there is no link.
+	SignInURL string
 	// RateLimit is the number of requests a second that each user may make, with bursts of ten times that number. The
 	// limit for enqueueing jobs is a fifth of it. 0 means no limit. Services (scope notify, enqueue or admin) have
 	// no limit.
@@ -66,20 +71,21 @@ type Notifier struct {
 
 	authenticator Authenticator
 
-	verifier *auth.Verifier    // nil with an Authenticator of the embedding program
-	tickets  *auth.Tickets     // may be nil
-	revoked  *auth.Revocations // may be nil, which revokes nothing
-	links    *auth.Links
-	backlogs *joblog.Backlogs
-	owners   owners
-	healthy  func() error
-	origins  *auth.Origins
-	naming   *auth.Issuer
-	requests *limiter
-	enqueues *limiter
-	gates    gates
-	log      *slog.Logger
-	meter    meter
+	verifier  *auth.Verifier    // nil with an Authenticator of the embedding program
+	tickets   *auth.Tickets     // may be nil
+	revoked   *auth.Revocations // may be nil, which revokes nothing
+	links     *auth.Links
+	backlogs  *joblog.Backlogs
+	owners    owners
+	healthy   func() error
+	origins   *auth.Origins
+	naming    *auth.Issuer
+	signInURL string
+	requests  *limiter
+	enqueues  *limiter
+	gates     gates
+	log       *slog.Logger
+	meter     meter
 
 	writeTimeout time.Duration
 	bodyTimeout  time.Duration       // 0 means bodyTimeout
@@ -102,6 +108,9 @@ func New(o Options) (*Notifier, error) {
 	case o.Verifier != nil || o.Naming != nil:
 		return nil, errors.New("notifier: an Authenticator excludes Verifier and Naming")
 	}
+	if o.SignInURL != "" && !jobs.SafeLink(o.SignInURL) {
+		return nil, fmt.Errorf("notifier: SignInURL %q is neither a path on the same host nor an http(s) URL", o.SignInURL)
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -120,7 +129,7 @@ func New(o Options) (*Notifier, error) {
 	n := &Notifier{
 		store: o.Store, inbox: o.Inbox, hub: o.Hub, authenticator: o.Authenticator, verifier: o.Verifier, tickets: o.Tickets, revoked: o.Revocations,
 		links: o.Links, backlogs: joblog.NewBacklogs(o.Store), owners: owners{find: o.Store.Owner},
-		healthy: o.Healthy, readOnly: o.ReadOnly, origins: o.Origins, naming: o.Naming, writeTimeout: o.WriteTimeout, bodyTimeout: o.BodyTimeout,
+		healthy: o.Healthy, readOnly: o.ReadOnly, origins: o.Origins, naming: o.Naming, signInURL: o.SignInURL, writeTimeout: o.WriteTimeout, bodyTimeout: o.BodyTimeout,
 		requests: newLimiter(o.RateLimit), enqueues: newLimiter(o.RateLimit / 5), gates: newGates(), log: o.Logger.With("part", "notifier"), meter: newMeter(o.Hub.Open, o.Hub.Skipped),
 	}
 	n.handler = sync.OnceValue(n.newRouter)

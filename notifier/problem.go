@@ -27,7 +27,8 @@ type problem struct {
 	Code      string `json:"code"`
 	Detail    string `json:"detail"`
 	Field     string `json:"field,omitempty"`
-	Naming    bool   `json:"naming,omitempty"`
+	SignIn    signIn `json:"sign_in,omitempty"`
+	SignInURL string `json:"sign_in_url,omitempty"`
 	RequestID string `json:"request_id,omitempty"`
 
 	retryAfter int // seconds; 0 means that a retry does not help

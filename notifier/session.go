@@ -16,11 +16,30 @@ type session struct {
 	User      string    `json:"user"`
 	Scope     string    `json:"scope"`
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
-	Naming    bool      `json:"naming"`
+	SignIn    signIn    `json:"sign_in"`
+}
+
+// signIn is how users sign in.
+type signIn string
+
+const (
+	byName        signIn = "name"        // anybody, by naming themselves
+	byToken       signIn = "token"       // with a token, which POST /v1/session stores in the cookie
+	byApplication signIn = "application" // in the embedding program: this API cannot begin or end a session
+)
+
+func (n *Notifier) signIn() signIn {
+	switch {
+	case n.verifier == nil:
+		return byApplication
+	case n.naming != nil:
+		return byName
+	}
+	return byToken
 }
 
 func (n *Notifier) session(id auth.Identity) answer {
-	return answer{http.StatusOK, session{id.User, strings.Join(id.Scope, " "), id.ExpiresAt, n.naming != nil}}
+	return answer{http.StatusOK, session{id.User, strings.Join(id.Scope, " "), id.ExpiresAt, n.signIn()}}
 }
 
 func (n *Notifier) getSession(c *gin.Context) (answer, error) {

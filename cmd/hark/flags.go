@@ -105,6 +105,7 @@ type httpFlags struct {
 	JWKS          string        `name:"jwks" help:"File or URL of the keys of the tokens (RS256, ES256, EdDSA)." placeholder:"FILE|URL"`
 	claimFlags
 	MaxTokenAge  time.Duration `help:"Longest lifetime of a token that is accepted, from its iat to its exp; 0 means any." default:"0" placeholder:"DURATION"`
+	SignInURL    string        `name:"sign-in-url" help:"Page where your application signs users in: hark's page links to it if nobody is signed in. A path on the same host, or an http(s) URL." placeholder:"URL"`
 	RateLimit    float64       `help:"Requests a second that each user may make, with a fifth of that for jobs to be enqueued; 0 means no limit." default:"50"`
 	MaxConns     int           `name:"max-connections" help:"Connections that may be open, streams among them. By default 25000, or fewer if the limit of open files demands it." placeholder:"N"`
 	MaxConnsEach int           `name:"max-connections-per-address" help:"Connections that one client address may have open; 0 means no limit. Behind a proxy all have the proxy's address." placeholder:"N"`

@@ -111,7 +111,7 @@ func (f *httpFlags) apply(o *hark.Options) {
 	o.MaxConnections, o.MaxConnectionsPerAddress = f.MaxConns, f.MaxConnsEach
 	o.JWKS, o.AllowOrigins, o.RateLimit = f.JWKS, f.AllowOrigin, f.RateLimit
 	o.JWTIssuer, o.JWTAudience, o.UserClaim, o.ScopeMap = f.JWTIssuer, f.JWTAudience, f.UserClaim, f.ScopeMap
-	o.MaxTokenAge = f.MaxTokenAge
+	o.MaxTokenAge, o.SignInURL = f.MaxTokenAge, f.SignInURL
 }
 
 // serve runs a server until ctx ends, and prints its addresses when it is ready.

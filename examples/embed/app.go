@@ -63,7 +63,7 @@ func newApp(ctx context.Context, o options) (_ *app, err error) {
 		return nil, err
 	}
 	a.hark, err = hark.New(ctx, hark.Options{
-		Data: filepath.Join(o.data, "hark"), Inbox: store, Auth: a.login, Logger: o.log,
+		Data: filepath.Join(o.data, "hark"), Inbox: store, Auth: a.login, SignInURL: "/", Logger: o.log,
 		Handlers: []worker.Handler{worker.Handle(Orders, a.orders)},
 	})
 	if err != nil {

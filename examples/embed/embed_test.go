@@ -93,6 +93,27 @@ func TestEmbed(t *testing.T) {
 	}
 }
 
+// hark's own page has no form to sign in, since the application does that: it links there, and has no button to sign out.
+func TestPageOfHark(t *testing.T) {
+	base := start(t, options{data: t.TempDir(), log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	page := base + "/internal/hark/"
+	tab := browsertest.New(t, browsertest.Options{}).Tab(page)
+	tab.Shows(browsertest.ID("sign-in-closed"), "Sign in to the application that this page is part of")
+	for _, form := range []string{"sign-in-token", "sign-in-with-token", "sign-in-name", "sign-in"} {
+		tab.Hides(browsertest.ID(form))
+	}
+	tab.Click(browsertest.ID("sign-in-link"))
+	tab.Until("the application asks for a name", `location.pathname === "/" && document.getElementById("login")?.hidden === false`)
+	tab.Fill(`[name=user]`, "ana")
+	tab.Fill(`[name=password]`, "ana")
+	tab.Click("#login button")
+	tab.Shows("#user", "ana")
+	tab.Navigate(page)
+	tab.Shows(browsertest.ID("user"), "ana")
+	tab.Hides(browsertest.ID("sign-in-closed"))
+	tab.Hides(browsertest.ID("sign-out"))
+}
+
 // Health checks and metrics are where the application put them, other paths are the application's, and hark answers nobody
 // who is not signed in.
 func TestMounted(t *testing.T) {

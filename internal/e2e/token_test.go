@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -9,7 +10,23 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/hark-jobs/hark/harktest"
 	"github.com/hark-jobs/hark/internal/browsertest"
+	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/internal/logtest"
 )
+
+// The page links to where the application signs in, if the operator has said where that is.
+func TestPageLinksToTheApplication(t *testing.T) {
+	t.Parallel()
+	dir, web, out := t.TempDir(), harkproc.FreeAddr(t), new(logtest.Buffer)
+	key := writeFile(t, filepath.Join(dir, "jwt-secret"), secret+"\n")
+	harkproc.Start(t, out, "serve", "--listen", web, "--data", filepath.Join(dir, "data"), "--jwt-secret-file", key, "--sign-in-url", "https://shop.example.com/login?to=hark")
+	harkproc.Ready(t, "http://"+web)
+	page := browsertest.New(t, browsertest.Options{}).Tab("http://" + web)
+	page.Shows(browsertest.ID("sign-in-closed"), "Sign in there and come back")
+	page.Until("the link is the operator's", `document.querySelector('[data-testid="sign-in-link"]').href === "https://shop.example.com/login?to=hark"`)
+	page.Shows(browsertest.ID("sign-in-link"), "Go to the sign-in page")
+	page.Shows(browsertest.ID("sign-in-with-token"), "Sign in")
+}
 
 // Where a key is configured, a token signs in on the page: a refused one says why, a good one signs in all
 // tabs, and the page keeps it nowhere.
@@ -22,6 +39,7 @@ func TestPageSignInWithToken(t *testing.T) {
 	for _, p := range []*browsertest.Tab{one, two} {
 		p.Shows(browsertest.ID("sign-in-closed"), "Sign in there and come back")
 		p.Hides(browsertest.ID("sign-in-name"))
+		p.Hides(browsertest.ID("sign-in-link"))
 	}
 
 	// The field is private, has a label and a hint, and is where one types.

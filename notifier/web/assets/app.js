@@ -2,7 +2,7 @@
  * The page: wires the browser client to its parts.
  *
  * Hooks for tests, which stay stable (data-testid unless said otherwise):
- *   session    sign-in-name · sign-in · sign-in-error · sign-in-closed · sign-in-again · user · sign-out;
+ *   session    sign-in-name · sign-in · sign-in-error · sign-in-closed · sign-in-link · sign-in-again · user · sign-out;
  *              with a token: sign-in-token (the field) · sign-in-token-error · sign-in-with-token (the button)
  *   form       ask · kind-<name>, or kind (a select) with more than three · param-<name> (param-dataset is the select
  *              of datasets) · param-<name>-error · ask-error · export (the button, for any kind)

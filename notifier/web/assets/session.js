@@ -1,5 +1,6 @@
 import { caller, rootOf, sessionChannel } from "./http.js";
-import { byId, setNotice, whileBusy } from "./dom.js";
+import { byId, setNotice, setText, whileBusy } from "./dom.js";
+import { safeLink } from "./link.js";
 
 /**
  * The session, and the page for signing in. onIn(session) and onOut() are called at each change, also if it was made in
@@ -77,7 +78,7 @@ export function session({ onIn, onOut, onBack }) {
 
   /** Keeps a session by name from expiring under an open page. */
   async function renew() {
-    if (!current?.naming) return;
+    if (current?.sign_in !== "name") return;
     await call("POST", "/v1/session", { body: { user: current.user } }).catch(() => {});
   }
 
@@ -93,6 +94,7 @@ export function session({ onIn, onOut, onBack }) {
     complain(token, "");
     byId("who").hidden = false;
     byId("who-name").textContent = session.user;
+    byId("sign-out").hidden = session.sign_in === "application";
     if (!same) onIn(session);
     else if (back) onBack();
   }
@@ -115,12 +117,13 @@ export function session({ onIn, onOut, onBack }) {
       onOut();
     }
     byId("who").hidden = !ended;
-    const refused = err.status === 401, closed = refused && !err.problem.naming;
-    const appears = closed && (view.hidden || tokenForm.hidden);
+    const refused = err.status === 401, how = refused ? err.problem.sign_in : undefined;
+    const appears = how === "token" && (view.hidden || tokenForm.hidden);
     view.hidden = false;
-    nameForm.hidden = !refused || closed;
-    byId("sign-in-closed").hidden = tokenForm.hidden = !closed;
-    byId("sign-in-again").hidden = refused && !closed;
+    nameForm.hidden = how !== "name";
+    tokenForm.hidden = how !== "token";
+    byId("sign-in-again").hidden = how === "name";
+    showElsewhere(refused && how !== "name", how === "token", safeLink(err.problem?.sign_in_url));
     setNotice(byId("sign-in-error"), refused ? reason : err.message);
     if (ended) return;
     if (!refused) retry = setTimeout(check, 3000); // there may be a session when the server is back
@@ -129,6 +132,18 @@ export function session({ onIn, onOut, onBack }) {
       name.focus();
     }
     if (appears) token.focus(); // and not again: “Try again” keeps the focus
+  }
+
+  /** Says that the application signs in, with a link if it has named its page. A token may do, too. */
+  function showElsewhere(shown, token, url) {
+    const link = byId("sign-in-link");
+    byId("sign-in-closed").hidden = !shown;
+    setText(byId("sign-in-where"), token ?
+      "This server accepts sessions of its application. Sign in there and come back, or sign in here with a token." :
+      "Sign in to the application that this page is part of, and come back.");
+    link.hidden = !url;
+    link.href = url ?? "";
+    link.target = ended ? "_blank" : ""; // what was typed stays
   }
 
   /** The stream has connected again: checks the session. */
