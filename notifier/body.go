@@ -96,8 +96,8 @@ func nameProblem(err *exact.NameError) error {
 
 // typeProblem returns the problem of a field, or of the whole body, that has the wrong JSON type.
 func typeProblem(err *json.UnmarshalTypeError) error {
-	// encoding/json names an embedded struct, too. Clients do not know about those.
-	field := strings.TrimPrefix(err.Field, reflect.TypeFor[notificationRequest]().Name()+".")
+	// The fields of bodies are not nested, but encoding/json names an embedded struct before its field.
+	field := err.Field[strings.LastIndexByte(err.Field, '.')+1:]
 	what := field
 	if what == "" {
 		what = "It"
