@@ -11,18 +11,22 @@ import (
 
 // catchUp is the state of a stream that reads the log. stream.mu guards it.
 type catchUp struct {
+	goal
+	tries         int           // consecutive reads that did not find what was received live
+	readTimeout   time.Duration // of one read of the log
+	deferred      []update      // to be written after the notifications
+	deferredBytes int           // the size of deferred
+	cancel        func()        // stops the replay; nil before it starts
+	paused        bool          // the replay waits for the next poll
+	roomNeeded    int           // bytes that the replay waits to write
+}
+
+// goal is what must be read from the log.
+type goal struct {
 	// The greatest sequences received live meanwhile. The log holds those notifications, so they need not be kept.
 	ownHeard, broadcastHeard uint64
-	upTo                     uint64        // the log must be read up to this sequence
-	toEnd                    bool          // the log must be read up to its end, too
-	jobsSince                uint64        // the jobs stored at or after this sequence must be read, too; 0 means none
-	tries                    int           // consecutive reads that did not find what was received live
-	readTimeout              time.Duration // of one read of the log
-	deferred                 []update      // to be written after the notifications
-	deferredBytes            int           // the size of deferred
-	cancel                   func()        // stops the replay; nil before it starts
-	paused                   bool          // the replay waits for the next poll
-	roomNeeded               int           // bytes that the replay waits to write
+	upTo                     uint64 // the notifications up to this sequence
+	jobsSince                uint64 // the jobs stored at or after this sequence, and all notifications up to the end; 0 means neither
 }
 
 // deferUpdate keeps an update until the stream is live. An update replaces an older one with the same key. Updates
@@ -41,18 +45,17 @@ func (c *catchUp) deferUpdate(u update) {
 	c.deferred = append(c.deferred, u)
 }
 
-// request asks for a replay up to the end of the log, with the jobs stored after a sequence.
-func (c *catchUp) request(after uint64) {
-	c.toEnd = true
-	if c.jobsSince == 0 || after+1 < c.jobsSince {
-		c.jobsSince = after + 1
+// request adds the jobs stored at or after a sequence, and all notifications up to the end of the log.
+func (g *goal) request(jobsSince uint64) {
+	if g.jobsSince == 0 || jobsSince < g.jobsSince {
+		g.jobsSince = jobsSince
 	}
 }
 
 // goLiveLocked makes the stream live if nothing is left to read and the deferred updates fit the connection. It
 // reports whether the replay is over: the stream is live or has ended.
 func (s *stream) goLiveLocked(c *catchUp) bool {
-	if s.ended || c.toEnd || s.ownSeq < max(c.ownHeard, c.upTo) || s.broadcastSeq < max(c.broadcastHeard, c.upTo) {
+	if s.ended || c.jobsSince > 0 || s.ownSeq < max(c.ownHeard, c.upTo) || s.broadcastSeq < max(c.broadcastHeard, c.upTo) {
 		return s.ended
 	}
 	for len(c.deferred) > 0 {
@@ -122,27 +125,31 @@ func (s *stream) replay(ctx context.Context, c *catchUp) {
 	}
 }
 
-// replayOnce reads the log once: it defers the jobs that may have been missed, and writes the notifications. A
-// request that arrives meanwhile is left for the next call. If it fails, the request is restored.
-func (s *stream) replayOnce(ctx context.Context, c *catchUp) (err error) {
+// replayOnce reads the log once, up to the goal that there is when it begins. A request that arrives meanwhile is left
+// for the next call. If the read fails, so is the one that it began with.
+func (s *stream) replayOnce(ctx context.Context, c *catchUp) error {
 	s.mu.Lock()
-	todo := *c
-	c.toEnd, c.jobsSince = false, 0
+	todo := c.goal
+	c.jobsSince = 0
 	s.mu.Unlock()
-	defer func() {
-		if err != nil && todo.toEnd {
-			s.mu.Lock()
-			c.request(todo.jobsSince - 1)
-			s.mu.Unlock()
-		}
-	}()
-	if todo.toEnd {
+	err := s.replayTo(ctx, c, todo)
+	if err != nil && todo.jobsSince > 0 {
+		s.mu.Lock()
+		c.request(todo.jobsSince)
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// replayTo defers the jobs that may have been missed, and writes the notifications.
+func (s *stream) replayTo(ctx context.Context, c *catchUp, todo goal) error {
+	if todo.jobsSince > 0 {
 		_, last, err := s.hub.bounds.get(ctx)
 		if err != nil {
 			return err
 		}
 		todo.upTo = max(todo.upTo, last)
-		if err := s.replayJobs(ctx, todo); err != nil {
+		if err := s.replayJobs(ctx, c, todo.jobsSince); err != nil {
 			return err
 		}
 	}
@@ -156,11 +163,11 @@ var errReplicaLagging = errors.New("sse: the log does not hold a message that wa
 // replayNotifications writes the notifications after the stream's positions: the user's and the broadcasts, merged
 // by sequence. It stops at a sequence that was known before it began. Both subjects are read whole up to there, so
 // the id of each event is right for both.
-func (s *stream) replayNotifications(ctx context.Context, c *catchUp, todo catchUp) error {
+func (s *stream) replayNotifications(ctx context.Context, c *catchUp, todo goal) error {
 	upTo := max(todo.ownHeard, todo.broadcastHeard, todo.upTo)
 	s.mu.Lock()
-	own := &cursor{hub: s.hub, user: s.user.name(), readTimeout: todo.readTimeout, after: s.ownSeq, more: s.ownSeq < upTo}
-	all := &cursor{hub: s.hub, user: jobs.Everyone, readTimeout: todo.readTimeout, after: s.broadcastSeq, more: s.broadcastSeq < upTo}
+	own := &cursor{hub: s.hub, user: s.user.name(), readTimeout: c.readTimeout, after: s.ownSeq, more: s.ownSeq < upTo}
+	all := &cursor{hub: s.hub, user: jobs.Everyone, readTimeout: c.readTimeout, after: s.broadcastSeq, more: s.broadcastSeq < upTo}
 	s.mu.Unlock()
 	for {
 		next, err := earlierCursor(ctx, own, all)
@@ -258,15 +265,15 @@ func (s *stream) replayIdle() bool {
 	return s.ended || s.catchUp == nil || s.catchUp.paused
 }
 
-// replayJobs defers the user's jobs stored at or after jobsSince. A reader compares revisions and drops the states
+// replayJobs defers the user's jobs stored at or after a sequence. A reader compares revisions and drops the states
 // that it has.
-func (s *stream) replayJobs(ctx context.Context, todo catchUp) error {
-	ctx, done, err := s.hub.acquireLogReader(ctx, todo.readTimeout)
+func (s *stream) replayJobs(ctx context.Context, c *catchUp, since uint64) error {
+	ctx, done, err := s.hub.acquireLogReader(ctx, c.readTimeout)
 	if err != nil {
 		return err
 	}
 	defer done()
-	return s.hub.queue.JobMessages(ctx, s.user.name(), todo.jobsSince-1, func(subject string, seq uint64, data []byte) error {
+	return s.hub.queue.JobMessages(ctx, s.user.name(), since-1, func(subject string, seq uint64, data []byte) error {
 		s.sendUpdate(s.hub.jobUpdate(subject, seq, data))
 		return nil
 	})

@@ -140,7 +140,7 @@ func (s *stream) requestReplay(floor uint64) {
 	if s.catchUp == nil {
 		s.beginCatchUpLocked()
 	}
-	s.catchUp.request(floor)
+	s.catchUp.request(floor + 1)
 }
 
 // beginCatchUpLocked makes a live stream read the log.
