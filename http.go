@@ -14,6 +14,7 @@ import (
 	"github.com/hark-jobs/hark/notifier"
 	"github.com/hark-jobs/hark/notifier/auth"
 	"github.com/hark-jobs/hark/notifier/sse"
+	"github.com/nats-io/nats.go"
 )
 
 // front answers HTTP from the first moment of the process: the health checks always, and all else once there is a
@@ -76,12 +77,7 @@ func (s *Server) openFront() {
 	default:
 		s.front.other = http.HandlerFunc(notifier.Starting)
 	}
-	s.limit = door.NewLimit(s.maxConnections(), s.options.MaxConnectionsPerAddress, func() int {
-		if hub := s.hub.Load(); hub != nil {
-			return hub.TakenOver()
-		}
-		return 0
-	}, s.log)
+	s.limit = door.NewLimit(s.maxConnections(), s.options.MaxConnectionsPerAddress, s.log)
 	s.front.server = door.NewServer(door.Options{
 		Handler: s.front, Deadlines: door.Deadlines(s.options.Deadlines), Limit: s.limit, Full: http.HandlerFunc(s.front.full), Logger: s.log,
 	})
@@ -126,8 +122,10 @@ func localIfLoopback(listener net.Listener, next http.Handler) http.Handler {
 	return notifier.LocalHost(next)
 }
 
-func (s *Server) openHub(context.Context) error {
-	hub, err := sse.New(sse.Options{
+// openHub makes the hub, and adds it to the limit of connections and to the error handler of its connection, which were made
+// before it.
+func (s *Server) openHub(context.Context) (err error) {
+	s.hub, err = sse.New(sse.Options{
 		Queue: s.store, Drain: s.options.Drain / 2, Logger: s.log,
 		OnTakeOver: s.limit.Taken, WriteTimeout: s.options.Deadlines.Write,
 		SubscribeAll: s.natsd != nil, // with NATSListen there may be other notifiers, but mostly there is one
@@ -136,7 +134,15 @@ func (s *Server) openHub(context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.hub.Store(hub)
+	s.limit.CountElsewhere(s.hub.TakenOver)
+	others := s.nc.Opts.AsyncErrorCB
+	s.nc.SetErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
+		if sub != nil && errors.Is(err, nats.ErrSlowConsumer) {
+			s.hub.NotifySlowConsumer(sub)
+			return
+		}
+		others(nc, sub, err)
+	})
 	return nil
 }
 
@@ -170,7 +176,7 @@ func (s *Server) openNotifier(ctx context.Context) error {
 	}
 	s.run("links", links.Run)
 	s.notifier, err = notifier.New(notifier.Options{
-		Store: s.store, Inbox: s.inbox, Hub: s.hub.Load(), Verifier: s.verifier, Authenticator: s.options.Auth, Tickets: tickets,
+		Store: s.store, Inbox: s.inbox, Hub: s.hub, Verifier: s.verifier, Authenticator: s.options.Auth, Tickets: tickets,
 		Revocations: s.revocations, Links: links, Healthy: s.healthy, ReadOnly: s.copied, Origins: origins, Naming: s.naming, SignInURL: s.options.SignInURL,
 		RateLimit: s.options.RateLimit, Logger: s.log, WriteTimeout: s.options.Deadlines.Write, BodyTimeout: s.options.Deadlines.Body,
 	})
@@ -194,7 +200,7 @@ func (s *Server) endHTTPOnStop(context.Context) error {
 
 // runHub is the last step of the notifier. After it the notifier answers.
 func (s *Server) runHub(context.Context) error {
-	s.run("hub", s.hub.Load().Run)
+	s.run("hub", s.hub.Run)
 	s.front.notifier.Store(s.notifier)
 	s.phase.Store(int32(serving))
 	s.onStop(func(context.Context) { s.phase.Store(int32(ended)) })

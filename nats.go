@@ -95,14 +95,7 @@ func publicQueue(err error) string {
 // connect makes a connection to NATS that Stop closes. If it is closed earlier, Run ends.
 func (s *Server) connect(name string) (nc *natsconn.Conn, err error) {
 	log := s.log.With("connection", name)
-	others := func(nc *nats.Conn, sub *nats.Subscription, err error) {
-		// Once there is a hub, its connection is known, too.
-		if hub := s.hub.Load(); hub != nil && nc == s.nc.Conn && sub != nil && errors.Is(err, nats.ErrSlowConsumer) {
-			hub.NotifySlowConsumer(sub)
-			return
-		}
-		log.Warn("NATS", "err", err)
-	}
+	others := func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS", "err", err) }
 	closing := make(chan struct{})
 	closed := nats.ClosedHandler(func(nc *nats.Conn) {
 		select {

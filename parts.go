@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -39,7 +38,7 @@ type parts struct {
 	inbox       *inbox.Store
 	inboxIsOurs bool   // it is a file in Data, which no other process uses
 	inboxLacks  string // what that file was at the start, "missing" or "empty"; "" if it was neither
-	hub         atomic.Pointer[sse.Hub]
+	hub         *sse.Hub
 	verifier    *auth.Verifier
 	revocations *auth.Revocations
 	naming      *auth.Issuer
@@ -140,15 +139,12 @@ func (s *Server) openAuth(context.Context) error {
 	return nil
 }
 
-// endStreams ends the streams of tokens that were revoked, once there are streams.
+// endStreams ends the streams of tokens that were revoked. There are no revocations before openNotifier opens them.
 func (s *Server) endStreams(r auth.Revocation) {
-	hub := s.hub.Load()
-	switch {
-	case hub == nil:
-	case r.User != "":
-		hub.EndUser(r.User, r.RevokedAt)
-	default:
-		hub.EndToken(r.ID)
+	if r.User != "" {
+		s.hub.EndUser(r.User, r.RevokedAt)
+	} else {
+		s.hub.EndToken(r.ID)
 	}
 }
 

@@ -80,15 +80,15 @@ func (s *Server) Queue() *queue.Client { return queue.New(s.store) }
 
 // EndSession ends the open streams of the identities with this ID, for a program with a login of its own.
 func (s *Server) EndSession(id string) {
-	if hub := s.hub.Load(); hub != nil {
-		hub.EndToken(id)
+	if s.hub != nil {
+		s.hub.EndToken(id)
 	}
 }
 
 // EndUser ends the open streams of the identities of user that were issued up to a time.
 func (s *Server) EndUser(user string, upTo time.Time) {
-	if hub := s.hub.Load(); hub != nil {
-		hub.EndUser(user, upTo)
+	if s.hub != nil {
+		s.hub.EndUser(user, upTo)
 	}
 }
 

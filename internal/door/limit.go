@@ -15,34 +15,37 @@ import (
 // A few connections above the limit get one response that says so. Further connections are closed without a response.
 type Limit struct {
 	max, perAddress int
-	elsewhere       func() int
 	log             *slog.Logger
 
-	mu     sync.Mutex
-	open   int
-	by     map[netip.Addr]int // with perAddress
-	warned time.Time
+	mu        sync.Mutex
+	open      int
+	elsewhere func() int         // connections that were taken over from net/http
+	by        map[netip.Addr]int // with perAddress
+	warned    time.Time
 }
 
 // NewLimit returns a limit of max connections in all, and perAddress of each client address, or /64 network with IPv6; 0
-// means no limit of that kind. elsewhere, if not nil, returns the number of connections that were taken over from net/http, which
-// count, too.
-func NewLimit(max, perAddress int, elsewhere func() int, log *slog.Logger) *Limit {
-	if elsewhere == nil {
-		elsewhere = func() int { return 0 }
-	}
-	return &Limit{max: max, perAddress: perAddress, elsewhere: elsewhere, log: log, by: make(map[netip.Addr]int)}
+// means no limit of that kind.
+func NewLimit(max, perAddress int, log *slog.Logger) *Limit {
+	return &Limit{max: max, perAddress: perAddress, elsewhere: func() int { return 0 }, log: log, by: make(map[netip.Addr]int)}
+}
+
+// CountElsewhere makes the limit count the connections that were taken over from net/http, too. Their number is the result of
+// taken, which must not block.
+func (l *Limit) CountElsewhere(taken func() int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.elsewhere = taken
 }
 
 // spare returns the number of connections above a limit that get a response.
 func spare(limit int) int { return min(max(limit/8, 8), 256) }
 
 func (l *Limit) admit(ctx context.Context, c net.Conn) context.Context {
-	taken := l.elsewhere()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open++
-	over, all := 0, l.open+taken // over is the number of connections above the limit
+	over, all := 0, l.open+l.elsewhere() // over is the number of connections above the limit
 	if l.max > 0 {
 		over = all - l.max
 	}
