@@ -24,6 +24,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/hark-jobs/hark"
+	"github.com/hark-jobs/hark/internal/demo"
 	"github.com/hark-jobs/hark/queue"
 	"github.com/hark-jobs/hark/worker"
 )
@@ -139,7 +140,7 @@ func Start(t testing.TB, options ...Option) *Hark {
 	for _, option := range options {
 		option(&h.options)
 	}
-	h.options.Handlers = append(h.options.Handlers, worker.Sleep())
+	h.options.Handlers = append(h.options.Handlers, demo.Sleep())
 	if h.options.Data == "" {
 		h.options.Data = t.TempDir()
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark"
+	"github.com/hark-jobs/hark/internal/demo"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 )
@@ -46,7 +47,7 @@ func measure(parent string, always bool, callers int, length time.Duration) (flo
 	}
 	defer os.RemoveAll(dir)
 	srv, err := hark.New(context.Background(), hark.Options{
-		Only: hark.Worker, Data: dir, SyncAlways: always, Handlers: []worker.Handler{worker.Sleep()}, Logger: slog.New(slog.DiscardHandler),
+		Only: hark.Worker, Data: dir, SyncAlways: always, Handlers: []worker.Handler{demo.Sleep()}, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return 0, err

@@ -9,8 +9,8 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/hark-jobs/hark"
+	"github.com/hark-jobs/hark/internal/demo"
 	"github.com/hark-jobs/hark/internal/joblog"
-	"github.com/hark-jobs/hark/worker"
 )
 
 // The tag "secret" marks flags whose value must not be seen in the list of processes: see [hideSecrets].
@@ -136,7 +136,7 @@ func (f *workerFlags) apply(o *hark.Options) error {
 	}
 	o.Export = hark.Export{Config: f.Config, Sample: f.Config == "", Timeout: f.ExportTimeout, Options: f.limits("export")}
 	if f.Demo || o.Export.Sample {
-		o.Handlers = append(o.Handlers, worker.Sleep(f.limits("sleep")...))
+		o.Handlers = append(o.Handlers, demo.Sleep(f.limits("sleep")...))
 	}
 	return nil
 }

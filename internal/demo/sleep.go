@@ -1,4 +1,5 @@
-package worker
+// Package demo has the kind sleep, for demonstrations and tests.
+package demo
 
 import (
 	"context"
@@ -7,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/worker"
 )
 
 // sleepParams are what jobs of the kind sleep take.
@@ -15,16 +17,15 @@ type sleepParams struct {
 	Fail    bool    `json:"fail,omitempty"`
 }
 
-// Sleep returns the handler of the kind sleep, which sleeps, reports progress, and fails on request. It is for
-// demonstrations and tests.
-func Sleep(options ...Option) Handler {
-	return Handle(jobs.Define[sleepParams](jobs.Kind{Name: "sleep", Title: "Sleep", Params: []jobs.Param{
+// Sleep returns the handler of the kind sleep, which sleeps, reports progress, and fails on request.
+func Sleep(options ...worker.Option) worker.Handler {
+	return worker.Handle(jobs.Define[sleepParams](jobs.Kind{Name: "sleep", Title: "Sleep", Params: []jobs.Param{
 		{Name: "seconds", Title: "Seconds", Type: jobs.TypeNumber, Default: 10, Minimum: new(0.0), Maximum: new(24.0 * 60 * 60)},
 		{Name: "fail", Title: "Fail at the end", Type: jobs.TypeBoolean},
 	}}), sleep, options...)
 }
 
-func sleep(ctx context.Context, job *Job, p sleepParams) (jobs.Result, error) {
+func sleep(ctx context.Context, job *worker.Job, p sleepParams) (jobs.Result, error) {
 	const step = 50 * time.Millisecond
 	total := time.Duration(p.Seconds * float64(time.Second))
 	begin := time.Now()
@@ -41,7 +42,7 @@ func sleep(ctx context.Context, job *Job, p sleepParams) (jobs.Result, error) {
 		}
 	}
 	if p.Fail {
-		return jobs.Result{}, &Error{Code: "asked_to_fail", Message: "The job failed, as it was asked to."}
+		return jobs.Result{}, &worker.Error{Code: "asked_to_fail", Message: "The job failed, as it was asked to."}
 	}
 	return jobs.Result{Summary: fmt.Sprintf("Slept for %v.", total)}, nil
 }
