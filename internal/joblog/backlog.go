@@ -146,15 +146,15 @@ func (u *backlog) catchUp(ctx context.Context, q *Store) error {
 	}
 	return q.scan(ctx, q.ns.UserSubjects(u.user), u.at+1, func(m *storedMsg) error {
 		u.at = m.Seq
-		switch _, topic, _ := ParseSubject(m.Subject); topic {
-		case TopicJob: // enqueued, retried, or put back to the end of the queue
+		switch _, class, _ := ParseSubject(m.Subject); class {
+		case ClassJob: // enqueued, retried, or put back to the end of the queue
 			spec, err := DecodeSpec(m.Subject, withoutParams(m.Data))
 			if err != nil {
 				q.skip(m, err)
 				return nil
 			}
 			u.add(spec.ID, spec.Kind)
-		case TopicState:
+		case ClassState:
 			job, err := DecodeState(m.Subject, m.Data)
 			switch {
 			case err != nil:

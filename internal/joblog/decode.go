@@ -11,11 +11,11 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// Address holds what the subject of a message says about it: the user, the topic, and for a job its kind and id. Any
+// Address holds what the subject of a message says about it: the user, the class, and for a job its kind and id. Any
 // program with access to the log can put other values into the body, so the body's values are not used.
 type Address struct {
 	User  string // or [jobs.Everyone]
-	Topic Topic
+	Class Class
 	Kind  string // of a job request
 	ID    string // of a job request, or of a state
 }
@@ -24,28 +24,28 @@ var errSubject = errors.New("joblog: the subject is malformed")
 
 // ParseAddress parses a stored or live subject. It returns an error for a subject that hark never writes to.
 func ParseAddress(subject string) (a Address, err error) {
-	token, topic, ok := ParseSubject(subject)
+	token, class, ok := ParseSubject(subject)
 	if !ok {
 		return a, errSubject
 	}
-	a.Topic = topic
+	a.Class = class
 	if a.User, err = UnescapeUser(token); err != nil {
 		return a, err
 	}
-	broadcast := a.User == jobs.Everyone && (topic == TopicNotification || topic == TopicInbox)
+	broadcast := a.User == jobs.Everyone && (class == ClassNotification || class == ClassInbox)
 	if err := jobs.CheckUser(a.User); err != nil && !broadcast {
 		return a, fmt.Errorf("joblog: %w", err)
 	}
 	rest := strings.Split(subject, ".")[userToken+2:]
 	switch {
-	case topic == TopicJob && len(rest) == 2:
+	case class == ClassJob && len(rest) == 2:
 		a.Kind, a.ID = rest[0], rest[1]
 		if err := jobs.CheckKind(a.Kind); err != nil {
 			return a, fmt.Errorf("joblog: %w", err)
 		}
-	case topic == TopicState && len(rest) == 1:
+	case class == ClassState && len(rest) == 1:
 		a.ID = rest[0]
-	case (topic == TopicNotification || topic == TopicInbox) && len(rest) == 0:
+	case (class == ClassNotification || class == ClassInbox) && len(rest) == 0:
 		return a, nil
 	default:
 		return a, errSubject
@@ -60,7 +60,7 @@ func ParseAddress(subject string) (a Address, err error) {
 // subject's. A body with other values is an error, since either of the two could be meant.
 func DecodeSpec(subject string, body []byte) (*Spec, error) {
 	a, err := ParseAddress(subject)
-	if err == nil && a.Topic != TopicJob {
+	if err == nil && a.Class != ClassJob {
 		err = errSubject
 	}
 	if err != nil {
@@ -90,7 +90,7 @@ func DecodeSpec(subject string, body []byte) (*Spec, error) {
 // DecodeState decodes a job's state, with the same rules as [DecodeSpec]. It does not set the revision.
 func DecodeState(subject string, body []byte) (job jobs.Job, err error) {
 	a, err := ParseAddress(subject)
-	if err == nil && a.Topic != TopicState {
+	if err == nil && a.Class != ClassState {
 		err = errSubject
 	}
 	if err != nil {

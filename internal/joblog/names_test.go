@@ -64,8 +64,8 @@ func TestSubjects(t *testing.T) {
 		"acme.log.21.bob.notification", "acme.log.020.bob.notification", "acme.log.bob.notification", "acme.log.32._all.notification",
 		"acme.poll.20.bob.notification", "acme.log.20.bob.other", "log.20.bob.notification", "", "acme", "acme.log", "acme.log.20.",
 	} {
-		if user, topic, ok := joblog.ParseSubject(subject); ok {
-			t.Errorf("%q is parsed to %q %q", subject, user, topic)
+		if user, class, ok := joblog.ParseSubject(subject); ok {
+			t.Errorf("%q is parsed to %q %q", subject, user, class)
 		}
 		if a, err := joblog.ParseAddress(subject); err == nil {
 			t.Errorf("%q is parsed to %+v", subject, a)

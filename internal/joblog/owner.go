@@ -24,7 +24,7 @@ func (q *Store) Owner(ctx context.Context, id string) (user string, err error) {
 		// A spec counts most, whatever states other users have under its id. A malformed message counts least: it may have
 		// replaced a good one.
 		rank := 1
-		if a.Topic == TopicJob {
+		if a.Class == ClassJob {
 			if _, err := DecodeSpec(m.Subject, withoutParams(m.Data)); err == nil {
 				rank = 3
 			}

@@ -315,7 +315,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, subject string, body []byte) {
 		a, err := joblog.ParseAddress(subject)
 		if err == nil && a.User != jobs.Everyone {
-			rest := map[joblog.Topic]string{joblog.TopicJob: ".job." + a.Kind + "." + a.ID, joblog.TopicState: ".state." + a.ID, joblog.TopicNotification: ".notification", joblog.TopicInbox: ".inbox"}[a.Topic]
+			rest := map[joblog.Class]string{joblog.ClassJob: ".job." + a.Kind + "." + a.ID, joblog.ClassState: ".state." + a.ID, joblog.ClassNotification: ".notification", joblog.ClassInbox: ".inbox"}[a.Class]
 			ns, _, _ := strings.Cut(subject, ".")
 			token := joblog.EscapeUser(a.User)
 			if want := "." + joblog.Shard(token) + "." + token + rest; subject != ns+".log"+want && subject != ns+".live"+want {

@@ -93,10 +93,10 @@ func (q *Store) Skipped() map[Skippable]uint64 {
 // skip is [Store.Skip] for a stored message.
 func (q *Store) skip(m *storedMsg, err error) {
 	what := SkippedNotification
-	switch _, _, topic := splitSubject(m.Subject); topic { // the shard may be what is wrong
-	case TopicJob:
+	switch _, _, class := splitSubject(m.Subject); class { // the shard may be what is wrong
+	case ClassJob:
 		what = SkippedJob
-	case TopicState:
+	case ClassState:
 		what = SkippedState
 	}
 	q.Skip(what, m.Subject, m.Seq, err)

@@ -57,7 +57,7 @@ func (s *Snapshot) add(m *storedMsg) error {
 	if err != nil {
 		s.unread = append(s.unread, &storedMsg{Subject: m.Subject, Seq: m.Seq, unusable: err})
 	}
-	if _, topic, _ := ParseSubject(m.Subject); topic == TopicState {
+	if _, class, _ := ParseSubject(m.Subject); class == ClassState {
 		s.StateSeq = m.Seq
 	} else if err == nil {
 		s.SpecSeq = m.Seq
@@ -66,7 +66,7 @@ func (s *Snapshot) add(m *storedMsg) error {
 }
 
 func (s *Snapshot) decode(m *storedMsg) error {
-	if _, topic, _ := ParseSubject(m.Subject); topic == TopicState {
+	if _, class, _ := ParseSubject(m.Subject); class == ClassState {
 		job, err := DecodeState(m.Subject, m.Data)
 		if err == nil {
 			s.Job = job
@@ -97,8 +97,8 @@ func (q *Store) readOlder(ctx context.Context, s *Snapshot) error {
 		if err != nil {
 			return err
 		}
-		switch _, topic, _ := ParseSubject(bad.Subject); {
-		case topic == TopicState:
+		switch _, class, _ := ParseSubject(bad.Subject); {
+		case class == ClassState:
 			s.Job = older.Job
 		case older.Spec != nil && older.SpecSeq > s.SpecSeq: // another kind may have a newer one
 			s.Spec, s.SpecSeq = older.Spec, bad.Seq
@@ -123,7 +123,7 @@ func (q *Store) readShown(ctx context.Context, user, id string) (*Snapshot, erro
 
 // addShown is add without the params. Its error is always nil.
 func (s *Snapshot) addShown(m *storedMsg) error {
-	if _, topic, _ := ParseSubject(m.Subject); topic != TopicJob {
+	if _, class, _ := ParseSubject(m.Subject); class != ClassJob {
 		s.stateSize = len(m.Data)
 		return s.add(m)
 	}

@@ -140,33 +140,33 @@ func (ns Namespace) ofUser(part, user string) string {
 // LiveOf returns the live subject on which a message of the log is republished.
 func LiveOf(logSubject string) string { return strings.Replace(logSubject, logPart, livePart, 1) }
 
-// Topic is the sort of message on one of hark's subjects.
-type Topic string
+// Class is what a message on one of hark's subjects is.
+type Class string
 
-// The topics: the token after the user in a subject.
+// The classes: the token after the user in a subject.
 const (
-	TopicJob          Topic = "job"
-	TopicState        Topic = "state"
-	TopicNotification Topic = "notification"
-	TopicInbox        Topic = "inbox"
+	ClassJob          Class = "job"
+	ClassState        Class = "state"
+	ClassNotification Class = "notification"
+	ClassInbox        Class = "inbox"
 )
 
-// userToken is the position of the user's token in a subject. The shard is before it, and the topic follows it.
+// userToken is the position of the user's token in a subject. The shard is before it, and the class follows it.
 const userToken = 3
 
-// ParseSubject returns the user's token, as [EscapeUser] returns it, and the topic of a stored or live subject of any
+// ParseSubject returns the user's token, as [EscapeUser] returns it, and the class of a stored or live subject of any
 // namespace: a subscription has the messages of one. A subject whose shard is not that of its user is not ok. It does not
 // allocate.
-func ParseSubject(subject string) (user string, topic Topic, ok bool) {
-	shard, user, topic := splitSubject(subject)
-	if topic == "" || user == "" || shard != Shard(user) {
+func ParseSubject(subject string) (user string, class Class, ok bool) {
+	shard, user, class := splitSubject(subject)
+	if class == "" || user == "" || shard != Shard(user) {
 		return "", "", false
 	}
-	return user, topic, true
+	return user, class, true
 }
 
-// splitSubject returns the parts of a stored or live subject, right or wrong, or no topic if it has none of hark's.
-func splitSubject(subject string) (shard, user string, topic Topic) {
+// splitSubject returns the parts of a stored or live subject, right or wrong, or no class if it has none of hark's.
+func splitSubject(subject string) (shard, user string, class Class) {
 	_, rest, _ := strings.Cut(subject, ".")
 	part, rest, _ := strings.Cut(rest, ".")
 	if part != "log" && part != "live" {
@@ -175,9 +175,9 @@ func splitSubject(subject string) (shard, user string, topic Topic) {
 	shard, rest, _ = strings.Cut(rest, ".")
 	user, rest, _ = strings.Cut(rest, ".")
 	word, _, _ := strings.Cut(rest, ".")
-	switch topic = Topic(word); topic {
-	case TopicJob, TopicState, TopicNotification, TopicInbox:
-		return shard, user, topic
+	switch class = Class(word); class {
+	case ClassJob, ClassState, ClassNotification, ClassInbox:
+		return shard, user, class
 	}
 	return "", "", ""
 }

@@ -36,9 +36,9 @@ func FuzzEscapeUser(f *testing.F) {
 		if !server.IsValidLiteralSubject(subject) || strings.Count(subject, ".") != 4 {
 			t.Fatalf("%q makes the subject %q", user, subject)
 		}
-		got, topic, ok := joblog.ParseSubject(subject)
-		if !ok || got != token || topic != joblog.TopicNotification {
-			t.Fatalf("%q is parsed to %q %q %v", subject, got, topic, ok)
+		got, class, ok := joblog.ParseSubject(subject)
+		if !ok || got != token || class != joblog.ClassNotification {
+			t.Fatalf("%q is parsed to %q %q %v", subject, got, class, ok)
 		}
 		if len(defaultNS.LiveStateSubject(user, strings.Repeat("0", 26))) > 3800 {
 			t.Fatalf("%q makes a subject of %d bytes", user, len(subject))

@@ -158,8 +158,8 @@ func (q *Store) event(ctx context.Context, subject string, body []byte) (Event, 
 	if err != nil {
 		return Event{}, err
 	}
-	switch address.Topic {
-	case TopicJob:
+	switch address.Class {
+	case ClassJob:
 		ctx, cancel := withTimeout(ctx)
 		defer cancel()
 		if _, err := DecodeSpec(subject, body); err != nil {
@@ -170,7 +170,7 @@ func (q *Store) event(ctx context.Context, subject string, body []byte) (Event, 
 			return Event{}, err
 		}
 		return Event{Job: &s.Job}, nil
-	case TopicState:
+	case ClassState:
 		job, err := DecodeState(subject, body)
 		return Event{Job: &job}, err
 	}

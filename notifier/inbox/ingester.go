@@ -227,8 +227,8 @@ func (f *Ingester) decode(msgs []message, epoch jobs.Epoch, from uint64) batch {
 }
 
 func decode(m message) (e Entry, err error) {
-	token, topic, ok := joblog.ParseSubject(m.subject)
-	if !ok || topic != joblog.TopicNotification {
+	token, class, ok := joblog.ParseSubject(m.subject)
+	if !ok || class != joblog.ClassNotification {
 		return e, errors.New("not the subject of a notification")
 	}
 	if e.User, err = joblog.UnescapeUser(token); err != nil {

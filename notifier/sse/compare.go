@@ -88,12 +88,12 @@ func (h *Hub) readStored(ctx context.Context, of *joblog.Follower) (found stored
 	}
 	found = storedMessages{follower: of, last: make(map[string]uint64)}
 	found.err = of.Read(ctx, func(subject string, seq uint64) {
-		token, topic, ok := joblog.ParseSubject(subject)
+		token, class, ok := joblog.ParseSubject(subject)
 		if !ok {
 			return
 		}
 		h.mu.RLock()
-		concerns := token == jobs.Everyone && topic == joblog.TopicNotification || h.users[token] != nil
+		concerns := token == jobs.Everyone && class == joblog.ClassNotification || h.users[token] != nil
 		h.mu.RUnlock()
 		if concerns {
 			found.last[subject] = seq
@@ -160,12 +160,12 @@ func (h *Hub) resolveSuspects(now time.Time) {
 			continue
 		}
 		delete(c.suspects, subject)
-		token, topic, _ := joblog.ParseSubject(subject)
+		token, class, _ := joblog.ParseSubject(subject)
 		if token == jobs.Everyone {
 			for _, us := range h.users {
 				streams += us.requestLostLocked(true, s.seq)
 			}
-		} else if us := h.users[token]; us != nil && topic == joblog.TopicNotification {
+		} else if us := h.users[token]; us != nil && class == joblog.ClassNotification {
 			streams += us.requestLostLocked(false, s.seq)
 		} else if us != nil {
 			us.requestReplayLocked(s.seq - 1) // a reader drops the states that it has

@@ -32,7 +32,7 @@ func (h *Hub) notificationFrame(subject string, seq, before uint64, stored []byt
 // jobUpdate returns the update for a message about a job. It has no frame if the message was skipped.
 func (h *Hub) jobUpdate(subject string, seq uint64, stored []byte) update {
 	what := joblog.SkippedState
-	if _, topic, _ := joblog.ParseSubject(subject); topic == joblog.TopicJob {
+	if _, class, _ := joblog.ParseSubject(subject); class == joblog.ClassJob {
 		what = joblog.SkippedJob
 	}
 	u, err := encodeJob(subject, seq, stored)

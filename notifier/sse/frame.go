@@ -96,7 +96,7 @@ func encodeInboxChange(data []byte) update {
 // encodeJob returns the update for a stored message about a job.
 func encodeJob(subject string, seq uint64, stored []byte) (update, error) {
 	var job jobs.Job
-	if _, topic, _ := joblog.ParseSubject(subject); topic == joblog.TopicJob {
+	if _, class, _ := joblog.ParseSubject(subject); class == joblog.ClassJob {
 		order, err := joblog.DecodeSpec(subject, stored)
 		if err != nil {
 			return update{}, err

@@ -24,15 +24,15 @@ type userStreams struct {
 
 // onLive delivers a live message once the log is known to hold it.
 func (h *Hub) onLive(ctx context.Context, m *nats.Msg) {
-	token, topic, ok := joblog.ParseSubject(m.Subject)
+	token, class, ok := joblog.ParseSubject(m.Subject)
 	if !ok {
 		return
 	}
 	var seq uint64
-	if topic != joblog.TopicInbox { // inbox changes are not stored
+	if class != joblog.ClassInbox { // inbox changes are not stored
 		seq = headerSeq(m, jetstream.SequenceHeader)
 	}
-	if h.admit(ctx, m, token, topic, seq) {
+	if h.admit(ctx, m, token, class, seq) {
 		h.deliverLive(m, seq)
 	}
 }
@@ -40,12 +40,12 @@ func (h *Hub) onLive(ctx context.Context, m *nats.Msg) {
 // deliverLive encodes a live message as a frame and sends it to the streams of its user. A broadcast is queued for
 // all streams.
 func (h *Hub) deliverLive(m *nats.Msg, seq uint64) {
-	token, topic, _ := joblog.ParseSubject(m.Subject)
+	token, class, _ := joblog.ParseSubject(m.Subject)
 	h.lastHeard = max(h.lastHeard, seq)
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if token == jobs.Everyone {
-		if topic == joblog.TopicNotification {
+		if class == joblog.ClassNotification {
 			h.recordHeard(m.Subject, seq)
 			n := h.newLiveNotification(m, seq)
 			n.broadcast = true
@@ -57,19 +57,19 @@ func (h *Hub) deliverLive(m *nats.Msg, seq uint64) {
 	if us == nil {
 		return
 	}
-	if topic != joblog.TopicInbox { // inbox changes are not stored
+	if class != joblog.ClassInbox { // inbox changes are not stored
 		h.recordHeard(m.Subject, seq)
 	}
-	switch topic {
-	case joblog.TopicNotification:
+	switch class {
+	case joblog.ClassNotification:
 		// The id of this event also says that the reader has every earlier broadcast, so those come first.
 		h.checkCommonDropsLocked()
 		h.checkUserDropsLocked(us)
 		h.broadcasts.deliverBelowLocked(us, seq)
 		us.deliverLocked(h.newLiveNotification(m, seq))
-	case joblog.TopicInbox:
+	case joblog.ClassInbox:
 		us.sendUpdateLocked(h.inboxUpdate(m.Subject, m.Data))
-	case joblog.TopicJob, joblog.TopicState:
+	case joblog.ClassJob, joblog.ClassState:
 		us.sendUpdateLocked(h.jobUpdate(m.Subject, seq, m.Data))
 	}
 }

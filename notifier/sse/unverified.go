@@ -49,13 +49,13 @@ var errNotInLog = errors.New("sse: the log does not hold a message with this seq
 
 // admit reports whether a live message can be delivered at once. If not, and if it concerns a stream here, it is
 // delivered once the log is known to hold it.
-func (h *Hub) admit(ctx context.Context, m *nats.Msg, token string, topic joblog.Topic, seq uint64) bool {
+func (h *Hub) admit(ctx context.Context, m *nats.Msg, token string, class joblog.Class, seq uint64) bool {
 	u := &h.unverified
-	if h.o.Exclusive || topic == joblog.TopicInbox || seq > 0 && seq <= u.knownEnd {
+	if h.o.Exclusive || class == joblog.ClassInbox || seq > 0 && seq <= u.knownEnd {
 		return true
 	}
 	h.mu.RLock()
-	concerns := token == jobs.Everyone && topic == joblog.TopicNotification || h.users[token] != nil
+	concerns := token == jobs.Everyone && class == joblog.ClassNotification || h.users[token] != nil
 	h.mu.RUnlock()
 	switch {
 	case !concerns:
