@@ -43,8 +43,8 @@ func (n *Notification) Check() error {
 	switch {
 	case n.Title == "" || utf8.RuneCountInString(n.Title) > MaxTitleChars:
 		return invalid("title", "must have 1 to %d characters", MaxTitleChars)
-	case n.Type == "" || len(n.Type) > 100 || strings.ContainsFunc(n.Type, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return invalid("type", "must be 1 to 100 printable ASCII characters without spaces, like invoice.paid")
+	case checkType(n.Type) != nil:
+		return checkType(n.Type)
 	case utf8.RuneCountInString(n.Body) > MaxTextChars:
 		return invalid("body", "must have at most %d characters", MaxTextChars)
 	case len(n.Data) > 16<<10:

@@ -18,6 +18,8 @@ const (
 	SkippedKind         Skippable = "kind"
 	// SkippedLive is a live message that the log does not hold.
 	SkippedLive Skippable = "live"
+	// SkippedEvent is a live event that is malformed.
+	SkippedEvent Skippable = "event"
 )
 
 // Limits of memory and log lines. Any program with access to the log can write any number of malformed messages.
@@ -46,7 +48,7 @@ type skipped struct {
 
 func newSkips(log *slog.Logger) *skips {
 	s := &skips{log: log, counts: make(map[Skippable]uint64), seen: make(map[skipped]struct{})}
-	for _, what := range []Skippable{SkippedJob, SkippedState, SkippedNotification, SkippedKind, SkippedLive} {
+	for _, what := range []Skippable{SkippedJob, SkippedState, SkippedNotification, SkippedKind, SkippedLive, SkippedEvent} {
 		s.counts[what] = 0
 	}
 	return s

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/hark-jobs/hark/jobs"
+
 	"github.com/oklog/ulid/v2"
 )
 
@@ -13,6 +15,9 @@ const (
 	logPart  = ".log."
 	livePart = ".live."
 	pollPart = ".poll." // requests between notifiers; neither stored nor republished
+	// topicPart begins the topics of live events, and hubsPart is what notifiers publish once a second. Neither is stored.
+	topicPart = ".topic."
+	hubsPart  = ".hubs"
 )
 
 func newID() string { return ulid.Make().String() }
@@ -24,62 +29,11 @@ func keyedID(user, key string) string {
 	return ulid.ULID(sum[:16]).String()
 }
 
-// EscapeUser escapes a user id into one NATS subject token: letters, digits, _ and - stay, every other byte becomes =XX.
-// Different users have different tokens.
-func EscapeUser(user string) string {
-	const hex = "0123456789ABCDEF"
-	plain := 0
-	for plain < len(user) && isPlain(user[plain]) {
-		plain++
-	}
-	if plain == len(user) {
-		return user
-	}
-	b := []byte(user[:plain])
-	for i := plain; i < len(user); i++ {
-		if c := user[i]; isPlain(c) {
-			b = append(b, c)
-		} else {
-			b = append(b, '=', hex[c>>4], hex[c&15])
-		}
-	}
-	return string(b)
-}
+// EscapeUser escapes a user id into one token of a subject: see [jobs.EscapeToken].
+func EscapeUser(user string) string { return jobs.EscapeToken(user) }
 
 // UnescapeUser is the inverse of [EscapeUser]. It returns an error for any other token.
-func UnescapeUser(token string) (string, error) {
-	user := make([]byte, 0, len(token))
-	for i := 0; i < len(token); i++ {
-		if c := token[i]; isPlain(c) {
-			user = append(user, c)
-			continue
-		}
-		if token[i] != '=' || i+2 >= len(token) {
-			return "", fmt.Errorf("joblog: %.60q is not an escaped user", token)
-		}
-		hi, lo := unhex(token[i+1]), unhex(token[i+2])
-		if hi < 0 || lo < 0 || isPlain(byte(hi<<4|lo)) {
-			return "", fmt.Errorf("joblog: %.60q is not an escaped user", token)
-		}
-		user = append(user, byte(hi<<4|lo))
-		i += 2
-	}
-	return string(user), nil
-}
-
-func isPlain(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-'
-}
-
-func unhex(c byte) int {
-	switch {
-	case '0' <= c && c <= '9':
-		return int(c - '0')
-	case 'A' <= c && c <= 'F':
-		return int(c-'A') + 10
-	}
-	return -1
-}
+func UnescapeUser(token string) (string, error) { return jobs.UnescapeToken(token) }
 
 // LogSubjects matches everything that the stream stores.
 func (ns Namespace) LogSubjects() string { return string(ns) + logPart + ">" }
@@ -130,6 +84,13 @@ func (ns Namespace) LiveInboxSubject(user string) string { return ns.ofUser(live
 // PollSubject returns the subject on which other notifiers ask this one for the events of a polled stream. The name is
 // the notifier's, one token. Its messages are not stored.
 func (ns Namespace) PollSubject(notifier string) string { return string(ns) + pollPart + notifier }
+
+// TopicSubject returns the subject of the live events of a topic: [jobs.CheckTopic], [jobs.TopicAll] and [jobs.UserTopic] say
+// what a topic is. Its messages are not stored.
+func (ns Namespace) TopicSubject(topic string) string { return string(ns) + topicPart + topic }
+
+// HubsSubject returns the subject on which each notifier publishes once a second. Its messages are not stored.
+func (ns Namespace) HubsSubject() string { return string(ns) + hubsPart }
 
 // ofUser returns what the subjects of a user have in common, without the dot at the end.
 func (ns Namespace) ofUser(part, user string) string {

@@ -16,6 +16,7 @@ type catchUp struct {
 	readTimeout   time.Duration // of one read of the log
 	deferred      []update      // to be written after the notifications
 	deferredBytes int           // the size of deferred
+	missed        []string      // the topics in the deferred missed event
 	cancel        func()        // stops the replay; nil before it starts
 	paused        bool          // the replay waits for the next poll
 	roomNeeded    int           // bytes that the replay waits to write

@@ -71,6 +71,7 @@ func TestCluster(t *testing.T) {
 		{"ResumeFromLaggingReplica", resumeFromLaggingReplica},
 		{"LostBetweenServers", lostBetweenServers},
 		{"RoutesCut", routesCut},
+		{"LiveEventsMissed", liveEventsMissed},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s.t = t
@@ -157,4 +158,42 @@ func routesCut(t *testing.T, s *clusterSystem) {
 	at := time.Now()
 	same(t, "cleo", ids(t, comes(r, titled(t, "cut 4"))), want)
 	t.Logf("came %v after the routes were back", time.Since(at))
+}
+
+// Live events that may have been lost between two NATS servers are missed: once when another hub has become silent, and
+// again when it is back.
+func liveEventsMissed(t *testing.T, s *clusterSystem) {
+	queue, err := joblog.Open(natstest.Context(t), s.servers.ConnectTo(t, 0), joblog.Options{Settings: joblog.Settings{Replicas: 3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := sse.New(sse.Options{Queue: queue})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	run := make(chan error, 1)
+	go func() { run <- other.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-run; err != nil {
+			t.Error(err)
+		}
+	}()
+	r := s.listen("dora", "", "a")
+	hearBeats(t, s.hubConn).await(2, 4, false)
+	at := time.Now()
+	s.servers.Cut(hubAt)
+	defer s.servers.Heal(hubAt)
+	r.expect("missed")
+	t.Logf("missed %v after the cut", time.Since(at))
+	s.publish("a", 1) // on the other side
+	s.servers.Heal(hubAt)
+	at = time.Now()
+	r.expect("missed")
+	t.Logf("missed %v after the routes were back", time.Since(at))
+	s.publish("a", 2)
+	if got := number(t, r.expect("live")); got != "a 2" {
+		t.Errorf("got %q, want a 2", got)
+	}
 }

@@ -123,3 +123,14 @@ func (h *Hub) pollSessions() []*pollSession {
 
 // PendingBytes returns the number of bytes pending for all readers.
 func (h *Hub) PendingBytes() int64 { return h.pendingBytes.Load() }
+
+// SetEventBuffer sets the number of live events that may wait for the hub. It must be called before Run.
+func (h *Hub) SetEventBuffer(n int) { h.liveEvents.received = make(chan *nats.Msg, n) }
+
+// EventsDropped returns a function that returns the number of events of a topic that NATS has dropped.
+func (h *Hub) EventsDropped(key string) func() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	sub := h.topics[key].sub
+	return func() int { n, _ := sub.Dropped(); return n }
+}

@@ -32,6 +32,7 @@ const (
 type forwardedPoll struct {
 	User        string        `json:"user"`
 	LastEventID string        `json:"last_event_id"`
+	Topics      []string      `json:"topics"`
 	Stream      string        `json:"stream"`
 	Wait        time.Duration `json:"wait"` // in nanoseconds
 	Expires     time.Time     `json:"expires"`
@@ -81,7 +82,7 @@ func (h *Hub) forwardPoll(ctx context.Context, hub string, p *Poll) (a Answer, f
 
 // requestPoll sends one forwarded poll and waits for its answer.
 func (h *Hub) requestPoll(ctx context.Context, hub string, p Poll, wait time.Duration) (back forwardedAnswer, err error) {
-	body, err := json.Marshal(forwardedPoll{p.User, p.LastEventID, p.Stream, wait, p.Expires, p.TokenID, p.IssuedAt})
+	body, err := json.Marshal(forwardedPoll{p.User, p.LastEventID, p.Topics, p.Stream, wait, p.Expires, p.TokenID, p.IssuedAt})
 	if err != nil {
 		return back, err
 	}
@@ -116,7 +117,7 @@ func (h *Hub) answerForwardedPoll(m *nats.Msg) {
 	ctx, cancel := context.WithTimeout(context.Background(), wait+forwardMargin)
 	defer cancel()
 	a, found, err := h.pollKnown(ctx, Poll{Wait: wait, Stream: on.Stream, Subscriber: Subscriber{
-		User: on.User, LastEventID: on.LastEventID, Expires: on.Expires, TokenID: on.TokenID, IssuedAt: on.IssuedAt,
+		User: on.User, LastEventID: on.LastEventID, Topics: on.Topics, Expires: on.Expires, TokenID: on.TokenID, IssuedAt: on.IssuedAt,
 	}})
 	if err != nil {
 		return

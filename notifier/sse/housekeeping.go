@@ -32,6 +32,7 @@ func (h *Hub) startHousekeeping(now time.Time) {
 		h.housekeepChunkLocked()
 	}
 	h.checkCommonDropsLocked()
+	h.checkAllTopicDropsLocked()
 	h.housekeeping.second++
 	// Since the next floor was received every user was checked for dropped messages, so nothing before it was lost.
 	if h.housekeeping.second%h.heartbeatPeriod() == 0 {

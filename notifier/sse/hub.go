@@ -85,6 +85,7 @@ type Hub struct {
 
 	mu          sync.RWMutex
 	users       map[string]*userStreams // by the user's subject token
+	topics      map[string]*topic       // those with listeners, by their keys
 	closed      bool
 	openStreams int
 
@@ -94,6 +95,8 @@ type Hub struct {
 	unverified    unverified
 	housekeeping  housekeeping
 	comparison    comparison
+	liveEvents    liveEvents
+	beats         beats
 	commonDropped int       // messages that commonSub had dropped at the last check
 	lastHeard     uint64    // the greatest sequence received live
 	replayFloor   [2]uint64 // lastHeard one and two heartbeats ago; job states up to replayFloor[1] need no replay
@@ -152,6 +155,9 @@ func New(o Options) (*Hub, error) {
 		broadcasts: broadcasts{chunkSize: broadcastChunk}, name: crand.Text(),
 		tokenSeed: maphash.MakeSeed(), unverified: unverified{answers: make(chan logEnd)},
 		comparison: comparison{answers: make(chan storedMessages), heard: make(map[string]uint64)},
+		liveEvents: liveEvents{received: make(chan *nats.Msg, eventBuffer), prefix: o.Queue.Namespace().TopicSubject("")},
+		beats:      beats{received: make(chan *nats.Msg, beatBuffer), others: make(map[string]*otherHub)},
+		topics:     make(map[string]*topic),
 		users:      make(map[string]*userStreams), logPositions: make(chan logPosition), cancelFetch: func() {}, takeOver: true,
 	}
 	h.epoch.Store(int64(o.Queue.Epoch()))
@@ -202,6 +208,12 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("sse: %w", err)
 	}
 	defer forwarded.Unsubscribe()
+	otherHubs, err := h.nc.ChanSubscribe(h.ns.HubsSubject(), h.beats.received)
+	if err != nil {
+		return fmt.Errorf("sse: %w", err)
+	}
+	defer otherHubs.Unsubscribe()
+	defer h.publishBeat(true)
 	comparing, stopComparing := context.WithCancel(ctx)
 	defer h.endComparison()
 	defer stopComparing()
@@ -216,6 +228,12 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 			return nil
 		case m := <-h.live:
 			err = h.receive(ctx, events, m)
+		case m := <-h.liveEvents.received:
+			err = h.receiveEvent(ctx, events, m)
+		case <-h.liveEvents.ready():
+			err = h.doShare(ctx, events, h.serveListenersLocked)
+		case m := <-h.beats.received:
+			h.onBeat(m, time.Now())
 		case <-h.broadcasts.ready():
 			err = h.doShare(ctx, events, func() { h.broadcasts.serveChunkLocked(h) })
 		case <-h.housekeeping.ready():
@@ -233,6 +251,8 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 		case <-h.slowConsumer:
 			h.checkDrops()
 		case now := <-second.C:
+			h.publishBeat(false)
+			h.checkBeats(now)
 			h.startHousekeeping(now)
 			h.startComparing(comparing)
 			if h.housekeeping.second%h.heartbeatPeriod() == 0 || h.queue.Epoch() != h.currentEpoch() {
@@ -329,6 +349,7 @@ func (h *Hub) addStream(s *stream, user string) error {
 func (h *Hub) removeStream(s *stream) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.leaveTopicsLocked(s)
 	us := s.user
 	if us == nil {
 		return // it was never added

@@ -243,13 +243,19 @@ func writeBuffers(n int) func(net.Conn, http.ConnState) {
 // openDeaf opens a stream that nobody reads.
 func (s *system) openDeaf(user, lastID string) net.Conn {
 	s.t.Helper()
+	return s.openDeafTo(user, lastID, "")
+}
+
+// openDeafTo opens a stream with topics that nobody reads.
+func (s *system) openDeafTo(user, lastID, topics string) net.Conn {
+	s.t.Helper()
 	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { conn.Close() })
 	conn.(*net.TCPConn).SetReadBuffer(s.way.buffer)
-	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: x\r\nUser: %s\r\nLast-Event-ID: %s\r\n\r\n", user, lastID)
+	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: x\r\nUser: %s\r\nLast-Event-ID: %s\r\nTopics: %s\r\n\r\n", user, lastID, topics)
 	return conn
 }
 

@@ -23,12 +23,10 @@ func (h *Hub) NotifySlowConsumer(*nats.Subscription) {
 // all users that is left to the housekeeping of the second: a replay of all streams after each drop would overload
 // a hub that is already too busy.
 func (h *Hub) checkDrops() {
-	if h.o.SubscribeAll {
-		return
-	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if h.checkCommonDropsLocked() {
+	h.checkAllTopicDropsLocked()
+	if h.o.SubscribeAll || h.checkCommonDropsLocked() {
 		return
 	}
 	for _, us := range h.users {
@@ -107,6 +105,7 @@ func (h *Hub) onConnStatus(ctx context.Context, status nats.Status) error {
 	}
 	h.mu.RLock()
 	h.requestReplayLocked()
+	h.missAllLocked()
 	h.mu.RUnlock()
 	h.cancelFetch()
 	ctx, h.cancelFetch = context.WithCancel(ctx)

@@ -3,6 +3,7 @@ package sse
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -101,7 +102,7 @@ func (h *Hub) answerPoll(ctx context.Context, s *pollSession, ring chan struct{}
 // openPollSession opens a stream for a reader that polls.
 func (h *Hub) openPollSession(ctx context.Context, sub Subscriber) (*pollSession, chan struct{}, error) {
 	ring := make(chan struct{}, 1)
-	s := &pollSession{key: h.name + keySeparator + rand.Text(), wake: ring, position: sub.LastEventID}
+	s := &pollSession{key: h.name + keySeparator + rand.Text(), topics: sub.Topics, wake: ring, position: sub.LastEventID}
 	s.stream.init(h, s, sub)
 	if err := h.begin(ctx, &s.stream, sub); err != nil {
 		s.discard()
@@ -156,7 +157,7 @@ func (p *pollSessions) endSession(s *pollSession) {
 }
 
 // find returns the session that a poll continues and the channel that wakes the poll, or nil if a new session is
-// needed. A session of the user that cannot tell what its reader has got is ended.
+// needed. A session of the user that cannot tell what its reader has got, or has other topics, is ended.
 func (p *pollSessions) find(poll Poll) (*pollSession, chan struct{}) {
 	key, number, _ := strings.Cut(poll.Stream, ".")
 	p.mu.Lock()
@@ -166,7 +167,7 @@ func (p *pollSessions) find(poll Poll) (*pollSession, chan struct{}) {
 		return nil, nil
 	}
 	n, err := strconv.ParseUint(number, 10, 64)
-	if err == nil {
+	if err == nil && slices.Equal(s.topics, poll.Topics) {
 		if ring := s.beginPoll(n, poll.LastEventID); ring != nil {
 			return s, ring
 		}

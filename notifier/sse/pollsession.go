@@ -14,6 +14,7 @@ import (
 type pollSession struct {
 	stream stream
 	key    string
+	topics []string // as the reader named them
 
 	mu           sync.Mutex
 	frames       [][]byte // shared with other streams

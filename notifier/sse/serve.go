@@ -16,6 +16,9 @@ type Subscriber struct {
 	// LastEventID is the id of the last event that the reader got. Without one the stream begins at the end of the
 	// log.
 	LastEventID string
+	// Topics are the topics of live events that the stream listens to: as [jobs.CheckTopic] accepts them, [jobs.TopicUser] or
+	// [jobs.TopicAll]. The caller checks that the user may. Defaults to none.
+	Topics []string
 	// Expires is the time at which the reader's token expires. Zero means never.
 	Expires time.Time
 	// TokenID and IssuedAt identify the token, for [Hub.EndToken] and [Hub.EndUser].
@@ -68,6 +71,10 @@ func (h *Hub) begin(ctx context.Context, s *stream, sub Subscriber) error {
 			s.connLost()
 			return err
 		}
+	}
+	if err := h.listen(s, sub.User, sub.Topics); err != nil {
+		s.connLost()
+		return err
 	}
 	first, last, err := h.bounds.get(ctx)
 	if err != nil {

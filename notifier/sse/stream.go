@@ -18,10 +18,12 @@ type stream struct {
 	expires       int64        // Unix nanoseconds; 0 means never
 	issued        int64        // Unix seconds, of the token; negative if unknown
 	token         uint64       // the hash of the token's id; 0 if it has none
+	listening     *listening   // nil without topics; guarded by Hub.mu
 	heartbeatSlot uint16       // the second of a heartbeat period in which this stream gets its heartbeat
 	expiryWarned  bool         // the reader knows that its token expires; used by Run alone
 
-	ended        bool // guarded by mu, as are the fields below
+	begun        bool // the hello event was written; guarded by mu, as are the fields below
+	ended        bool
 	mu           sync.Mutex
 	conn         conn
 	ownSeq       uint64   // the greatest sequence written of the user's notifications
@@ -53,6 +55,10 @@ func (s *stream) start(sub Subscriber, epoch jobs.Epoch, first, last uint64) {
 	s.writeLocked(append(retryFrame(time.Second+rand.N(2*time.Second)), jsonFrame("hello", at, helloData{sub.User, at, time.Now().UTC()})...))
 	if reason != "" {
 		s.writeLocked(jsonFrame("reset", at, resetData{reason, at}))
+	}
+	s.begun = true
+	if sub.LastEventID != "" {
+		s.missLocked(sub.Topics...) // since the reader's last stream
 	}
 	s.catchUp.upTo = last
 	if !s.goLiveLocked(s.catchUp) {
@@ -120,6 +126,11 @@ func (s *stream) sendUpdate(u update) {
 	if s.catchUp == nil {
 		s.beginCatchUpLocked()
 	}
+	s.deferLocked(u)
+}
+
+// deferLocked defers an update until the stream has caught up.
+func (s *stream) deferLocked(u update) {
 	before := s.catchUp.deferredBytes
 	s.catchUp.deferUpdate(u)
 	more := s.catchUp.deferredBytes - before

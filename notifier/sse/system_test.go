@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -171,6 +172,9 @@ func (s *system) openQueue(url string, log *slog.Logger) *joblog.Store {
 
 func (s *system) serve(w http.ResponseWriter, r *http.Request) {
 	sub := sse.Subscriber{User: r.Header.Get("User"), LastEventID: r.Header.Get("Last-Event-ID")}
+	if topics := r.Header.Get("Topics"); topics != "" {
+		sub.Topics = strings.Split(topics, " ")
+	}
 	if at := r.Header.Get("Expires"); at != "" {
 		sub.Expires, _ = time.Parse(time.RFC3339Nano, at)
 	}
@@ -260,6 +264,16 @@ func (s *system) fill(user string, n int) {
 	case <-js.PublishAsyncComplete():
 	case <-time.After(patience):
 		s.t.Fatal("publishing took too long")
+	}
+}
+
+// publish publishes a live event with a number as its data.
+func (s *system) publish(topic string, number int) {
+	s.t.Helper()
+	ctx, cancel := within()
+	defer cancel()
+	if err := s.queue.PublishEvent(ctx, jobs.LiveEvent{Topic: topic, Type: "test", Data: strconv.AppendInt(nil, int64(number), 10)}); err != nil {
+		s.t.Fatal(err)
 	}
 }
 

@@ -1,0 +1,96 @@
+package sse
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Hubs publish a beat each second, since a lost route between two NATS servers is silent: live events of a service on the
+// other side do not arrive, and no connection of this process breaks. Beats are lost on the same way. A gap in those of a
+// hub, or their end without a goodbye, means that live events may be missing.
+
+// beat is what a hub publishes each second, and once more when it closes.
+type beat struct {
+	Hub    string `json:"hub"`
+	Number uint64 `json:"number"` // 1 more than in the beat before
+	Bye    bool   `json:"bye,omitempty"`
+}
+
+// beats has what is known about the other hubs. It belongs to Run.
+type beats struct {
+	received chan *nats.Msg
+	number   uint64
+	others   map[string]*otherHub
+}
+
+type otherHub struct {
+	number uint64
+	at     time.Time
+	silent bool
+}
+
+const (
+	// beatTimeout is the time without a beat after which a hub counts as silent. With the interval of a second it is less than
+	// three seconds.
+	beatTimeout = 1900 * time.Millisecond
+	// lateBeat is the number of beats after which a hub is known to all others.
+	lateBeat = 3
+	// forgetHub is the time after which a silent hub is forgotten.
+	forgetHub = time.Minute
+	// beatBuffer is the number of beats that may wait. More are dropped, which then looks like a gap.
+	beatBuffer = 1 << 10
+)
+
+// publishBeat publishes a beat. It does not block. An error is that of a closed connection, which Run notices.
+func (h *Hub) publishBeat(bye bool) {
+	h.beats.number++
+	data, err := json.Marshal(beat{h.name, h.beats.number, bye})
+	if err == nil {
+		_ = h.nc.Publish(h.ns.HubsSubject(), data)
+	}
+}
+
+// onBeat handles the beat of a hub.
+func (h *Hub) onBeat(m *nats.Msg, now time.Time) {
+	var b beat
+	if json.Unmarshal(m.Data, &b) != nil || !hubName.MatchString(b.Hub) || b.Hub == h.name {
+		return // its own, or not sent by a hub
+	}
+	if b.Bye {
+		delete(h.beats.others, b.Hub)
+		return
+	}
+	other := h.beats.others[b.Hub]
+	if other == nil {
+		other = &otherHub{number: b.Number - 1}
+		h.beats.others[b.Hub] = other
+	}
+	// A hub that is heard of late was there before, behind a lost route.
+	gap := b.Number != other.number+1 || other.at.IsZero() && min(b.Number, h.beats.number) > lateBeat
+	*other = otherHub{number: b.Number, at: now}
+	if gap {
+		h.missBeats(b.Hub, "beats of another notifier were lost; streams with topics get a missed event")
+	}
+}
+
+// checkBeats looks for hubs that have become silent.
+func (h *Hub) checkBeats(now time.Time) {
+	for name, other := range h.beats.others {
+		switch silence := now.Sub(other.at); {
+		case silence > forgetHub:
+			delete(h.beats.others, name)
+		case silence > beatTimeout && !other.silent:
+			other.silent = true
+			h.missBeats(name, "another notifier is silent: it has ended, or a route between NATS servers is lost; streams with topics get a missed event")
+		}
+	}
+}
+
+func (h *Hub) missBeats(hub, why string) {
+	h.log.Warn(why, "notifier", hub)
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	h.missAllLocked()
+}

@@ -1,0 +1,190 @@
+package sse
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/nats-io/nats.go"
+)
+
+// liveEvents delivers live events to the listeners of their topics, in the order of their arrival. An event for many is
+// delivered to a chunk of them at a time, so that notifications do not wait until thousands of sockets have been written
+// to. It belongs to Run.
+type liveEvents struct {
+	received chan *nats.Msg // from the subscriptions of all topics
+	prefix   string         // of their subjects
+	queue    []delivery     // events that some listeners have not got yet
+}
+
+// delivery is a live event on its way.
+type delivery struct {
+	topic    string
+	frame    []byte
+	unserved []*stream // in no order
+}
+
+const (
+	// eventBuffer is the number of live events that may wait for the hub. NATS drops further ones, and the listeners of
+	// their topics get a missed event.
+	eventBuffer = 1 << 13
+	// listenerChunk is the number of listeners that are served at a time.
+	listenerChunk = 64
+	// maxDeliveries is the number of queued live events. With more, the hub serves them before it takes another one.
+	maxDeliveries = 256
+)
+
+// missedKey is the key of the update that names the topics of which a stream has missed events.
+const missedKey = "missed"
+
+// missedData is the data of a missed event.
+type missedData struct {
+	Topics []string `json:"topics"`
+}
+
+// ready returns a channel that is ready while there are events to deliver.
+func (l *liveEvents) ready() <-chan struct{} {
+	if len(l.queue) == 0 {
+		return nil
+	}
+	return alwaysReady
+}
+
+// receiveEvent handles one live event. A pending change of the connection is handled first: after a reconnect events may be
+// missing, and those before it were.
+func (h *Hub) receiveEvent(ctx context.Context, events <-chan nats.Status, m *nats.Msg) (err error) {
+	select {
+	case status := <-events:
+		err = h.onConnStatus(ctx, status)
+	default:
+	}
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	t := h.topics[strings.TrimPrefix(m.Subject, h.liveEvents.prefix)]
+	if t == nil {
+		return err // the last listener has left
+	}
+	h.checkTopicDropsLocked(t)
+	e, malformed := joblog.DecodeEvent(t.key, m.Data)
+	if malformed != nil {
+		h.skip(joblog.SkippedEvent, m.Subject, 0, malformed)
+		return err
+	}
+	e.Topic = t.name
+	h.deliverEventLocked(delivery{t.name, jsonFrame("live", "", e), t.listeners})
+	return err
+}
+
+// deliverEventLocked delivers an event at once if there are few listeners and none waits, and queues it otherwise.
+func (h *Hub) deliverEventLocked(d delivery) {
+	for len(h.liveEvents.queue) >= maxDeliveries {
+		h.serveListenersLocked()
+	}
+	if len(h.liveEvents.queue) > 0 || len(d.unserved) > listenerChunk {
+		d.unserved = slices.Clone(d.unserved) // listeners come and go between two chunks
+		h.liveEvents.queue = append(h.liveEvents.queue, d)
+		return
+	}
+	d.serve(d.unserved)
+}
+
+// serveListenersLocked delivers the first queued event to a chunk of its listeners.
+func (h *Hub) serveListenersLocked() {
+	d := &h.liveEvents.queue[0]
+	n := min(listenerChunk, len(d.unserved))
+	forEachParallel(d.unserved[:n], func(s *stream) { s.sendLive(d.topic, d.frame) })
+	d.unserved = d.unserved[n:]
+	if len(d.unserved) == 0 {
+		h.liveEvents.queue = slices.Delete(h.liveEvents.queue, 0, 1)
+	}
+}
+
+// serve writes the event to streams.
+func (d *delivery) serve(streams []*stream) {
+	for _, s := range streams {
+		s.sendLive(d.topic, d.frame)
+	}
+}
+
+// sendLive writes a live event. Without room, and before the stream has begun, the event is missed.
+func (s *stream) sendLive(topic string, frame []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.begun && s.writeLocked(frame) {
+		return
+	}
+	s.missLocked(topic)
+}
+
+// miss makes the stream write a missed event that names topics.
+func (s *stream) miss(topics ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.missLocked(topics...)
+}
+
+// missLocked writes a missed event, or defers it while the stream catches up.
+func (s *stream) missLocked(topics ...string) {
+	if s.ended || len(topics) == 0 {
+		return
+	}
+	if s.catchUp == nil && s.writeLocked(missedFrame(topics)) {
+		return
+	}
+	if s.catchUp == nil {
+		s.beginCatchUpLocked()
+	}
+	if c := s.catchUp; c.addMissed(topics) {
+		s.deferLocked(update{key: missedKey, frame: missedFrame(c.missed)})
+	}
+}
+
+func missedFrame(topics []string) []byte { return jsonFrame("missed", "", missedData{topics}) }
+
+// addMissed adds topics to those of the deferred missed event, and reports whether there is a new one.
+func (c *catchUp) addMissed(topics []string) (added bool) {
+	if !slices.ContainsFunc(c.deferred, func(u update) bool { return u.key == missedKey }) {
+		c.missed = nil // written by now
+	}
+	for _, t := range topics {
+		if !slices.Contains(c.missed, t) {
+			c.missed, added = append(c.missed, t), true
+		}
+	}
+	return added
+}
+
+// missAllLocked makes every stream with topics write a missed event that names all of them.
+func (h *Hub) missAllLocked() {
+	if len(h.topics) == 0 {
+		return
+	}
+	for _, us := range h.users {
+		for s := range us.eachLocked {
+			if s.listening != nil {
+				s.miss(s.listening.names...)
+			}
+		}
+	}
+}
+
+// checkTopicDropsLocked checks the subscription of a topic for dropped events. If there are any, its listeners get a missed
+// event.
+func (h *Hub) checkTopicDropsLocked(t *topic) {
+	n, err := t.sub.Dropped()
+	if err != nil || n == t.droppedSeen {
+		return
+	}
+	t.droppedSeen = n
+	for _, s := range t.listeners {
+		s.miss(t.name)
+	}
+}
+
+// checkAllTopicDropsLocked does so for all topics.
+func (h *Hub) checkAllTopicDropsLocked() {
+	for _, t := range h.topics {
+		h.checkTopicDropsLocked(t)
+	}
+}
