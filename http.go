@@ -178,7 +178,7 @@ func (s *Server) openNotifier(ctx context.Context) error {
 	s.notifier, err = notifier.New(notifier.Options{
 		Store: s.store, Inbox: s.inbox, Hub: s.hub, Verifier: s.verifier, Authenticator: s.options.Auth, Tickets: tickets,
 		Revocations: s.revocations, Links: links, Healthy: s.healthy, ReadOnly: s.copied, Origins: origins, Naming: s.naming, SignInURL: s.options.SignInURL,
-		RateLimit: s.options.RateLimit, Logger: s.log, WriteTimeout: s.options.Deadlines.Write, BodyTimeout: s.options.Deadlines.Body,
+		Topics: s.options.Topics, RateLimit: s.options.RateLimit, Logger: s.log, WriteTimeout: s.options.Deadlines.Write, BodyTimeout: s.options.Deadlines.Body,
 	})
 	if err != nil {
 		return err

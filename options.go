@@ -91,6 +91,9 @@ type Options struct {
 	MaxTokenAge time.Duration
 	// AllowOrigins are the origins, besides hark's own, whose pages may call, with a token or the cookie.
 	AllowOrigins []string
+	// Topics say who may listen to which topics of live events, besides what the tokens permit. Defaults to none; where anybody
+	// signs in under any name, all topics are then permitted.
+	Topics []jobs.TopicRule
 	// RateLimit is how many requests a second each user may make; 0 means no limit.
 	RateLimit float64
 
@@ -283,6 +286,11 @@ func (o *Options) defaults() error {
 
 // checkNotifier checks what only a notifier needs.
 func (o *Options) checkNotifier() error {
+	for i := range o.Topics {
+		if err := o.Topics[i].Check(); err != nil {
+			return &Error{Code: "topic_invalid", Message: fmt.Sprintf("Options.Topics has a rule that is not possible: %v.", err), Err: err}
+		}
+	}
 	switch {
 	case o.SignInURL != "" && !jobs.SafeLink(o.SignInURL):
 		return &Error{Code: "sign_in_url_invalid", Message: fmt.Sprintf("Options.SignInURL is %q; it must be a path on the same host, like /login, or an http(s) URL.", o.SignInURL)}

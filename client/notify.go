@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/hark-jobs/hark/jobs"
 )
@@ -39,6 +40,30 @@ func (c *Client) Notify(ctx context.Context, user string, n jobs.Notification) (
 	var stored jobs.Notification
 	err := c.call(ctx, call{method: http.MethodPost, path: "/v1/notifications", body: newMessage(user, &n)}, &stored)
 	return stored, err
+}
+
+// Publish publishes a live event to the streams that listen to its topic at this moment. It is not stored. It needs the scope
+// notify.
+//
+// Errors: a [*Problem]; or without a response the event may have been published.
+func (c *Client) Publish(ctx context.Context, e jobs.LiveEvent) error {
+	body := struct {
+		User     string          `json:"user,omitempty"`
+		Everyone bool            `json:"everyone,omitempty"`
+		Topic    string          `json:"topic,omitempty"`
+		Type     string          `json:"type"`
+		Data     json.RawMessage `json:"data,omitempty"`
+	}{Topic: e.Topic, Type: e.Type, Data: e.Data}
+	if token, ok := strings.CutPrefix(e.Topic, jobs.TopicUser+"."); ok {
+		var err error
+		if body.User, err = jobs.UnescapeToken(token); err != nil {
+			return fmt.Errorf("client: publish: %w", err)
+		}
+		body.Topic = ""
+	} else if e.Topic == jobs.TopicAll {
+		body.Everyone, body.Topic = true, ""
+	}
+	return c.call(ctx, call{method: http.MethodPost, path: "/v1/events", body: body}, nil)
 }
 
 // NotifyAll stores several notifications in one call, 1,000 and 1 MiB of JSON at most, and returns them in their order. All are

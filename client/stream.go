@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"mime"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/hark-jobs/hark/jobs"
@@ -24,6 +25,8 @@ const (
 	EventAuth         = "auth"
 	EventReset        = "reset"
 	EventBye          = "bye"
+	EventLive         = "live"
+	EventMissed       = "missed"
 
 	eventHeartbeat = "heartbeat" // only resets the watchdog
 )
@@ -49,6 +52,17 @@ func (e *Event) Job() (jobs.Job, error) { return decode[jobs.Job](e) }
 // Notification decodes the data of a notification event.
 func (e *Event) Notification() (jobs.Notification, error) { return decode[jobs.Notification](e) }
 
+// Live decodes the data of a live event.
+func (e *Event) Live() (jobs.LiveEvent, error) { return decode[jobs.LiveEvent](e) }
+
+// Missed returns the topics of a missed event: some of their live events may not have arrived.
+func (e *Event) Missed() (topics []string, err error) {
+	data, err := decode[struct {
+		Topics []string `json:"topics"`
+	}](e)
+	return data.Topics, err
+}
+
 func decode[T any](e *Event) (T, error) {
 	var v T
 	if err := json.Unmarshal(e.Data, &v); err != nil {
@@ -61,6 +75,10 @@ func decode[T any](e *Event) (T, error) {
 type StreamOptions struct {
 	// LastEventID is the ID of the event to resume after. Defaults to none: the stream begins now.
 	LastEventID string
+	// Topics are the topics of live events to listen to, at most 100: [jobs.TopicUser], [jobs.TopicAll], and those that the
+	// server permits. After an [EventMissed] some of their events may be missing: look again at what they are about. Defaults
+	// to none.
+	Topics []string
 	// OnRetry, if set, is called before a reconnect, with the reason of the interruption and the delay.
 	OnRetry func(err error, in time.Duration)
 }
@@ -72,7 +90,7 @@ type StreamOptions struct {
 // After an error Stream ends. The error is not [Temporary], such as a token that has expired, or is that of ctx.
 func (c *Client) Stream(ctx context.Context, o StreamOptions) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		s := stream{client: c, lastEventID: o.LastEventID}
+		s := stream{client: c, lastEventID: o.LastEventID, topics: o.Topics}
 		for {
 			err := s.connect(ctx, yield)
 			switch {
@@ -106,6 +124,7 @@ var (
 type stream struct {
 	client      *Client
 	lastEventID string
+	topics      []string
 	retry       time.Duration // set by the server
 	failures    int           // since the last event
 }
@@ -169,7 +188,7 @@ func (s *stream) open(ctx context.Context) (*http.Response, error) {
 	untimed.Timeout = 0 // Timeout includes reading the body
 	streaming := *s.client
 	streaming.http = &untimed
-	res, err := streaming.send(ctx, call{method: http.MethodGet, path: "/v1/stream", header: header})
+	res, err := streaming.send(ctx, call{method: http.MethodGet, path: "/v1/stream", query: url.Values{"topic": s.topics}, header: header})
 	if err != nil {
 		return nil, err
 	}

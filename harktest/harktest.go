@@ -25,6 +25,7 @@ import (
 
 	"github.com/hark-jobs/hark"
 	"github.com/hark-jobs/hark/internal/demo"
+	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/queue"
 	"github.com/hark-jobs/hark/worker"
 )
@@ -99,6 +100,11 @@ func Replicas(n int) Option { return func(o *hark.Options) { o.Settings.Replicas
 // AllowOrigins allows pages of other origins to call, with a token or the cookie.
 func AllowOrigins(origins ...string) Option {
 	return func(o *hark.Options) { o.AllowOrigins = origins }
+}
+
+// Topics sets who may listen to which topics of live events. Without it only the tokens decide.
+func Topics(rules ...jobs.TopicRule) Option {
+	return func(o *hark.Options) { o.Topics = rules }
 }
 
 // RateLimit sets how many requests a second each user may make. Otherwise there is no limit.

@@ -48,6 +48,9 @@ type Options struct {
 	// SignInURL is the page where the application signs users in, for the link of hark's page: a path on the same host, or an
 	// http(s) URL. Defaults to none: there is no link.
 	SignInURL string
+	// Topics are the rules of which one must permit a topic of live events before a user may listen to it, unless the
+	// token does. Defaults to none; with Naming all topics are then permitted.
+	Topics []jobs.TopicRule
 	// RateLimit is the number of requests a second that each user may make, with bursts of ten times that number. The
 	// limit for enqueueing jobs is a fifth of it. 0 means no limit. Services (scope notify, enqueue or admin) have
 	// no limit.
@@ -71,21 +74,22 @@ type Notifier struct {
 
 	authenticator Authenticator
 
-	verifier  *auth.Verifier    // nil with an Authenticator of the embedding program
-	tickets   *auth.Tickets     // may be nil
-	revoked   *auth.Revocations // may be nil, which revokes nothing
-	links     *auth.Links
-	backlogs  *joblog.Backlogs
-	owners    owners
-	healthy   func() error
-	origins   *auth.Origins
-	naming    *auth.Issuer
-	signInURL string
-	requests  *limiter
-	enqueues  *limiter
-	gates     gates
-	log       *slog.Logger
-	meter     meter
+	verifier   *auth.Verifier    // nil with an Authenticator of the embedding program
+	tickets    *auth.Tickets     // may be nil
+	revoked    *auth.Revocations // may be nil, which revokes nothing
+	links      *auth.Links
+	backlogs   *joblog.Backlogs
+	owners     owners
+	healthy    func() error
+	origins    *auth.Origins
+	naming     *auth.Issuer
+	signInURL  string
+	topicRules []jobs.TopicRule
+	requests   *limiter
+	enqueues   *limiter
+	gates      gates
+	log        *slog.Logger
+	meter      meter
 
 	writeTimeout time.Duration
 	bodyTimeout  time.Duration       // 0 means bodyTimeout
@@ -111,6 +115,11 @@ func New(o Options) (*Notifier, error) {
 	if o.SignInURL != "" && !jobs.SafeLink(o.SignInURL) {
 		return nil, fmt.Errorf("notifier: SignInURL %q is neither a path on the same host nor an http(s) URL", o.SignInURL)
 	}
+	for i := range o.Topics {
+		if err := o.Topics[i].Check(); err != nil {
+			return nil, fmt.Errorf("notifier: Topics: %w", err)
+		}
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -128,7 +137,7 @@ func New(o Options) (*Notifier, error) {
 	}
 	n := &Notifier{
 		store: o.Store, inbox: o.Inbox, hub: o.Hub, authenticator: o.Authenticator, verifier: o.Verifier, tickets: o.Tickets, revoked: o.Revocations,
-		links: o.Links, backlogs: joblog.NewBacklogs(o.Store), owners: owners{find: o.Store.Owner},
+		links: o.Links, topicRules: o.Topics, backlogs: joblog.NewBacklogs(o.Store), owners: owners{find: o.Store.Owner},
 		healthy: o.Healthy, readOnly: o.ReadOnly, origins: o.Origins, naming: o.Naming, signInURL: o.SignInURL, writeTimeout: o.WriteTimeout, bodyTimeout: o.BodyTimeout,
 		requests: newLimiter(o.RateLimit), enqueues: newLimiter(o.RateLimit / 5), gates: newGates(), log: o.Logger.With("part", "notifier"), meter: newMeter(o.Hub.Open, o.Hub.Skipped),
 	}

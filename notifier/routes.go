@@ -71,6 +71,8 @@ func (n *Notifier) Register(r gin.IRouter) {
 		api.add(http.MethodPost, "/v1/stream/ticket", with(call, m.handle(m.postTicket))...)
 	}
 
+	api.add(http.MethodPost, "/v1/events", with(call, m.handle(m.postEvent))...) // also in read-only mode: nothing is stored
+
 	change := func(method, path string, h handler) {
 		api.add(method, path, with(call, m.refuseReadOnly, m.handle(h))...)
 	}

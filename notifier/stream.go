@@ -3,6 +3,7 @@ package notifier
 import (
 	"cmp"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -66,8 +67,12 @@ func (n *Notifier) subscriber(c *gin.Context, ticket string) (sub sse.Subscriber
 	if err != nil {
 		return sub, err
 	}
+	topics, err := n.topics(c, &id)
+	if err != nil {
+		return sub, err
+	}
 	return sse.Subscriber{
-		User: id.User, Expires: id.ExpiresAt, TokenID: id.ID, IssuedAt: id.IssuedAt,
+		User: id.User, Topics: topics, Expires: id.ExpiresAt, TokenID: id.ID, IssuedAt: id.IssuedAt,
 		// The token may have been revoked since the ticket was issued, or since it was verified.
 		Check: func() error { return n.revoked.Check(&id) },
 	}, nil
@@ -77,7 +82,14 @@ func (n *Notifier) postTicket(c *gin.Context) (answer, error) {
 	if err := n.checkWritable(); err != nil {
 		return answer{}, err
 	}
-	ticket, expires, err := n.tickets.Issue(c.Request.Context(), *identity(c))
+	// The identity of a ticket has no claims, so a rule that needs some must hold now.
+	id := *identity(c)
+	topics, err := n.topics(c, &id)
+	if err != nil {
+		return answer{}, err
+	}
+	id.Topics = append(slices.Clip(id.Topics), topics...)
+	ticket, expires, err := n.tickets.Issue(c.Request.Context(), id)
 	return answer{http.StatusCreated, struct {
 		Ticket    string    `json:"ticket"`
 		ExpiresAt time.Time `json:"expires_at"`

@@ -109,6 +109,12 @@ func (c *Client) Notify(ctx context.Context, user string, n jobs.Notification) (
 	return stored, err
 }
 
+// Publish publishes a live event to the streams that listen to its topic at this moment. It is not stored. It blocks until the
+// NATS server has the event. The events of one topic arrive in the order in which this client has published them.
+//
+// Errors: a [*jobs.InvalidError], or that of the connection; then the event may have been published.
+func (c *Client) Publish(ctx context.Context, e jobs.LiveEvent) error { return c.store.PublishEvent(ctx, e) }
+
 // NotifyAll stores several notifications in their order, a hundred for each round trip. All are checked before any is stored.
 //
 // The error is a [*jobs.BatchError] for the first failed one. Unless it wraps a [*jobs.InvalidError], others may be stored. A

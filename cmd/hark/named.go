@@ -27,6 +27,7 @@ var flagOf = map[string]string{
 	"NATSServers.URL":       "--nats",
 	"NATSServers.User":      "--nats-user",
 	"SyncAlways":            "--sync",
+	"Topics":                "--topic",
 }
 
 var optionName = regexp.MustCompile(`\bOptions\.([A-Z]\w*(?:\.[A-Z]\w*)?)`)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hark-jobs/hark"
 	"github.com/hark-jobs/hark/files"
+	"github.com/hark-jobs/hark/jobs"
 )
 
 // ServeCmd runs everything in one process.
@@ -112,6 +113,9 @@ func (f *httpFlags) apply(o *hark.Options) {
 	o.JWKS, o.AllowOrigins, o.RateLimit = f.JWKS, f.AllowOrigin, f.RateLimit
 	o.JWTIssuer, o.JWTAudience, o.UserClaim, o.ScopeMap = f.JWTIssuer, f.JWTAudience, f.UserClaim, f.ScopeMap
 	o.MaxTokenAge, o.SignInURL = f.MaxTokenAge, f.SignInURL
+	for _, rule := range f.Topic {
+		o.Topics = append(o.Topics, jobs.TopicRule(rule))
+	}
 }
 
 // serve runs a server until ctx ends, and prints its addresses when it is ready.

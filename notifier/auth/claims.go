@@ -219,11 +219,26 @@ func (c *claims) Validate() error {
 func (c *claims) identity() Identity {
 	id := Identity{
 		User: c.user, Scope: c.rules.read(c.scope), ExpiresAt: time.Unix(int64(*c.exp), 0).UTC(), ID: c.id, Claims: c.all,
+		Topics: c.topics(),
 	}
 	if c.iat != nil {
 		id.IssuedAt = time.Unix(int64(*c.iat), 0).UTC()
 	}
 	return id
+}
+
+// topicsClaim is the claim with the patterns of [Identity.Topics].
+const topicsClaim = "hark_topics"
+
+// topics returns the patterns of the token. What is no pattern permits nothing.
+func (c *claims) topics() (patterns []string) {
+	list, _ := c.all[topicsClaim].([]any)
+	for _, v := range list {
+		if pattern, ok := v.(string); ok && jobs.CheckTopicPattern(pattern) == nil {
+			patterns = append(patterns, pattern)
+		}
+	}
+	return patterns
 }
 
 // validity returns the time range in which valid claims stay valid: from inclusive, until exclusive. At any other time they

@@ -27,6 +27,9 @@ type Identity struct {
 	IssuedAt time.Time
 	// ID is the token's jti, empty if absent.
 	ID string
+	// Topics are the topics of live events that the user may listen to, as patterns: see [jobs.MatchTopic]. A [Verifier] reads
+	// them from the claim hark_topics, a list of texts.
+	Topics []string
 	// Claims are all claims of the token, by their exact names, with numbers as [json.Number]. They must not be changed,
 	// since all requests with the token share them. The identity of a ticket has no claims.
 	Claims map[string]any

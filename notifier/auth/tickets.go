@@ -48,11 +48,12 @@ type ticketValue struct {
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 	IssuedAt  time.Time `json:"issued_at,omitzero"`
 	ID        string    `json:"jti,omitempty"`
+	Topics    []string  `json:"topics,omitempty"`
 }
 
 // Issue returns a ticket for id, and when the ticket expires. It blocks for a round trip. Errors are JetStream's.
 func (t *Tickets) Issue(ctx context.Context, id Identity) (ticket string, expiresAt time.Time, err error) {
-	value, err := json.Marshal(ticketValue{id.User, id.Scope, id.ExpiresAt, id.IssuedAt, id.ID})
+	value, err := json.Marshal(ticketValue{id.User, id.Scope, id.ExpiresAt, id.IssuedAt, id.ID, id.Topics})
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("auth: issue a ticket: %w", err)
 	}
@@ -83,7 +84,7 @@ func (t *Tickets) Redeem(ctx context.Context, ticket string) (Identity, error) {
 	if exact.DecodeKnown(entry.Value(), &value) != nil || jobs.CheckUser(value.User) != nil {
 		return Identity{}, invalid
 	}
-	id := Identity{User: value.User, Scope: value.Scope, ExpiresAt: value.ExpiresAt, IssuedAt: value.IssuedAt, ID: value.ID}
+	id := Identity{User: value.User, Scope: value.Scope, ExpiresAt: value.ExpiresAt, IssuedAt: value.IssuedAt, ID: value.ID, Topics: value.Topics}
 	if !id.ExpiresAt.IsZero() && !time.Now().Before(id.ExpiresAt) {
 		return Identity{}, newError(CodeTokenExpired, "The token that the ticket was issued for has expired.")
 	}

@@ -134,3 +134,6 @@ func (h *Hub) EventsDropped(key string) func() int {
 	sub := h.topics[key].sub
 	return func() int { n, _ := sub.Dropped(); return n }
 }
+
+// WaitingEvents returns the number of live events that wait for the hub.
+func (h *Hub) WaitingEvents() int { return len(h.liveEvents.received) }
