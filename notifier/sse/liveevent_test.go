@@ -199,6 +199,9 @@ func TestMissedAfterDrop(t *testing.T) {
 		if got >= 20 {
 			t.Errorf("%d events came, and a missed event", got)
 		}
+		if err := s.hubConn.FlushWithContext(natstest.Context(t)); err != nil { // all of them have arrived
+			t.Fatal(err)
+		}
 		poll(t, "there is room again", func() bool { return s.hub.WaitingEvents() == 0 })
 		s.publish("b", 1)
 		if got := number(t, other.expect("live")); got != "b 1" {
