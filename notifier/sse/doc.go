@@ -25,6 +25,14 @@
 //  5. NATS counts a dropped message, and signals a reconnect, before it delivers anything later. So a check before
 //     each notification is enough to find what was lost (loss.go).
 //
+// # Live events
+//
+// A live event is published on the subject of its topic (topics.go). It is not in the log, and has no id. The hub has one
+// subscription per topic, whatever the number of listeners, and delivers the events of all topics in the order of their
+// arrival (liveevent.go), beside notifications and in no order with them. A stream without room for one does not keep it. It
+// writes a missed event instead, once there is room, and so does every stream with topics when events may have been lost on
+// their way to the hub: with the connection, by a full channel, or with a route between NATS servers (beat.go).
+//
 // # Locks
 //
 // A goroutine acquires locks in this order, and may skip some:
