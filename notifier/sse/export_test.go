@@ -68,9 +68,10 @@ func (h *Hub) DisableTakeOver() { h.takeOver = false }
 // Run.
 func (h *Hub) SetBroadcastChunk(chunk int) { h.broadcasts.chunkSize = chunk }
 
-// DisableReplay keeps every stream from reading the log: one that must catch up stays in that state. It must be
-// called before Run.
-func (h *Hub) DisableReplay() { h.logReaders = make(chan struct{}) }
+// DisableReplay keeps every stream from reading the log: one that must catch up stays in that state. The hub does not compare
+// what it has received with the log either: on a machine that stands still it would take a late message for a lost one. It
+// must be called before Run.
+func (h *Hub) DisableReplay() { h.logReaders, h.comparison.reading = make(chan struct{}), true }
 
 // FullStreams returns the number of streams without room for more.
 func (h *Hub) FullStreams() (n int) {

@@ -146,6 +146,8 @@ func (s *system) tryOpen(user, lastID string, header ...string) (*reader, int) {
 // next returns the next event that is no heartbeat; ok is false when the stream has ended.
 func (r *reader) next() (e event, ok bool) {
 	r.t.Helper()
+	late := time.NewTimer(patience) // also if heartbeats keep coming
+	defer late.Stop()
 	for {
 		select {
 		case e, ok = <-r.events:
@@ -156,7 +158,7 @@ func (r *reader) next() (e event, ok bool) {
 				r.last = e.id
 			}
 			return e, ok
-		case <-time.After(patience):
+		case <-late.C:
 			r.t.Fatal("no event came")
 		}
 	}
