@@ -18,6 +18,7 @@
  *   error?: {code: string, message: string}, revision: number}} Job
  * @typedef {{id: string, key: string, type: string, title: string, body?: string, link?: string, data?: any,
  *   job_id?: string, file?: File, status: "unread"|"read", created_at: string, read_at?: string}} Notification
+ * @typedef {{topic: string, type: string, data?: any}} LiveEvent
  * @typedef {"connecting"|"live"|"reconnecting"|"offline"|"unauthorized"|"closed"} Status
  */
 
@@ -41,6 +42,8 @@ export class Hark {
   #handlers = new Map();
   #kinds = [];
   #jobs; #inbox;
+  #topics = new Map(); // topic: a set of {onEvent, onMissed}
+  #listening = false; // the share will be told of changed topics
   #showing = new Showing(() => this.#share, (notes) => this.#toast(notes));
   #held = new Held((data) => this.#arrive(data));
   #asOf = ""; // the end of the log at the last hello
@@ -93,12 +96,44 @@ export class Hark {
    * - "unread" (number) · "status" (Status) · "change" (): anything above changed, or something was read or deleted
    * - "user" (string|undefined): another user has signed in, in any tab; the data of the previous user is gone
    * - "reset" · "bye": the events of the stream · "auth": likewise, in the tab that has the stream
-   * - "error" (HarkError): a list could not be fetched; the client retries
+   * - "live" (LiveEvent): an event of any topic that this tab has subscribed to · "missed" ({topics: string[]})
+   * - "error" (HarkError): a list could not be fetched, and the client retries; or a topic was refused
    */
   on(type, handler) {
     if (!this.#handlers.has(type)) this.#handlers.set(type, new Set());
     this.#handlers.get(type).add(handler);
     return () => this.#handlers.get(type).delete(handler);
+  }
+
+  /**
+   * Listens to a topic of live events: one that the server permits, such as "comments.42", "_user" (events for this user) or
+   * "_all" (events for everyone). All tabs of a user share one stream.
+   * @param {string} topic
+   * @param {(event: LiveEvent) => void} onEvent an event may come twice when the topics change, so it should carry a whole
+   *   value (likes: 7) and no difference
+   * @param {() => void} [onMissed] fetches what the events are about: called once when the topic is listened to, and again whenever
+   *   events may be missing, such as after a reconnect
+   * @returns {() => void} ends it
+   */
+  subscribe(topic, onEvent, onMissed) {
+    const handlers = { onEvent, onMissed };
+    const others = this.#topics.get(topic);
+    if (others) others.add(handlers);
+    else this.#topics.set(topic, new Set([handlers]));
+    if (others && onMissed) queueMicrotask(() => this.#topics.get(topic)?.has(handlers) && this.#run(onMissed));
+    this.#listen();
+    return () => {
+      const all = this.#topics.get(topic);
+      if (!all?.delete(handlers) || all.size) return;
+      this.#topics.delete(topic);
+      this.#listen();
+    };
+  }
+  /** Passes the topics on, once for all changes of this moment. */
+  #listen() {
+    if (this.#listening) return;
+    this.#listening = true;
+    queueMicrotask(() => { this.#listening = false; this.#share?.listen(); });
   }
 
   /** @returns {Job[]} newest first, without gaps, with all that have not ended */
@@ -225,6 +260,7 @@ export class Hark {
       onState: (state) => this.#setState(state),
       onShown: (id) => this.#showing.shown(id),
       onUser: () => this.#switch(),
+      topics: () => [...this.#topics.keys()],
     });
     this.#share.start();
   }
@@ -296,6 +332,21 @@ export class Hark {
         this.#emit("reset", data);
         this.#fetchAll();
         break;
+      case "live":
+        if (!this.#topics.has(data.topic)) return; // of another tab
+        for (const { onEvent } of this.#topics.get(data.topic)) this.#run(onEvent, data);
+        this.#emit(type, data);
+        break;
+      case "missed": {
+        const topics = data.topics.filter((topic) => this.#topics.has(topic));
+        if (!topics.length) return;
+        for (const topic of topics) for (const { onMissed } of this.#topics.get(topic)) if (onMissed) this.#run(onMissed);
+        this.#emit(type, { topics });
+        break;
+      }
+      case "refused":
+        if (this.#topics.has(data.topic)) this.#emit("error", new HarkError(data.status, data));
+        break;
       default:
         this.#emit(type, data);
     }
@@ -345,9 +396,11 @@ export class Hark {
     this.#emit("change");
   }
   #emit(type, value) {
-    for (const handler of this.#handlers.get(type) ?? []) {
-      try { handler(value); } catch (err) { console.error(err); } // one failing handler must not stop the others
-    }
+    for (const handler of this.#handlers.get(type) ?? []) this.#run(handler, value);
+  }
+  /** One failing handler must not stop the others. */
+  #run(handler, value) {
+    try { handler(value); } catch (err) { console.error(err); }
   }
 }
 

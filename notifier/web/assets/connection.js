@@ -7,12 +7,17 @@
  *   tries a stream from time to time, and switches to it after its hello.
  * - onEvent gets each event as {type, id, prev, data}: prev is the id before it on this connection. So a receiver that has
  *   everything up to prev has everything up to id, and a receiver that has less knows that it has missed something.
+ * - A stream listens to the topics that it was opened with. For other topics a second stream is opened, which replaces the
+ *   first one after its hello: nothing is missed meanwhile, but a live event may come twice.
+ * - The event missed names topics whose live events may be missing. It also comes once for each topic that is new, so that
+ *   the page fetches its state then. A topic that the server refuses is left out, with an event refused.
  * - tick() checks all deadlines, once a second and at each call. The browser slows the timers of hidden pages down to one a
  *   minute, but not the messages of other tabs, which call tick(), too.
  */
 import { HarkError, caller, requester, withQuery } from "./http.js";
 import { EventParser } from "./sse.js";
 import { backoff } from "./state.js";
+import { sameTopics } from "./topics.js";
 
 /** In ms. */
 export const times = {
@@ -23,6 +28,7 @@ export const times = {
   jump: 5_000, // timers were late by this time: the machine slept
   poll: 25_000, // how long a poll waits for events
   pause: 5_000, // between polls that do not wait
+  topics: 5_000, // before another try to open a stream with other topics
 };
 const triesOfStream = [30_000, 60_000, 120_000, 300_000, 600_000]; // while polling, in ms
 
@@ -39,12 +45,14 @@ export class Connection {
   #attempt = 0; #mutes = 0; #tries = 0;
   #retryAt = 0; #spareAt = Infinity; #ticked = 0;
   #stopped = false;
+  #topics; // sorted
+  #refused = new Set(); // topics
   /** @type {State} */ state;
 
   /**
-   * @param {{base?: string|URL, token?: Function, after?: string, state?: State, lease?: {take(): boolean, release(): void},
+   * @param {{base?: string|URL, token?: Function, after?: string, topics?: string[], state?: State, lease?: {take(): boolean, release(): void},
    *   onEvent: (event: {type: string, id: string, prev: string, data: any}) => void, onState: (state: State) => void}} options
-   *   after: the id to resume after; lease: taken before a stream is opened, and renewed while it is open. If take() returns
+   *   after: the id to resume after; topics: to listen to, sorted; lease: taken before a stream is opened, and renewed while it is open. If take() returns
    *   false, the connection polls without waiting, because a waiting call takes one of the browser's six connections
    */
   constructor(options) {
@@ -52,6 +60,7 @@ export class Connection {
     this.#call = caller(options);
     this.#request = requester(options);
     this.#after = options.after ?? "";
+    this.#topics = options.topics ?? [];
     this.state = options.state ?? { status: "connecting", since: Date.now() };
   }
 
@@ -84,6 +93,20 @@ export class Connection {
     this.#after = after;
     this.#open();
   }
+
+  /** Listens to other topics from now on. @param {string[]} topics sorted */
+  listen(topics) {
+    this.#topics = topics;
+    const line = this.#line;
+    if (this.#stopped || !line || sameTopics(this.#permitted(), (this.#spare ?? line).topics)) return;
+    if (line.kind !== "stream" || !line.live) return this.#open();
+    this.#abort(this.#spare);
+    this.#spareAt = Infinity;
+    this.#spare = this.#run("stream");
+  }
+  /** The topics that a line listens to and that nothing was missed of, if it is live. */
+  get listening() { return this.#line?.live ? this.#line.topics : []; }
+  #permitted = () => this.#topics.filter((topic) => !this.#refused.has(topic));
 
   /** Checks all deadlines. */
   tick() {
@@ -134,7 +157,7 @@ export class Connection {
   }
   #run(kind, short = false) {
     const now = Date.now();
-    const line = { kind, short, abort: new AbortController(), began: now, heard: now, live: false, after: this.#after };
+    const line = { kind, short, abort: new AbortController(), began: now, heard: now, live: false, after: this.#after, fresh: !this.#after, topics: this.#permitted() };
     const run = kind === "stream" ? this.#stream(line) : this.#poll(line);
     run.then(() => this.#lost(line), (err) => this.#lost(line, err));
     return line;
@@ -144,7 +167,7 @@ export class Connection {
   async #stream(line) {
     const { signal } = line.abort;
     // In the URL, because the header would need a preflight from another origin.
-    const response = await this.#request("GET", withQuery("/v1/stream", { last_event_id: line.after }), { headers: { Accept: "text/event-stream" }, signal });
+    const response = await this.#request("GET", withQuery("/v1/stream", { last_event_id: line.after, topic: line.topics }), { headers: { Accept: "text/event-stream" }, signal });
     if (!/^text\/event-stream\b/i.test(response.headers.get("Content-Type") ?? "")) {
       throw new HarkError(0, { code: "not_a_stream", detail: "The response is not from hark, but from a proxy or a firewall." });
     }
@@ -170,7 +193,7 @@ export class Connection {
     const { signal } = line.abort;
     for (let stream; ;) {
       const wait = line.short ? 0 : times.poll / 1000;
-      const answer = await this.#call("GET", withQuery("/v1/events", { after: line.after, wait, stream }), { signal, limit: wait * 1000 + times.hello });
+      const answer = await this.#call("GET", withQuery("/v1/events", { after: line.after, wait, stream, topic: line.topics }), { signal, limit: wait * 1000 + times.hello });
       if (!Array.isArray(answer?.events)) throw new HarkError(0, { code: "not_events", detail: "The response is not from hark, but from a proxy or a firewall." });
       stream = answer.stream;
       line.heard = Date.now();
@@ -191,6 +214,11 @@ export class Connection {
     }
     if (type === "hello") this.#greeted(line, data.id ?? id);
     else if (line !== this.#line) return;
+    if (type === "missed" && line.covered) {
+      data = { topics: data.topics.filter((topic) => !line.covered.includes(topic)) };
+      line.covered = undefined; // what comes later is missing indeed
+      if (!data.topics.length) return;
+    }
     if (type === "bye") line.bye = data.code || "bye";
     const prev = type === "hello" ? line.after || id : line.after;
     if (type === "hello") line.after ||= id; // missed events follow, with later ids
@@ -198,13 +226,17 @@ export class Connection {
     this.#after = line.after;
     if (type === "auth" && this.#o.token && line.kind === "stream") this.#spareAt = Date.now() + Math.random() * 20_000; // with a new token
     this.#o.onEvent({ type, id, prev, data });
+    if (type === "hello" && line.fresh && line.topics.length) this.#own("missed", { topics: line.topics });
   }
+  /** Emits an event that is not from the server. */
+  #own(type, data) { this.#o.onEvent({ type, id: "", prev: "", data }); }
   #greeted(line) {
     if (line === this.#spare) {
+      if (this.#line.kind === "stream" && this.#line.live) line.covered = this.#line.topics;
       this.#abort(this.#line);
       this.#line = line;
       this.#spare = undefined;
-      this.#spareAt = Infinity;
+      this.#spareAt = sameTopics(this.#permitted(), line.topics) ? Infinity : 0;
       this.#mutes = 0;
     }
     line.live = true;
@@ -220,10 +252,17 @@ export class Connection {
     const spare = line === this.#spare;
     if (this.#stopped || (line !== this.#line && !spare)) return;
     this.#abort(line);
-    const now = Date.now();
+    const now = Date.now(), refused = err?.problem?.topic;
+    if (refused && !this.#refused.has(refused)) {
+      this.#refused.add(refused);
+      this.#own("refused", { topic: refused, status: err.status, code: err.code, detail: err.message });
+      if (this.#stopped) return;
+      if (!spare) return this.#open();
+    }
     if (spare) {
       this.#spare = undefined;
-      this.#spareAt = this.#line.kind === "stream" ? Infinity : now + triesOfStream[Math.min(this.#tries++, triesOfStream.length - 1)];
+      if (this.#line.kind === "stream" && !sameTopics(this.#permitted(), this.#line.topics)) this.#spareAt = refused ? 0 : now + times.topics;
+      else this.#spareAt = this.#line.kind === "stream" ? Infinity : now + triesOfStream[Math.min(this.#tries++, triesOfStream.length - 1)];
       return;
     }
     this.#line = undefined;

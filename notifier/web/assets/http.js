@@ -154,7 +154,9 @@ function unlessAborted(promise, signal) {
   });
 }
 
+/** A path with a query. A list is a parameter that is given several times; what is empty is left out. */
 export function withQuery(path, params) {
-  const query = new URLSearchParams(Object.entries(params).filter(([, value]) => value !== undefined && value !== null && value !== ""));
+  const query = new URLSearchParams(Object.entries(params).flatMap(([name, value]) => [value].flat().map((one) => [name, one]))
+    .filter(([, value]) => value !== undefined && value !== null && value !== ""));
   return `${path}?${query}`.replace(/\?$/, "");
 }

@@ -26,14 +26,20 @@
  * leader waits longer. If that tab still shows nothing, it counts as gone until its next "look". A tab that the user looks at
  * sends "look" again after "shown" of another tab, and after "lead" of a new leader, which may not know of it.
  *
+ * Topics. Each tab sends the topics that it wants to listen to: when it joins, when they change, when there is a new leader,
+ * and every 30 s. The stream of the leader listens to all of them, and each tab picks its own events. If the stream listens
+ * already to a topic that is new in a tab, or to one of a tab that joins, the leader sends "missed": the tab does not have the
+ * events from before.
+ *
  * Without Web Locks or BroadcastChannel (on pages that are neither HTTPS nor localhost) each tab is its own leader.
  *
  * Messages: {t, from, …} with t one of
- *   join {at} · sync {to, at, events, state} · lead {stole} · event {event} · state {state} · ping · pong · wake ·
+ *   join {at, topics} · topics {topics} · missed {to, topics} · sync {to, at, events, state} · lead {stole} · event {event} · state {state} · ping · pong · wake ·
  *   look · away · shown {id}
  */
 import { Flow } from "./flow.js";
 import { compareIds, epochOf } from "./state.js";
+import { Wanted, maxTopics, topicTimes } from "./topics.js";
 
 /** In ms. */
 export const shareTimes = { tick: 250, ask: 450, silent: 1500, late: 1000, again: 1000, resume: 200 };
@@ -50,14 +56,16 @@ export class Share {
   #o; #id = Math.random().toString(36).slice(2); #channel; #connection; #release; #waiting; #ticker;
   #leader; #heard = 0; #asked = 0; #ticked = 0; #joined = 0; #stolen = []; #missing; #resuming; #asking;
   #up = false;
+  #wanted = new Wanted(); #told = 0; #beyond = new Set(); // topics that no stream has room for
   #patience = Math.random() * 200;
 
   /**
    * @param {{name?: string, user?: string, connect: (options: object) => import("./connection.js").Connection,
    *   onEvent: (type: string, data: any) => void, onState: (state: object) => void, onShown: (id: string) => void,
-   *   onUser: (user: string) => void}} options
+   *   onUser: (user: string) => void, topics?: () => string[]}} options
    *   name: of the group; without one the tab is alone. onEvent: a new event; "hello" also when the tab has joined and must
-   *   fetch its lists. onUser: the stream belongs to another user.
+   *   fetch its lists. onUser: the stream belongs to another user. topics: those that this tab listens to; listen() says that
+   *   they have changed.
    */
   constructor(options) { this.#o = options; }
 
@@ -89,7 +97,8 @@ export class Share {
   #enter() {
     if (this.#up) return;
     this.#up = true;
-    this.#ticked = this.#heard = Date.now();
+    this.#ticked = this.#heard = this.#told = Date.now();
+    this.#wanted.set(this.#id, this.#mine);
     if (!this.#o.name) {
       this.#lead();
     } else {
@@ -102,6 +111,7 @@ export class Share {
     this.#look();
   }
   #leave() {
+    if (this.#up && this.#mine.length) this.#post({ t: "topics", topics: [] });
     this.#up = false;
     clearInterval(this.#ticker);
     this.#follow();
@@ -165,7 +175,7 @@ export class Share {
     this.leading = true;
     this.#leader = this.#id;
     this.#connection = this.#o.connect({
-      after: this.flow.at, state: this.state,
+      after: this.flow.at, state: this.state, topics: this.#room(),
       onEvent: (event) => this.#hand(event),
       onState: (state) => this.#show(state),
     });
@@ -215,7 +225,7 @@ export class Share {
 
   #join() {
     this.#joined = Date.now();
-    this.#post({ t: "join", at: this.flow.at });
+    this.#post({ t: "join", at: this.flow.at, topics: this.#mine });
   }
   #synced({ at, events, state, from }) {
     this.#leader = from;
@@ -251,6 +261,7 @@ export class Share {
   #tick() {
     const now = Date.now(), gone = now - this.#ticked;
     this.#ticked = now;
+    this.#tickTopics(now);
     if (this.leading || !this.#waiting) return;
     // A tab whose timer was late may have missed messages.
     if (gone > shareTimes.late || gone < 0) {
@@ -269,6 +280,45 @@ export class Share {
     }
   }
 
+  // Topics.
+
+  get #mine() { return this.#o.topics?.() ?? []; }
+  /** The topics of this tab have changed. */
+  listen() {
+    if (!this.#up) return;
+    this.#told = Date.now();
+    this.#post({ t: "topics", topics: this.#mine });
+    this.#want(this.#id, this.#mine);
+  }
+  /** Notes the topics of a tab. The leader listens to them. */
+  #want(tab, topics, joined = false) {
+    const added = this.#wanted.set(tab, topics);
+    if (!this.leading) return;
+    const has = (joined ? topics : added).filter((topic) => this.#connection.listening.includes(topic));
+    if (tab === this.#id) this.#miss(has);
+    else if (has.length) this.#post({ t: "missed", to: tab, topics: has });
+    this.#connection.listen(this.#room());
+  }
+  #miss(topics) { if (topics.length) this.#o.onEvent("missed", { topics }); }
+  /** The topics that a stream has room for. */
+  #room() {
+    const all = this.#wanted.all, detail = `The tabs of this browser listen to more than ${maxTopics} topics.`;
+    for (const topic of all.slice(maxTopics)) {
+      if (this.#beyond.has(topic)) continue;
+      this.#beyond.add(topic);
+      this.#hand({ type: "refused", id: "", prev: "", data: { topic, status: 0, code: "too_many_topics", detail } });
+    }
+    return all.slice(0, maxTopics);
+  }
+  #tickTopics(now) {
+    if (now - this.#told < topicTimes.repeat) return;
+    this.#told = now;
+    if (this.#mine.length) this.#post({ t: "topics", topics: this.#mine });
+    this.#wanted.set(this.#id, this.#mine);
+    this.#wanted.expire();
+    if (this.leading) this.#connection.listen(this.#room());
+  }
+
   // Messages.
 
   #post(message) { this.#channel?.postMessage({ ...message, from: this.#id }); }
@@ -276,6 +326,7 @@ export class Share {
   #receive(message) {
     const { t, from } = message;
     if (!this.#up) return;
+    if (t === "join" || t === "topics") this.#want(from, message.topics, t === "join");
     if (this.leading) {
       if (t === "join") this.#sync(from, message.at);
       else if (t === "ping") { this.#connection.tick(); this.#post({ t: "pong" }); }
@@ -286,7 +337,9 @@ export class Share {
         if (message.stole) this.#stolen.push(Date.now());
         this.#leader = from;
         if (!this.flow.at) this.#join();
+        else if (this.#mine.length) this.#post({ t: "topics", topics: this.#mine }); // the new leader may not know them
       }
+      if (t === "missed" && message.to === this.#id) this.#miss(message.topics);
       if (t === "sync" && message.to === this.#id) this.#synced(message);
       if (["lead", "pong", "sync", "event", "state"].includes(t) && (!this.#leader || from === this.#leader)) this.#heard = Date.now();
       if (t === "event" && from !== this.#leader) this.#gap();

@@ -35,6 +35,8 @@ class Line {
   say(status) { this.state = { status, since: 0 }; this.tab.run(() => this.open && this.onState(this.state)); }
   resume(after) { this.resumed = after; this.after = after; this.greet(); }
   stop() { this.open = false; }
+  listening = [];
+  listen(topics) { this.listening = topics; }
   tick() { this.ticks++; }
   wake() { this.wakes++; }
 }

@@ -1,0 +1,27 @@
+/** The largest number of topics of one stream. */
+export const maxTopics = 100;
+
+/** In ms: how often a tab repeats its topics, and when the topics of a tab that does not are dropped: it has crashed. */
+export const topicTimes = { repeat: 30_000, drop: 150_000 }; // the timers of a hidden tab may run once a minute
+
+/** The topics that each tab of a group wants to listen to. Every tab has the whole list, so that each can become the leader. */
+export class Wanted {
+  #tabs = new Map(); // id of a tab: {topics, at}
+
+  /** Sets the topics of a tab. Returns those that it did not want before. @returns {string[]} */
+  set(tab, topics) {
+    const before = this.#tabs.get(tab)?.topics ?? [];
+    if (topics.length) this.#tabs.set(tab, { topics, at: Date.now() });
+    else this.#tabs.delete(tab);
+    return topics.filter((topic) => !before.includes(topic));
+  }
+  /** Drops the topics of tabs that have not repeated them. */
+  expire() {
+    for (const [tab, { at }] of this.#tabs) if (Date.now() - at > topicTimes.drop) this.#tabs.delete(tab);
+  }
+  /** All topics, sorted. @returns {string[]} */
+  get all() { return [...new Set([...this.#tabs.values()].flatMap(({ topics }) => topics))].sort(); }
+}
+
+/** Whether two sorted lists are the same. */
+export const sameTopics = (a, b) => a.length === b.length && a.every((topic, i) => topic === b[i]);

@@ -1,0 +1,188 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, test } from "node:test";
+import { connect } from "../hark.js";
+import { FakeBrowser } from "./browser.mjs";
+import { FakeServer, note, problem, turn } from "./server.mjs";
+
+let server, browser, t;
+const realFetch = globalThis.fetch;
+
+beforeEach((context) => {
+  t = context;
+  browser = new FakeBrowser();
+  browser.install(t);
+  server = new FakeServer();
+  globalThis.fetch = server.fetch;
+});
+afterEach(() => {
+  for (const tab of browser.tabs) tab.run(() => tab.hark.close());
+  browser.uninstall();
+  globalThis.fetch = realFetch;
+});
+
+async function open(...topics) {
+  const tab = browser.open();
+  Object.assign(tab, { got: [], missed: [], errors: [], notes: [], ends: {}, statuses: [] });
+  tab.run(() => {
+    tab.hark = connect({ base: "https://hark.example" });
+    tab.hark.on("error", (err) => tab.errors.push(err.code));
+    tab.hark.on("status", (status) => tab.statuses.push(status));
+    tab.hark.on("notification", (it) => tab.notes.push(it.id));
+  });
+  subscribe(tab, ...topics);
+  await turn();
+  return tab;
+}
+function subscribe(tab, ...topics) {
+  tab.run(() => {
+    for (const topic of topics) tab.ends[topic] = tab.hark.subscribe(topic, (e) => tab.got.push(`${topic} ${e.data}`), () => tab.missed.push(topic));
+  });
+}
+async function pass(ms) {
+  for (let at = 0; at < ms; at += 100) { t.mock.timers.tick(100); await turn(4); }
+}
+const topicsOf = (stream) => stream.query.getAll("topic");
+const openStreams = () => server.streams.filter((stream) => stream.open);
+const live = (topic, data) => server.stream.send("live", { topic, type: "x", data }, "");
+
+test("a page gets the events of its topics, and fetches its state once when they begin", async () => {
+  const tab = await open("a", "_user");
+  assert.deepEqual([topicsOf(server.stream), tab.missed], [["_user", "a"], []]);
+  await server.hello();
+  assert.deepEqual(tab.missed.sort(), ["_user", "a"]);
+  await live("a", 1); await live("_user", 2); await live("b", 3);
+  assert.deepEqual([tab.got, tab.missed.length, openStreams().length], [["a 1", "_user 2"], 2, 1]);
+});
+
+test("a new topic is added without a gap, and no other topic counts as missed", async () => {
+  const tab = await open("a");
+  await server.hello();
+  const first = server.stream;
+  subscribe(tab, "b", "c");
+  await turn();
+  const second = server.stream;
+  assert.deepEqual([first.open, topicsOf(second), second.query.get("last_event_id")], [true, ["a", "b", "c"], "a-10"]);
+  await first.send("live", { topic: "a", type: "x", data: 1 }, "");
+  await server.hello();
+  await second.send("missed", { topics: ["a", "b", "c"] }, "");
+  await live("a", 2); await live("c", 3);
+  assert.deepEqual([tab.got, tab.missed, first.open, tab.statuses], [["a 1", "a 2", "c 3"], ["a", "b", "c"], false, ["live"]]);
+  await second.send("missed", { topics: ["a"] }, "");
+  assert.deepEqual(tab.missed, ["a", "b", "c", "a"]); // this one is missing indeed
+  tab.run(() => { tab.ends.b(); tab.ends.c(); });
+  await turn();
+  assert.deepEqual(topicsOf(server.stream), ["a"]);
+});
+
+test("a stream that cannot be opened for new topics is tried again, and the one before goes on", async () => {
+  const tab = await open("a");
+  await server.hello();
+  const first = server.stream;
+  server.refusal = () => problem(503, "queue_unavailable");
+  subscribe(tab, "b");
+  await pass(1000);
+  await first.send("live", { topic: "a", type: "x", data: 1 }, "");
+  server.refusal = undefined;
+  await pass(6000);
+  assert.deepEqual([first.open, topicsOf(server.stream), tab.statuses], [true, ["a", "b"], ["live"]]);
+  await server.hello();
+  assert.deepEqual([first.open, tab.got], [false, ["a 1"]]);
+});
+
+test("tabs share one stream for all their topics, and each gets its own", async () => {
+  const [one, two] = [await open("a"), await open("b")];
+  await server.hello();
+  await pass(500);
+  assert.deepEqual([openStreams().length, topicsOf(server.stream)], [1, ["a", "b"]]);
+  await live("a", 1); await live("b", 2);
+  assert.deepEqual([one.got, two.got], [["a 1"], ["b 2"]]);
+  const streams = server.streams.length;
+  const three = await open("a");
+  await pass(500);
+  assert.deepEqual([server.streams.length, three.missed, one.missed], [streams, ["a"], ["a"]]);
+  await live("a", 3);
+  assert.deepEqual([one.got, three.got], [["a 1", "a 3"], ["a 3"]]);
+  three.run(() => three.hark.subscribe("a", () => {}, () => three.missed.push("again")));
+  await turn();
+  assert.deepEqual([three.missed, server.streams.length], [["a", "again"], streams]);
+});
+
+test("a new leader listens to the topics of all tabs, and all fetch what may be missing", async () => {
+  const [one, two, three] = [await open("a"), await open("b"), await open("b", "c")];
+  await server.hello();
+  await pass(500);
+  if (server.stream.open) await server.hello();
+  for (const tab of [one, two, three]) tab.missed.length = 0;
+  one.crash();
+  await pass(500);
+  assert.deepEqual(topicsOf(server.stream), ["b", "c"]);
+  await server.hello();
+  await server.stream.send("missed", { topics: ["b", "c"] }, "");
+  assert.deepEqual([two.missed, three.missed], [["b"], ["b", "c"]]);
+  three.crash();
+  for (let i = 0; i < 12; i++) { await server.stream.send("heartbeat", {}, ""); await pass(15_000); }
+  assert.deepEqual(topicsOf(server.stream), ["b"]); // those of a follower that has crashed stay for some minutes
+});
+
+test("a tab that is closed takes its topics along", async () => {
+  const [, two] = [await open("a"), await open("b")];
+  await server.hello();
+  await pass(500);
+  two.run(() => two.hark.close());
+  await pass(500);
+  assert.deepEqual(topicsOf(server.stream), ["a"]);
+});
+
+test("after a reconnect every tab fetches what may be missing", async () => {
+  const [one, two] = [await open("a"), await open("a")];
+  await server.hello();
+  await pass(500);
+  for (const tab of [one, two]) tab.missed.length = 0;
+  await server.stream.fail();
+  await pass(2000);
+  await server.hello();
+  await server.stream.send("missed", { topics: ["a"] }, "");
+  assert.deepEqual([one.missed, two.missed], [["a"], ["a"]]);
+});
+
+test("a tab that was frozen fetches what may be missing", async () => {
+  const [, two] = [await open("a"), await open("a")];
+  await server.hello();
+  await pass(500);
+  two.missed.length = 0;
+  two.freeze();
+  await live("a", 1);
+  two.thaw();
+  await pass(500);
+  assert.deepEqual([two.got, two.missed], [[], ["a"]]);
+});
+
+test("a topic that the server refuses is an error of its tab, and stops nothing else", async () => {
+  const refuse = ({ query }) => (query.getAll("topic").includes("secret")
+    ? new Response(JSON.stringify({ status: 403, code: "topic_forbidden", topic: "secret", detail: "No." }), { status: 403 }) : undefined);
+  server.refusal = refuse;
+  const [one, two] = [await open("a"), await open("secret", "b")];
+  await pass(500);
+  for (const stream of openStreams()) await stream.send("hello", { user: "ana", id: "a-10" }, "a-10");
+  await pass(500);
+  for (const stream of openStreams()) await stream.send("hello", { user: "ana", id: "a-10" }, "a-10");
+  assert.deepEqual([openStreams().length, topicsOf(server.stream), one.errors, two.errors], [1, ["a", "b"], [], ["topic_forbidden"]]);
+  await server.stream.send("notification", note("a-11"));
+  await live("b", 1);
+  assert.deepEqual([one.notes, two.notes, two.got], [["a-11"], ["a-11"], ["b 1"]]);
+  assert.equal(server.requests.filter(({ path, query }) => path.endsWith("/stream") && query.getAll("topic").includes("secret")).length, 1);
+});
+
+test("more topics than a stream has room for are an error, and the others are listened to", async () => {
+  const tab = await open(...Array.from({ length: 101 }, (_, i) => `t${1000 + i}`));
+  await server.hello();
+  assert.deepEqual([topicsOf(server.stream).length, tab.errors], [100, ["too_many_topics"]]);
+});
+
+test("a page without subscriptions asks for no topics", async () => {
+  const tab = await open();
+  await server.hello();
+  await server.stream.send("live", { topic: "a", type: "x" }, "");
+  await server.stream.send("missed", { topics: ["a"] }, "");
+  assert.deepEqual([topicsOf(server.stream), tab.got, tab.missed], [[], [], []]);
+});
