@@ -28,11 +28,11 @@ func (n *Notifier) topics(c *gin.Context, id *auth.Identity) ([]string, error) {
 			continue
 		}
 		if err := jobs.CheckTopic(name); err != nil {
-			return nil, newProblem(http.StatusBadRequest, "topic_invalid", err.Error()+".").in("topic")
+			return nil, newProblem(http.StatusBadRequest, "topic_invalid", err.Error()+".").in("topic").of(name)
 		}
 		if !n.permitsTopic(name, id) {
 			return nil, newProblem(http.StatusForbidden, "topic_forbidden",
-				fmt.Sprintf("You may not listen to the topic %s; ask your administrator for access.", name)).in("topic")
+				fmt.Sprintf("You may not listen to the topic %s; ask your administrator for access.", name)).in("topic").of(name)
 		}
 	}
 	return names, nil

@@ -121,7 +121,9 @@ func TestTopicPermission(t *testing.T) {
 			s.call("GET", "/v1/events"+query, "", auth...).want(200)
 			continue
 		}
-		s.call("GET", "/v1/stream"+query, "", auth...).problem(403, "topic_forbidden")
+		if p := s.call("GET", "/v1/stream"+query+"&topic=_user", "", auth...).problem(403, "topic_forbidden"); p.Topic != c.topic {
+			t.Errorf("the refused topic is %q, want %q", p.Topic, c.topic)
+		}
 		s.call("GET", "/v1/events"+query, "", auth...).problem(403, "topic_forbidden")
 		s.call("POST", "/v1/stream/ticket"+query, "", auth...).problem(403, "topic_forbidden")
 	}
@@ -140,7 +142,9 @@ func TestTopicPermission(t *testing.T) {
 func TestTopicsRefused(t *testing.T) {
 	s := start(t, harktest.Topics(jobs.TopicRule{Topic: ">"}))
 	for _, topic := range []string{"", "a.*", ">", "_users", "_user.bob", "a b", "a\x00", "ä", ".a", "a.", strings.Repeat("a", 201)} {
-		s.call("GET", "/v1/stream?topic="+url.QueryEscape(topic), "", s.as("ana")...).problem(400, "topic_invalid")
+		if p := s.call("GET", "/v1/stream?topic="+url.QueryEscape(topic), "", s.as("ana")...).problem(400, "topic_invalid"); p.Topic != topic {
+			t.Errorf("the refused topic is %q, want %q", p.Topic, topic)
+		}
 	}
 	many := func(n int) string {
 		query := url.Values{}

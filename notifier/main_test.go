@@ -73,6 +73,10 @@ type problem struct {
 	SignIn                           string `json:"sign_in"`
 	SignInURL                        string `json:"sign_in_url"`
 	RequestID                        string `json:"request_id"`
+	Type, Title, Code, Detail, Field, Topic string
+	Status                                  int
+	Naming                                  bool
+	RequestID                               string `json:"request_id"`
 }
 
 // call sends a request, with headers as alternating names and values, and checks what holds for every response.

@@ -29,6 +29,8 @@ type problem struct {
 	Field     string `json:"field,omitempty"`
 	SignIn    signIn `json:"sign_in,omitempty"`
 	SignInURL string `json:"sign_in_url,omitempty"`
+	Topic     string `json:"topic,omitempty"` // the refused one of several, for a client that goes on with the others
+	Naming    bool   `json:"naming,omitempty"`
 	RequestID string `json:"request_id,omitempty"`
 
 	retryAfter int // seconds; 0 means that a retry does not help
@@ -39,6 +41,8 @@ func (p *problem) Error() string { return p.Code + ": " + p.Detail }
 func newProblem(status int, code, detail string) *problem {
 	return &problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: detail}
 }
+
+func (p *problem) of(topic string) *problem { p.Topic = topic; return p }
 
 func (p *problem) in(field string) *problem { p.Field = field; return p }
 

@@ -30,6 +30,7 @@ import { JobFeed } from "./assets/jobfeed.js";
 import { Lease } from "./assets/lease.js";
 import { Share, canShare } from "./assets/share.js";
 import { Held, Showing } from "./assets/showing.js";
+import { checkTopic } from "./assets/topics.js";
 import { backoff, compareIds, countLimit, hasEnded, snapshot } from "./assets/state.js";
 export { HarkError, caller, compareIds, countLimit, hasEnded, sessionChannel, uniqueKey };
 
@@ -114,8 +115,10 @@ export class Hark {
    * @param {() => void} [onMissed] fetches what the events are about: called once when the topic is listened to, and again whenever
    *   events may be missing, such as after a reconnect
    * @returns {() => void} ends it
+   * @throws {TypeError} if the topic is not well-formed; a topic that the server refuses is an event "error"
    */
   subscribe(topic, onEvent, onMissed) {
+    checkTopic(topic);
     const handlers = { onEvent, onMissed };
     const others = this.#topics.get(topic);
     if (others) others.add(handlers);

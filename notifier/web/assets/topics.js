@@ -1,6 +1,13 @@
 /** The largest number of topics of one stream. */
 export const maxTopics = 100;
 
+/** Throws unless a topic is well-formed: a stream with one that is not would be refused as a whole. */
+export function checkTopic(topic) {
+  if (!/^(_user|_all|[A-Za-z0-9=-][\w=-]*(\.[\w=-]+)*)$/.test(topic) || topic.length > 200) {
+    throw new TypeError(`${JSON.stringify(topic)} is not a topic: use tokens like comments.42, of letters, digits, _, - and =.`);
+  }
+}
+
 /** In ms: how often a tab repeats its topics, and when the topics of a tab that does not are dropped: it has crashed. */
 export const topicTimes = { repeat: 30_000, drop: 150_000 }; // the timers of a hidden tab may run once a minute
 

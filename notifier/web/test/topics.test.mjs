@@ -179,6 +179,16 @@ test("more topics than a stream has room for are an error, and the others are li
   assert.deepEqual([topicsOf(server.stream).length, tab.errors], [100, ["too_many_topics"]]);
 });
 
+test("a topic that is not well-formed is refused at once", async () => {
+  const tab = await open();
+  tab.run(() => {
+    for (const topic of ["", "a..b", "_x", "_user.bob", "a b", "a.*", ">", "ä", "a".repeat(201), undefined, null, 7.5]) {
+      if (topic === 7.5) assert.doesNotThrow(() => tab.hark.subscribe("7.5", () => {}));
+      else assert.throws(() => tab.hark.subscribe(topic, () => {}), TypeError);
+    }
+  });
+});
+
 test("a page without subscriptions asks for no topics", async () => {
   const tab = await open();
   await server.hello();
