@@ -236,7 +236,7 @@ export class Connection {
       this.#abort(this.#line);
       this.#line = line;
       this.#spare = undefined;
-      this.#spareAt = sameTopics(this.#permitted(), line.topics) ? Infinity : 0;
+      this.#spareAt = Infinity;
       this.#mutes = 0;
     }
     line.live = true;

@@ -60,7 +60,7 @@ afterEach(() => {
 
 async function open(options = {}, visible = false) {
   const tab = browser.open(visible);
-  Object.assign(tab, { got: [], resets: 0, hellos: 0, users: [], shown: [] });
+  Object.assign(tab, { got: [], resets: 0, hellos: 0, users: [], shown: [], missed: [] });
   tab.run(() => {
     tab.share = new Share({
       name: "hark ana", user: "ana", ...options,
@@ -69,6 +69,7 @@ async function open(options = {}, visible = false) {
         if (type === "notification") tab.got.push(data.id);
         if (type === "reset") tab.resets++;
         if (type === "hello") tab.hellos++;
+        if (type === "missed") tab.missed.push(...data.topics);
       },
       onState: (state) => { tab.status = state.status; },
       onShown: (id) => tab.shown.push(id),
@@ -351,3 +352,25 @@ for (let seed = 1; seed <= 25; seed++) {
     assert.equal(openLines().length, 1);
   });
 }
+
+test("a new leader gets the topics of tabs that joined before it", async () => {
+  const [one, two] = [await open(), await open({ topics: () => ["a"] })];
+  const three = await open({ topics: () => ["b"] });
+  one.crash();
+  await turn();
+  two.run(() => two.share.yield(5000));
+  await pass(200);
+  const line = openLines()[0];
+  assert.deepEqual([three.share.leading, line.listening], [true, ["a", "b"]]);
+});
+
+test("a tab that hung has missed what its topics had meanwhile", async () => {
+  const [, two] = [await open(), await open({ topics: () => ["a"] })];
+  await pass(500);
+  assert.deepEqual([lines[0].listening, two.missed], [["a"], []]);
+  two.hang();
+  await pass(3000);
+  two.goOn();
+  await pass(500);
+  assert.ok(two.missed.length > 0 && two.missed.every((topic) => topic === "a"), String(two.missed));
+});

@@ -102,26 +102,29 @@ test("tabs share one stream for all their topics, and each gets its own", async 
   assert.deepEqual([server.streams.length, three.missed, one.missed], [streams, ["a"], ["a"]]);
   await live("a", 3);
   assert.deepEqual([one.got, three.got], [["a 1", "a 3"], ["a 3"]]);
+  subscribe(one, "b"); // the leader, to a topic that its stream has for another tab
+  await turn();
+  assert.deepEqual([one.missed, two.missed], [["a", "b"], ["b"]]);
   three.run(() => three.hark.subscribe("a", () => {}, () => three.missed.push("again")));
   await turn();
   assert.deepEqual([three.missed, server.streams.length], [["a", "again"], streams]);
 });
 
 test("a new leader listens to the topics of all tabs, and all fetch what may be missing", async () => {
-  const [one, two, three] = [await open("a"), await open("b"), await open("b", "c")];
+  const [one, two, three] = [await open("a"), await open("b"), await open("b", "c"), await open("d")];
   await server.hello();
   await pass(500);
   if (server.stream.open) await server.hello();
   for (const tab of [one, two, three]) tab.missed.length = 0;
   one.crash();
   await pass(500);
-  assert.deepEqual(topicsOf(server.stream), ["b", "c"]);
+  assert.deepEqual(topicsOf(server.stream), ["b", "c", "d"]);
   await server.hello();
-  await server.stream.send("missed", { topics: ["b", "c"] }, "");
+  await server.stream.send("missed", { topics: ["b", "c", "d"] }, "");
   assert.deepEqual([two.missed, three.missed], [["b"], ["b", "c"]]);
   three.crash();
   for (let i = 0; i < 12; i++) { await server.stream.send("heartbeat", {}, ""); await pass(15_000); }
-  assert.deepEqual(topicsOf(server.stream), ["b"]); // those of a follower that has crashed stay for some minutes
+  assert.deepEqual(topicsOf(server.stream), ["b", "d"]); // those of a follower that has crashed stay for some minutes
 });
 
 test("a tab that is closed takes its topics along", async () => {
@@ -167,6 +170,7 @@ test("a topic that the server refuses is an error of its tab, and stops nothing 
   await pass(500);
   for (const stream of openStreams()) await stream.send("hello", { user: "ana", id: "a-10" }, "a-10");
   assert.deepEqual([openStreams().length, topicsOf(server.stream), one.errors, two.errors], [1, ["a", "b"], [], ["topic_forbidden"]]);
+  assert.deepEqual([one.statuses, two.statuses], [["live"], ["live"]]);
   await server.stream.send("notification", note("a-11"));
   await live("b", 1);
   assert.deepEqual([one.notes, two.notes, two.got], [["a-11"], ["a-11"], ["b 1"]]);
@@ -176,7 +180,8 @@ test("a topic that the server refuses is an error of its tab, and stops nothing 
 test("more topics than a stream has room for are an error, and the others are listened to", async () => {
   const tab = await open(...Array.from({ length: 101 }, (_, i) => `t${1000 + i}`));
   await server.hello();
-  assert.deepEqual([topicsOf(server.stream).length, tab.errors], [100, ["too_many_topics"]]);
+  for (let i = 0; i < 5; i++) { await server.stream.send("heartbeat", {}, ""); await pass(15_000); }
+  assert.deepEqual([topicsOf(server.stream).length, tab.errors, server.streams.length], [100, ["too_many_topics"], 1]);
 });
 
 test("a topic that is not well-formed is refused at once", async () => {
