@@ -40,6 +40,7 @@ var forbidden = map[string][]string{
 	"harktest":         {"cmd", "internal", kong},
 	"examples":         {"internal", "cmd", "notifier", "harktest"},
 	"examples/embed":   {"internal", "cmd", "harktest", kong},
+	"examples/likes":   {"internal", "cmd", "harktest", kong},
 	"cmd":              {"harktest", sqlite, pgx, mysql},
 	"internal/demo":    {"notifier", "internal", "cmd", "harktest", nats, gin, sqlite, pgx, mysql, kong},
 	"internal/backup":  {"worker", "notifier", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
