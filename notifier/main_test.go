@@ -68,14 +68,10 @@ type answer struct {
 }
 
 type problem struct {
-	Type, Title, Code, Detail, Field string
-	Status                           int
-	SignIn                           string `json:"sign_in"`
-	SignInURL                        string `json:"sign_in_url"`
-	RequestID                        string `json:"request_id"`
 	Type, Title, Code, Detail, Field, Topic string
 	Status                                  int
-	Naming                                  bool
+	SignIn                                  string `json:"sign_in"`
+	SignInURL                               string `json:"sign_in_url"`
 	RequestID                               string `json:"request_id"`
 }
 

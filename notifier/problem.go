@@ -30,7 +30,6 @@ type problem struct {
 	SignIn    signIn `json:"sign_in,omitempty"`
 	SignInURL string `json:"sign_in_url,omitempty"`
 	Topic     string `json:"topic,omitempty"` // the refused one of several, for a client that goes on with the others
-	Naming    bool   `json:"naming,omitempty"`
 	RequestID string `json:"request_id,omitempty"`
 
 	retryAfter int // seconds; 0 means that a retry does not help
