@@ -113,7 +113,9 @@ func (c *Client) Notify(ctx context.Context, user string, n jobs.Notification) (
 // NATS server has the event. The events of one topic arrive in the order in which this client has published them.
 //
 // Errors: a [*jobs.InvalidError], or that of the connection; then the event may have been published.
-func (c *Client) Publish(ctx context.Context, e jobs.LiveEvent) error { return c.store.PublishEvent(ctx, e) }
+func (c *Client) Publish(ctx context.Context, e jobs.LiveEvent) error {
+	return c.store.PublishEvent(ctx, e)
+}
 
 // NotifyAll stores several notifications in their order, a hundred for each round trip. All are checked before any is stored.
 //

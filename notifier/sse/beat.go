@@ -67,7 +67,7 @@ func (h *Hub) onBeat(m *nats.Msg, now time.Time) {
 		other = &otherHub{number: b.Number - 1}
 		h.beats.others[b.Hub] = other
 	}
-	// A hub that is heard of late was there before, behind a lost route.
+	// A hub whose first beat here has a high number was there before, behind a lost route.
 	gap := b.Number != other.number+1 || other.at.IsZero() && min(b.Number, h.beats.number) > lateBeat
 	*other = otherHub{number: b.Number, at: now}
 	if gap {

@@ -182,7 +182,7 @@ func (h *Hub) checkTopicDropsLocked(t *topic) {
 	}
 }
 
-// checkAllTopicDropsLocked does so for all topics.
+// checkAllTopicDropsLocked checks the subscriptions of all topics for dropped events.
 func (h *Hub) checkAllTopicDropsLocked() {
 	for _, t := range h.topics {
 		h.checkTopicDropsLocked(t)
