@@ -9,17 +9,15 @@ PKG ?= ./...
 # type parameters, as those of sync.Map, are compiled in several packages, and the linker takes one of them for all).
 TEST = $(GO) test -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false -shuffle=on -parallel 4
 
-# The containers of deploy's test come and go with network interfaces, and each change breaks off what a browser is
-# loading (Chromium: ERR_NETWORK_CHANGED): it is run after all that has a browser, beside the fuzzing.
-# The packages that take longest come first, so that none of them runs alone at the end.
-TESTS = $(PKG)
-ifeq ($(PKG),./...)
-LONGEST = $(addprefix ./,internal/e2e internal/joblog notifier/sse notifier/inbox notifier internal/backup worker/export internal/chaos)
-TESTS = $(LONGEST) $$($(GO) list ./... | grep -v '/deploy$$')
-LATER = test-deploy
-endif
+# The containers of deploy's test come and go with network interfaces, and each change interrupts what a browser is
+# loading (Chromium: ERR_NETWORK_CHANGED). So the packages with a browser are run first, beside a few long ones, and deploy,
+# which mostly waits, beside all others. The packages that take longest come first, so that none of them runs alone at the end.
+BROWSER = ./internal/e2e $(shell grep -rl 'hark/internal/browsertest"' --include='*_test.go' . | xargs -n 1 dirname | sort -u | grep -vx -e ./deploy -e ./internal/e2e)
+BESIDE = ./worker/export ./notifier/inbox ./internal/chaos
+LONGEST = ./internal/joblog ./notifier/sse ./notifier ./internal/backup
+OTHERS = $(LONGEST) $$($(GO) list ./... | grep -vxF "$$($(GO) list ./deploy $(BROWSER) $(BESIDE) $(LONGEST))")
 
-.PHONY: help run build setup test test-deploy test-web test-fuzz chaos compose-test lint fmt
+.PHONY: help run build setup test test-others test-deploy test-web test-fuzz fuzz-later chaos compose-test lint fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,9 +32,17 @@ setup: ## Install what the tests need: Chromium, PostgreSQL, LibreOffice, nginx,
 	@scripts/test-setup.sh
 
 test: setup ## Run all tests, as CI does
-	$(TEST) -timeout 10m $(TESTS)
-	@$(MAKE) --no-print-directory -j 2 $(LATER) test-web test-fuzz
+ifeq ($(PKG),./...)
+	$(TEST) -timeout 15m $(BROWSER) $(BESIDE)
+	@$(MAKE) --no-print-directory --output-sync=target -j 3 test-others test-deploy test-web fuzz-later
+else
+	$(TEST) -timeout 15m $(PKG)
+endif
 
+test-others:
+	$(TEST) -timeout 15m $(OTHERS)
+fuzz-later: test-others
+	scripts/fuzz.sh
 test-deploy:
 	$(TEST) -timeout 20m ./deploy
 test-web:

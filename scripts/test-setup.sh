@@ -1,9 +1,9 @@
 #!/bin/sh
 # Installs what the tests need besides Go: Chromium with fonts for text and emoji, Node.js, PostgreSQL's and MariaDB's
 # server programs, PgBouncer; LibreOffice and openpyxl, which read workbooks; nginx, Caddy, Apache and systemd's tools, which read
-# the files of deploy/ and docs/proxies.md; and strace, which shows syncs. With a Docker engine also Compose, and stand-ins for
-# missing images of docker-compose.yml (deploy/standin/). It does nothing if everything is installed. Without the right to install,
-# it prints what to install.
+# the files of deploy/ and docs/proxies.md; and strace, which shows syncs. With a Docker engine also Compose; the test of
+# docker-compose.yml makes the images itself that are missing. It does nothing if everything is installed. Without the right to
+# install, it prints what to install.
 # It starts no server: the tests run servers of their own (internal/pgtest, internal/mariatest), and proxies.
 set -eu
 
@@ -41,14 +41,9 @@ command -v caddy >/dev/null 2>&1 || need="$need caddy"
 command -v systemd-analyze >/dev/null 2>&1 || need="$need systemd"
 command -v strace >/dev/null 2>&1 || need="$need strace"
 
-docker=''
 if docker version >/dev/null 2>&1; then
-  docker=yes
   docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null 2>&1 || need="$need docker-compose"
 fi
-
-# images: only missing ones are built.
-images() { if [ "$docker" ]; then "$(dirname "$0")/../deploy/standin/build.sh"; fi; }
 
 # has_font FILE: whether the font is installed, in any folder of fonts.
 has_font() {
@@ -58,7 +53,7 @@ has_font() {
 has_font 'DejaVuSans.ttf' || has_font 'Arial*.ttf' || need="$need fonts-dejavu-core"
 has_font '*Color*Emoji*.tt[fc]' || need="$need fonts-noto-color-emoji"
 
-[ "$need" ] || { images; exit 0; }
+[ "$need" ] || exit 0
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
   echo "The tests need these programs and fonts, please install them:$need (on Debian: sudo apt-get install$need)" >&2
@@ -103,5 +98,3 @@ for service in nginx caddy mariadb pgbouncer; do
     ! command -v systemctl >/dev/null 2>&1 || run systemctl disable "$service"
   esac
 done
-
-images
