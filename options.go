@@ -206,8 +206,8 @@ type Export struct {
 	Options []worker.Option
 }
 
-// Error is a mistake in the options, or in what they name: a stable code, and one sentence with a way out. The sentence names
-// options as Options.Listen.
+// Error is a mistake in the options of a call, or in what they name: a stable code, and one or two sentences with a way out. They
+// name options as Options.Listen, also where the type has another name, such as [SetupOptions].
 type Error struct {
 	Code    string
 	Message string
@@ -264,13 +264,11 @@ func (o *Options) defaults() error {
 	case o.Data == "" && (o.embeds() || o.works() && o.Export.Sample):
 		return &Error{Code: "data_missing", Message: "hark needs a folder for its data; set Options.Data."}
 	}
-	at := o.location()
-	if err := at.Check(); err != nil {
-		return &Error{Code: "namespace_invalid", Message: sentence(err, "joblog: "), Err: err}
+	if err := checkPlace(o.location()); err != nil {
+		return err
 	}
-	settings := joblog.Settings(o.Settings)
-	if err := settings.Check(); err != nil {
-		return &Error{Code: "setting_invalid", Message: sentence(err, "joblog: "), Err: err}
+	if err := o.Settings.check(); err != nil {
+		return err
 	}
 	if err := o.checkNumbers(); err != nil {
 		return err

@@ -10,7 +10,6 @@ import (
 
 	"github.com/hark-jobs/hark"
 	"github.com/hark-jobs/hark/internal/demo"
-	"github.com/hark-jobs/hark/internal/joblog"
 )
 
 // The tag "secret" marks flags whose value must not be seen in the list of processes: see [hideSecrets].
@@ -43,9 +42,11 @@ type natsFlags struct {
 	JSAPIPrefix      string `name:"js-api-prefix" help:"Prefix of JetStream's API, where the account imports it under another name than $JS.API." placeholder:"SUBJECT"`
 }
 
-// location says where the streams are.
-func (f *natsFlags) location() joblog.Location {
-	return joblog.Location{Namespace: joblog.Namespace(f.Namespace), Domain: f.JSDomain, APIPrefix: f.JSAPIPrefix}
+// location says where the streams are: in NATS servers, or in a data folder.
+func (f *natsFlags) location(data string, wait time.Duration) hark.Location {
+	return hark.Location{
+		NATSServers: f.servers(), Data: data, Namespace: f.Namespace, JSDomain: f.JSDomain, JSAPIPrefix: f.JSAPIPrefix, Wait: wait,
+	}
 }
 
 func (f *natsFlags) servers() hark.NATSServers {
