@@ -67,6 +67,12 @@ type Options struct {
 	// Database is the URL of the inbox's database, postgres://…, or the path of a SQLite file. Defaults to a SQLite file in
 	// Data with the embedded NATS server; with others there may be other notifiers, and it must be given.
 	Database Secret
+	// InboxSchema is the schema of Database with the tables of the inbox, on PostgreSQL. It is created if it does not exist and
+	// the database user is allowed to. Defaults to the first schema in the search_path.
+	InboxSchema string
+	// InboxTablePrefix begins the names of the tables and indexes in Database: 1 to 32 of a-z, 0-9 and _, beginning with a
+	// letter or _. Defaults to hark_.
+	InboxTablePrefix string
 	// InboxAge is how long the inbox keeps notifications. Defaults to 90 days.
 	InboxAge time.Duration
 
@@ -294,6 +300,8 @@ func (o *Options) checkNotifier() error {
 		return &Error{Code: "sign_in_url_invalid", Message: fmt.Sprintf("Options.SignInURL is %q; it must be a path on the same host, like /login, or an http(s) URL.", o.SignInURL)}
 	case o.Inbox != nil && o.Database.IsSet():
 		return &Error{Code: "database_twice", Message: "Options.Inbox is in place of Options.Database; leave one of them out."}
+	case o.Inbox != nil && (o.InboxSchema != "" || o.InboxTablePrefix != ""):
+		return &Error{Code: "database_twice", Message: "Options.InboxSchema and Options.InboxTablePrefix are for Options.Database; leave them out with Options.Inbox, which has its own."}
 	case o.Inbox == nil && !o.embeds() && !o.Database.IsSet():
 		return &Error{Code: "database_missing", Message: "The inbox needs a database that all notifiers share: set Options.Database to a URL like postgres://…. " +
 			"A notifier that is and stays the only one may have a SQLite file there: inbox.db."}

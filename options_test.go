@@ -72,6 +72,8 @@ func TestOptions(t *testing.T) {
 		"a worker without work":         {Options{Only: Worker}, "handlers_missing", "Options.Handlers"},
 		"two ways to export":            {Options{Export: Export{Config: "hark.yaml", Sample: true}}, "export_twice", "Options.Export.Config"},
 		"two inboxes":                   {Options{Inbox: new(inbox.Store), Database: Secret{Value: "inbox.db"}}, "database_twice", "Options.Inbox"},
+		"a schema of an inbox":          {Options{Inbox: new(inbox.Store), InboxSchema: "app"}, "database_twice", "Options.InboxSchema and"},
+		"a prefix of an inbox":          {Options{Inbox: new(inbox.Store), InboxTablePrefix: "app_"}, "database_twice", "Options.InboxTablePrefix"},
 		"two connections":               {Options{NATS: new(nats.Conn), NATSServers: NATSServers{URL: "nats://a"}}, "nats_twice", "Options.NATSServers"},
 		"two logins":                    {Options{Auth: new(auth.Verifier), JWTSecret: password}, "auth_twice", "Options.Auth"},
 		"a page to sign in":             {Options{Auth: new(auth.Verifier), SignInURL: "/login?from=hark"}, "", ""},
