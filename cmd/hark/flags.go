@@ -101,7 +101,7 @@ type httpFlags struct {
 	Database      string        `secret:"url" help:"postgres:// URL of the inbox's database, which all notifiers share, or the path of a SQLite file for a notifier that is the only one. By default hark serve has a SQLite file in its data folder." placeholder:"URL"`
 	DatabaseFile  string        `help:"File with that URL." type:"path" placeholder:"FILE"`
 	InboxSchema   string        `help:"Schema of PostgreSQL with the inbox's tables. It is created if it does not exist and the database user may create it. By default the first one in the search_path." placeholder:"NAME"`
-	InboxPrefix   string        `name:"inbox-table-prefix" help:"Begins the names of the inbox's tables and indexes: 1 to 32 of a-z, 0-9 and _, beginning with a letter or _." default:"hark_" placeholder:"PREFIX"`
+	InboxPrefix   string        `name:"inbox-table-prefix" help:"Begins the names of the inbox's tables and indexes: 1 to 32 of a-z, 0-9 and _, beginning with a letter or _." default:"hark_"`
 	InboxAge      time.Duration `help:"How long the inbox keeps notifications." default:"2160h"`
 	JWTSecret     string        `name:"jwt-secret" secret:"" help:"HS256 secret of the tokens, at least 32 bytes." placeholder:"SECRET"`
 	JWTSecretFile string        `name:"jwt-secret-file" help:"File with that secret." type:"path" placeholder:"FILE"`
