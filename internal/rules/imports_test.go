@@ -67,7 +67,7 @@ var shared = []string{"internal/exact", "internal/secret", "internal/trouble"}
 // of demonstrations: so neither has a public form.
 var importers = map[string][]string{
 	"internal/joblog": {"queue", "worker", "notifier", "notifier/auth", "notifier/inbox", "notifier/sse"},
-	"internal/demo":   {"harktest", "cmd/hark"},
+	"internal/demo":   {"harktest", "cmd/hark", "bench/sync"},
 	"internal/check":  {"cmd/hark"},
 }
 
