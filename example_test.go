@@ -2,9 +2,11 @@ package hark_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"os/signal"
+	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -58,4 +60,42 @@ func ExampleServer_Handler() {
 		return srv.Run(ctx)
 	}
 	_ = serve
+}
+
+// A program that keeps jobs and notifications for 30 days on its NATS cluster, and shows what would change.
+func ExampleSetup() {
+	setup := func(ctx context.Context, nc *nats.Conn) error {
+		changes, err := hark.Setup(ctx, hark.SetupOptions{
+			Location: hark.Location{NATS: nc},
+			Settings: hark.Settings{MaxAge: 30 * 24 * time.Hour, Replicas: 3},
+			DryRun:   true,
+		})
+		for _, change := range changes {
+			fmt.Println(change) // hark_log: max_age 168h0m0s -> 720h0m0s
+		}
+		return err
+	}
+	_ = setup
+}
+
+// A backup of the streams in NATS while hark runs.
+func ExampleBackup() {
+	save := func(ctx context.Context, nc *nats.Conn) error {
+		dir := "/backup/hark-" + time.Now().Format("2006-01-02")
+		_, err := hark.Backup(ctx, dir, hark.BackupOptions{Location: hark.Location{NATS: nc}})
+		return err
+	}
+	_ = save
+}
+
+// A restore into the data folder of a hark that does not run.
+func ExampleRestore() {
+	restore := func(ctx context.Context) error {
+		restored, err := hark.Restore(ctx, "/backup/hark-2026-11-26", hark.RestoreOptions{Location: hark.Location{Data: "data"}})
+		for _, stream := range restored.Streams {
+			fmt.Println(stream.Name, stream.Messages)
+		}
+		return err
+	}
+	_ = restore
 }

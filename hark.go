@@ -8,7 +8,8 @@
 //	srv.Register(router.Group("/internal/hark")) // on the program's own Gin router
 //	return srv.Run(ctx)
 //
-// Command hark (cmd/hark) and package harktest are built on this package alone.
+// Command hark (cmd/hark) and package harktest are built on this package and the other public ones. [Setup], [Backup] and [Restore]
+// are for what it has in NATS.
 //
 //	         ┌───────────────────────────────── one process ────────────────────────────────────┐
 //	browser ─┼▶ HTTP ─▶ notifier ─┬─▶ joblog ────▶ NATS JetStream ◀─── joblog ◀─── worker ─▶ handlers

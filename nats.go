@@ -3,10 +3,7 @@ package hark
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/hark-jobs/hark/internal/health"
@@ -58,15 +55,8 @@ func (s *Server) startNATS() error {
 	s.health.Waiting("what is stored to be verified")
 	s.natsd, err = natsd.Start(options)
 	s.health.Waiting("")
-	var denied *fs.PathError
-	switch {
-	case errors.Is(err, natsd.ErrReadOnly) && errors.As(err, &denied):
-		return readOnly("The folder "+filepath.Dir(denied.Path), denied.Err)
-	case errors.Is(err, natsd.ErrUnusable):
-		return &Error{Code: "data_unusable", Message: fmt.Sprintf("The NATS server inside hark cannot use %s: %s. Make it, and all that is in it, readable and writable for this user, or name another folder with Options.Data.",
-			options.Dir, strings.TrimPrefix(err.Error(), natsd.ErrUnusable.Error()+": "))}
-	case err != nil:
-		return err
+	if err != nil {
+		return dirError(options.Dir, err)
 	}
 	s.onStop(func(context.Context) { s.natsd.Stop() })
 	s.run("natsd", s.natsd.Run)

@@ -67,6 +67,12 @@ type Options struct {
 	// Database is the URL of the inbox's database, postgres://…, or the path of a SQLite file. Defaults to a SQLite file in
 	// Data with the embedded NATS server; with others there may be other notifiers, and it must be given.
 	Database Secret
+	// InboxSchema is the schema of Database with the tables of the inbox, on PostgreSQL. It is created if it does not exist and
+	// the database user is allowed to. Defaults to the first schema in the search_path.
+	InboxSchema string
+	// InboxTablePrefix begins the names of the tables and indexes in Database: 1 to 32 of a-z, 0-9 and _, beginning with a
+	// letter or _. Defaults to hark_.
+	InboxTablePrefix string
 	// InboxAge is how long the inbox keeps notifications. Defaults to 90 days.
 	InboxAge time.Duration
 
@@ -206,8 +212,8 @@ type Export struct {
 	Options []worker.Option
 }
 
-// Error is a mistake in the options, or in what they name: a stable code, and one sentence with a way out. The sentence names
-// options as Options.Listen.
+// Error is a mistake in the options of a call, or in what they name: a stable code, and one or two sentences with a way out. They
+// name options as Options.Listen, also where the type has another name, such as [SetupOptions].
 type Error struct {
 	Code    string
 	Message string
@@ -264,13 +270,11 @@ func (o *Options) defaults() error {
 	case o.Data == "" && (o.embeds() || o.works() && o.Export.Sample):
 		return &Error{Code: "data_missing", Message: "hark needs a folder for its data; set Options.Data."}
 	}
-	at := o.location()
-	if err := at.Check(); err != nil {
-		return &Error{Code: "namespace_invalid", Message: sentence(err, "joblog: "), Err: err}
+	if err := checkPlace(o.location()); err != nil {
+		return err
 	}
-	settings := joblog.Settings(o.Settings)
-	if err := settings.Check(); err != nil {
-		return &Error{Code: "setting_invalid", Message: sentence(err, "joblog: "), Err: err}
+	if err := o.Settings.check(); err != nil {
+		return err
 	}
 	if err := o.checkNumbers(); err != nil {
 		return err
@@ -296,6 +300,8 @@ func (o *Options) checkNotifier() error {
 		return &Error{Code: "sign_in_url_invalid", Message: fmt.Sprintf("Options.SignInURL is %q; it must be a path on the same host, like /login, or an http(s) URL.", o.SignInURL)}
 	case o.Inbox != nil && o.Database.IsSet():
 		return &Error{Code: "database_twice", Message: "Options.Inbox is in place of Options.Database; leave one of them out."}
+	case o.Inbox != nil && (o.InboxSchema != "" || o.InboxTablePrefix != ""):
+		return &Error{Code: "database_twice", Message: "Options.InboxSchema and Options.InboxTablePrefix are for Options.Database; leave them out with Options.Inbox, which has its own."}
 	case o.Inbox == nil && !o.embeds() && !o.Database.IsSet():
 		return &Error{Code: "database_missing", Message: "The inbox needs a database that all notifiers share: set Options.Database to a URL like postgres://…. " +
 			"A notifier that is and stays the only one may have a SQLite file there: inbox.db."}

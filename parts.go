@@ -95,7 +95,13 @@ func (s *Server) openInbox(context.Context) error {
 			s.inboxLacks = "empty"
 		}
 	}
-	store, err := inbox.Open(url, inbox.Options{SyncAlways: s.options.SyncAlways})
+	store, err := inbox.Open(url, inbox.Options{
+		Schema: s.options.InboxSchema, TablePrefix: s.options.InboxTablePrefix, SyncAlways: s.options.SyncAlways,
+	})
+	var mistake *inbox.OptionError
+	if errors.As(err, &mistake) {
+		return &Error{Code: "inbox_invalid", Message: "Options.Inbox" + mistake.Option + " " + mistake.Problem + ".", Err: err}
+	}
 	if err != nil {
 		return err
 	}

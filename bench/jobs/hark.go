@@ -12,8 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/hark-jobs/hark/internal/joblog"
-	"github.com/hark-jobs/hark/internal/natsd"
+	whole "github.com/hark-jobs/hark"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/queue"
 	"github.com/hark-jobs/hark/worker"
@@ -21,15 +20,23 @@ import (
 
 const harkKind = "noop"
 
+// Names of hark in NATS, of docs/architecture.md.
+const (
+	logStream         = "hark_log"
+	states            = "hark.log.*.*.state.*"
+	notifications     = "hark.log.*.*.notification"
+	liveNotifications = "hark.live.*.*.notification"
+	harkConsumer      = "hark-worker-" + harkKind
+)
+
 // hark runs in this process, as hark serve does: an embedded server that stores on disk, and one connection for both
 // the queue and the worker.
 type hark struct {
 	s      *settings
 	dir    string
-	server *natsd.Server
-	nc     *nats.Conn
+	server *whole.Server // its parts are never run, but for NATS
 	queue  *queue.Client
-	watch  *nats.Conn // the benchmark's own connection, which receives the ends
+	watch  *nats.Conn // the benchmark's own connection, over loopback, which receives the ends
 }
 
 func openHark(_ context.Context, s *settings) (system, error) { return &hark{s: s}, nil }
@@ -50,16 +57,13 @@ func (h *hark) reset(ctx context.Context) (err error) {
 	if h.dir, err = os.MkdirTemp(h.s.dir, "hark-"); err != nil {
 		return err
 	}
-	if h.server, err = natsd.Start(natsd.Options{Dir: h.dir, SyncAlways: h.s.strict, Logger: h.s.log}); err != nil {
+	if h.server, err = whole.New(ctx, whole.Options{
+		Only: whole.Worker, Data: h.dir, NATSListen: "127.0.0.1:0", SyncAlways: h.s.strict, Handlers: []worker.Handler{h.handler()}, Logger: h.s.log,
+	}); err != nil {
 		return err
 	}
-	if h.nc, err = h.server.Connect(); err != nil {
-		return err
-	}
-	if h.watch, err = h.server.Connect(); err != nil {
-		return err
-	}
-	if h.queue, err = queue.Open(ctx, h.nc, queue.Options{Logger: h.s.log}); err != nil {
+	h.queue = h.server.Queue()
+	if h.watch, err = nats.Connect(h.server.NATSURL()); err != nil {
 		return err
 	}
 	w, err := h.worker()
@@ -69,12 +73,14 @@ func (h *hark) reset(ctx context.Context) (err error) {
 	return w.PublishKinds(ctx)
 }
 
+// worker returns a worker that ends before the server does, so that check can look.
 func (h *hark) worker() (*worker.Worker, error) {
+	return worker.New(worker.Options{Queue: h.queue, Logger: h.s.log, Handlers: []worker.Handler{h.handler()}})
+}
+
+func (h *hark) handler() worker.Handler {
 	noop := func(context.Context, *worker.Job, struct{}) (jobs.Result, error) { return jobs.Result{}, nil }
-	return worker.New(worker.Options{
-		Queue: h.queue, Logger: h.s.log,
-		Handlers: []worker.Handler{worker.Handle(jobs.Define[struct{}](jobs.Kind{Name: harkKind}), noop, worker.Concurrency(h.s.slots))},
-	})
+	return worker.Handle(jobs.Define[struct{}](jobs.Kind{Name: harkKind}), noop, worker.Concurrency(h.s.slots))
 }
 
 func (h *hark) enqueuer(context.Context) (func(context.Context, int) (string, error), error) {
@@ -90,7 +96,7 @@ func (h *hark) enqueuer(context.Context) (func(context.Context, int) (string, er
 
 // work receives the end of a job by its notification, which the server publishes live after it is stored.
 func (h *hark) work(ctx context.Context, finished func(string)) (func() error, error) {
-	sub, err := h.watch.Subscribe(joblog.LiveOf(joblog.DefaultNamespace.NotificationSubjects()), func(m *nats.Msg) {
+	sub, err := h.watch.Subscribe(liveNotifications, func(m *nats.Msg) {
 		if _, rest, ok := bytes.Cut(m.Data, []byte(`"job_id":"`)); ok && bytes.Contains(m.Data, []byte(`"type":"job.succeeded"`)) {
 			id, _, _ := bytes.Cut(rest, []byte(`"`))
 			finished(string(id))
@@ -118,11 +124,15 @@ func (h *hark) work(ctx context.Context, finished func(string)) (func() error, e
 // check counts the messages of the stream: a state for each job, and a notification, which is stored only after succeeded. It also waits for
 // the acks, since redeliveries would cost hark later.
 func (h *hark) check(ctx context.Context, n int) error {
-	stream, err := h.queue.Store().JetStream().Stream(ctx, joblog.DefaultNamespace.LogStream())
+	js, err := jetstream.New(h.watch)
 	if err != nil {
 		return err
 	}
-	for _, subject := range []string{joblog.DefaultNamespace.StateSubjects("*"), joblog.DefaultNamespace.NotificationSubjects()} {
+	stream, err := js.Stream(ctx, logStream)
+	if err != nil {
+		return err
+	}
+	for _, subject := range []string{states, notifications} {
 		info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subject))
 		if err != nil {
 			return err
@@ -136,7 +146,7 @@ func (h *hark) check(ctx context.Context, n int) error {
 		}
 	}
 	for { // the last acks may be in transit
-		c, err := stream.Consumer(ctx, "worker-"+harkKind)
+		c, err := stream.Consumer(ctx, harkConsumer)
 		if err != nil {
 			return err
 		}
@@ -161,12 +171,11 @@ func (h *hark) close() error {
 	if h.server == nil {
 		return nil
 	}
-	for _, nc := range []*nats.Conn{h.nc, h.watch} {
-		if nc != nil {
-			nc.Close()
-		}
+	if h.watch != nil {
+		h.watch.Close()
+		h.watch = nil
 	}
-	h.server.Stop()
+	h.server.Close()
 	h.server = nil
 	return os.RemoveAll(h.dir)
 }

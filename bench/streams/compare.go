@@ -9,8 +9,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/hark-jobs/hark/bench/proc"
-	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/queue"
 )
 
 const (
@@ -51,11 +51,11 @@ func compare(ctx context.Context, set *settings, r *report) error {
 		return err
 	}
 	defer nc.Close()
-	queue, err := joblog.Open(ctx, nc, joblog.Options{})
+	q, err := queue.Open(ctx, nc, queue.Options{})
 	if err != nil {
 		return err
 	}
-	defer queue.Close()
+	defer q.Close()
 	if err := rest(ctx, 5*time.Second); err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func compare(ctx context.Context, set *settings, r *report) error {
 		if err != nil {
 			return err
 		}
-		if err := storeAt(ctx, queue, pace, compareFor); err != nil {
+		if err := storeAt(ctx, q, pace, compareFor); err != nil {
 			return err
 		}
 		after, err := s.cpu()
@@ -79,7 +79,7 @@ func compare(ctx context.Context, set *settings, r *report) error {
 }
 
 // storeAt stores notifications for other users at a rate for some time.
-func storeAt(ctx context.Context, queue *joblog.Store, pace int, d time.Duration) error {
+func storeAt(ctx context.Context, q *queue.Client, pace int, d time.Duration) error {
 	const slice = 100 * time.Millisecond
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		next := time.Now().Add(slice)
@@ -88,7 +88,7 @@ func storeAt(ctx context.Context, queue *joblog.Store, pace int, d time.Duration
 			notices[i] = jobs.Addressed{User: fmt.Sprint("other-", i), Notification: jobs.Notification{Type: "bench", Title: "for another"}}
 		}
 		if len(notices) > 0 {
-			if _, _, err := queue.NotifyAll(ctx, notices); err != nil {
+			if _, err := q.NotifyAll(ctx, notices); err != nil {
 				return err
 			}
 		}

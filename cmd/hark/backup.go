@@ -4,14 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
-	"github.com/hark-jobs/hark/internal/backup"
+	"github.com/hark-jobs/hark"
 )
 
 // backupSource is the source or the destination of a backup: NATS servers, or the data folder of a stopped hark.
@@ -20,39 +15,15 @@ type backupSource struct {
 	Data string `help:"Data folder of a hark serve that is stopped, in place of --nats." env:"-" type:"path" placeholder:"DIR"`
 }
 
-// open returns a connection to the data, and what ends it. With create the data folder need not be there.
-func (f *backupSource) open(ctx context.Context, s Streams, name string, create bool) (nc *nats.Conn, end func(), err error) {
-	log := newLog(s, &processFlags{})
-	if f.Data != "" {
-		if f.NATS != "" {
-			return nil, nil, badUsage("give either --nats or --data")
-		}
-		if f.JSDomain != "" || f.JSAPIPrefix != "" {
-			return nil, nil, badUsage("--js-domain and --js-api-prefix are for --nats; leave them out with --data")
-		}
-		if err := f.location().Check(); err != nil {
-			return nil, nil, badUsage("%s", strings.TrimPrefix(err.Error(), "joblog: "))
-		}
-		if !create {
-			if _, err := os.Stat(filepath.Join(f.Data, "nats")); err != nil {
-				return nil, nil, fmt.Errorf("--data %s is not a data folder of hark serve: it has no folder nats", f.Data)
-			}
-		}
-		return backup.Local(f.Data, log)
+// location says where the data is. name is that of the command.
+func (f *backupSource) location(name string) (hark.Location, error) {
+	switch {
+	case f.NATS != "" && f.Data != "":
+		return hark.Location{}, badUsage("give either --nats or --data")
+	case f.NATS == "" && f.Data == "":
+		return hark.Location{}, badUsage("%s needs --nats, the URL of the NATS servers, or --data, the folder of a hark that is stopped", name)
 	}
-	if f.NATS == "" {
-		return nil, nil, badUsage("%s needs --nats, the URL of the NATS servers, or --data, the folder of a hark that is stopped", name)
-	}
-	conn, err := f.dial(s, name)
-	if err != nil {
-		return nil, nil, err
-	}
-	err = f.retry(ctx, conn, backupWait, log, func(context.Context) error { return nil })
-	if err != nil {
-		conn.Close()
-		return nil, nil, err
-	}
-	return conn.Conn, conn.Close, nil
+	return f.natsFlags.location(f.Data, backupWait), nil
 }
 
 // backupWait is how long a connection may take.
@@ -66,14 +37,13 @@ type BackupCmd struct {
 
 // Run saves hark's streams and buckets.
 func (c *BackupCmd) Run(ctx context.Context, s Streams) error {
-	nc, end, err := c.open(ctx, s, "hark backup", false)
+	at, err := c.location("hark backup")
 	if err != nil {
 		return err
 	}
-	defer end()
-	summary, err := backup.Backup(ctx, nc, c.location(), c.Dir, newLog(s, &processFlags{}))
+	summary, err := hark.Backup(ctx, c.Dir, hark.BackupOptions{Location: at, Logger: newLog(s, &processFlags{})})
 	if err != nil {
-		return err
+		return asUsage(err)
 	}
 	printSummary(s.Out, summary)
 	return nil
@@ -93,29 +63,27 @@ type RestoreCmd struct {
 // Run restores a backup.
 func (c *RestoreCmd) Run(ctx context.Context, s Streams) error {
 	if c.Check {
-		summary, err := backup.Check(c.Dir)
+		summary, err := hark.CheckBackup(c.Dir)
 		if err == nil {
 			printSummary(s.Out, summary)
 		}
 		return err
 	}
-	nc, end, err := c.open(ctx, s, "hark restore", true)
+	at, err := c.location("hark restore")
 	if err != nil {
 		return err
 	}
-	defer end()
-	summary, err := backup.Restore(ctx, nc, c.Dir, backup.Options{
-		Location: c.location(),
-		Replicas: c.Replicas, MaxAge: c.MaxAge, FileAge: c.FileAge, Replace: c.Replace, Logger: newLog(s, &processFlags{}),
+	summary, err := hark.Restore(ctx, c.Dir, hark.RestoreOptions{
+		Location: at, Replicas: c.Replicas, MaxAge: c.MaxAge, FileAge: c.FileAge, Replace: c.Replace, Logger: newLog(s, &processFlags{}),
 	})
 	if err != nil {
-		return err
+		return asUsage(err)
 	}
 	printSummary(s.Out, summary)
 	return nil
 }
 
-func printSummary(w io.Writer, summary backup.Summary) {
+func printSummary(w io.Writer, summary hark.BackupSummary) {
 	fmt.Fprintf(w, "Backup of %s, which took %v.\n", summary.Began.Format(time.RFC3339), summary.Ended.Sub(summary.Began).Round(time.Millisecond))
 	for _, stream := range summary.Streams {
 		fmt.Fprintf(w, "%-16s %8d messages, %10s, %d consumers", stream.Name, stream.Messages, size(stream.FileBytes), stream.Consumers)

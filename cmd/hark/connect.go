@@ -13,8 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hark-jobs/hark"
 	"github.com/hark-jobs/hark/client"
-	"github.com/hark-jobs/hark/internal/secret"
 	"github.com/hark-jobs/hark/notifier/auth"
 )
 
@@ -43,7 +43,7 @@ type As struct {
 func (c *Connection) connect(userName string, scope ...string) (*client.Client, error) {
 	o := client.Options{URL: c.URL}
 	var err error
-	if o.Token, err = (secret.Secret{Value: c.Token, File: c.TokenFile}).Read(); err != nil {
+	if o.Token, err = (hark.Secret{Value: c.Token, File: c.TokenFile}).Read(); err != nil {
 		return nil, badUsage("--token-file: %v", err)
 	}
 	if o.Token == "" {
@@ -101,7 +101,7 @@ func (k *Keys) newIssuer(key []byte) (*auth.Issuer, error) {
 
 // given returns the secret of the flags, or nil.
 func (k *Keys) given() ([]byte, error) {
-	text, err := (secret.Secret{Value: k.JWTSecret, File: k.JWTSecretFile}).Read()
+	text, err := (hark.Secret{Value: k.JWTSecret, File: k.JWTSecretFile}).Read()
 	if err != nil {
 		return nil, badUsage("--jwt-secret-file: %v", err)
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/hark-jobs/hark"
 	"github.com/hark-jobs/hark/internal/demo"
-	"github.com/hark-jobs/hark/internal/joblog"
 )
 
 // The tag "secret" marks flags whose value must not be seen in the list of processes: see [hideSecrets].
@@ -43,9 +42,11 @@ type natsFlags struct {
 	JSAPIPrefix      string `name:"js-api-prefix" help:"Prefix of JetStream's API, where the account imports it under another name than $JS.API." placeholder:"SUBJECT"`
 }
 
-// location says where the streams are.
-func (f *natsFlags) location() joblog.Location {
-	return joblog.Location{Namespace: joblog.Namespace(f.Namespace), Domain: f.JSDomain, APIPrefix: f.JSAPIPrefix}
+// location says where the streams are: in NATS servers, or in a data folder.
+func (f *natsFlags) location(data string, wait time.Duration) hark.Location {
+	return hark.Location{
+		NATSServers: f.servers(), Data: data, Namespace: f.Namespace, JSDomain: f.JSDomain, JSAPIPrefix: f.JSAPIPrefix, Wait: wait,
+	}
 }
 
 func (f *natsFlags) servers() hark.NATSServers {
@@ -99,6 +100,8 @@ type httpFlags struct {
 	TLSKey        string        `name:"tls-key" help:"PEM file of the key of that certificate." type:"path" placeholder:"FILE"`
 	Database      string        `secret:"url" help:"postgres:// URL of the inbox's database, which all notifiers share, or the path of a SQLite file for a notifier that is the only one. By default hark serve has a SQLite file in its data folder." placeholder:"URL"`
 	DatabaseFile  string        `help:"File with that URL." type:"path" placeholder:"FILE"`
+	InboxSchema   string        `help:"Schema of PostgreSQL with the inbox's tables. It is created if it does not exist and the database user may create it. By default the first one in the search_path." placeholder:"NAME"`
+	InboxPrefix   string        `name:"inbox-table-prefix" help:"Begins the names of the inbox's tables and indexes: 1 to 32 of a-z, 0-9 and _, beginning with a letter or _." default:"hark_"`
 	InboxAge      time.Duration `help:"How long the inbox keeps notifications." default:"2160h"`
 	JWTSecret     string        `name:"jwt-secret" secret:"" help:"HS256 secret of the tokens, at least 32 bytes." placeholder:"SECRET"`
 	JWTSecretFile string        `name:"jwt-secret-file" help:"File with that secret." type:"path" placeholder:"FILE"`

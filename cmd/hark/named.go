@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -44,8 +45,22 @@ func nameFlags(err error) error {
 	return &hark.Error{Code: known.Code, Message: text, Err: err}
 }
 
-// flagName returns the flag of an option: --jwt-audience of JWTAudience.
+// mistakes are the codes of errors that a change of the flags alone repairs.
+var mistakes = []string{"namespace_invalid", "nats_is_inside", "nats_missing", "nats_options_invalid", "nats_twice", "setting_invalid"}
+
+// asUsage is [nameFlags] for a command that does one thing and ends: a mistake in its flags is an [*usageError].
+func asUsage(err error) error {
+	err = nameFlags(err)
+	var known *hark.Error
+	if errors.As(err, &known) && slices.Contains(mistakes, known.Code) {
+		return badUsage("%s", known.Message)
+	}
+	return err
+}
+
+// flagName returns the flag of an option: --jwt-audience of JWTAudience, and --lease of Settings.Lease.
 func flagName(option string) string {
+	option = strings.TrimPrefix(option, "Settings.")
 	if flag, ok := flagOf[option]; ok {
 		return flag
 	}

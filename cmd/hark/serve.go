@@ -106,6 +106,7 @@ func (f *processFlags) options(s Streams, only hark.Part, nats *natsFlags, setti
 
 func (f *httpFlags) apply(o *hark.Options) {
 	o.Listen, o.InboxAge = f.Listen, f.InboxAge
+	o.InboxSchema, o.InboxTablePrefix = f.InboxSchema, f.InboxPrefix
 	o.TLSCert, o.TLSKey = f.TLSCert, f.TLSKey
 	o.Database = hark.Secret{Value: f.Database, File: f.DatabaseFile}
 	o.JWTSecret = hark.Secret{Value: f.JWTSecret, File: f.JWTSecretFile}

@@ -35,7 +35,8 @@ func streamsOf(ns joblog.Namespace) []string {
 	return []string{ns.LogStream(), joblog.BucketStream(ns.KindsBucket()), ns.FilesStream()}
 }
 
-// Error is the reason why a backup or a restore is refused: a stable code, and a sentence or two that say what to do.
+// Error is the reason why a backup or a restore is refused: a stable code, and a sentence or two that say what to do. They name
+// options of package hark, such as Options.Replace.
 type Error struct{ Code, Message string }
 
 func (e *Error) Error() string { return e.Message }
@@ -86,7 +87,7 @@ func Backup(ctx context.Context, nc *nats.Conn, at joblog.Location, dir string, 
 	// Look up all streams before reading any, so that a server without hark is refused at the start.
 	for _, name := range streamsOf(at.Namespace) {
 		if _, err := lookUp(ctx, js, name, log); errors.Is(err, jetstream.ErrStreamNotFound) {
-			return Summary{}, newError("no_hark", "The NATS server at %[2]s has no stream %[1]s, so there is no hark to back up. Check --nats and --namespace.",
+			return Summary{}, newError("no_hark", "The NATS server at %[2]s has no stream %[1]s, so there is no hark to back up. Check Options.NATSServers.URL and Options.Namespace.",
 				name, nc.ConnectedUrlRedacted())
 		} else if err != nil {
 			return Summary{}, fmt.Errorf("backup: stream %s: %w", name, err)

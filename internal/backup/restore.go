@@ -49,7 +49,7 @@ func Restore(ctx context.Context, nc *nats.Conn, dir string, o Options) (Summary
 		return Summary{}, err
 	}
 	if o.Namespace != m.Namespace {
-		return Summary{}, newError("namespace_differs", "The backup in %s is of the namespace %s. Restore it with --namespace %s.", dir, m.Namespace, m.Namespace)
+		return Summary{}, newError("namespace_differs", "The backup in %s is of the namespace %s. Restore it with Options.Namespace %s.", dir, m.Namespace, m.Namespace)
 	}
 	js, err := o.Location.JetStream(nc)
 	if err != nil {
@@ -103,7 +103,7 @@ func removeStreams(ctx context.Context, js jetstream.JetStream, o Options) error
 			return fmt.Errorf("restore: stream %s: %w", name, err)
 		case !o.Replace:
 			return newError("streams_exist", "The NATS server already has a stream %s, with %d messages, and a restore does not overwrite streams. "+
-				"Stop every hark that uses this server, and then restore with --replace, which deletes the existing streams of hark.",
+				"Stop every hark that uses this server, and then restore with Options.Replace, which deletes the existing streams of hark.",
 				name, stream.CachedInfo().State.Msgs)
 		}
 	}
@@ -125,7 +125,7 @@ func undo(ctx context.Context, js jetstream.JetStream, made []string) error {
 	defer cancel()
 	for _, name := range made {
 		if err := js.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-			return fmt.Errorf("and the incomplete stream %s still exists; restore with --replace: %w", name, err)
+			return fmt.Errorf("and the incomplete stream %s still exists; a restore that replaces streams deletes it: %w", name, err)
 		}
 	}
 	return nil

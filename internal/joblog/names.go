@@ -2,7 +2,6 @@ package joblog
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -21,7 +20,7 @@ const DefaultNamespace Namespace = "hark"
 // maxNamespace is the greatest length of a namespace in bytes.
 const maxNamespace = 31
 
-// Check returns an error unless the namespace is well-formed: 1 to 31 letters a-z, digits, _ and -, beginning with a letter
+// Check returns an [*InvalidError] unless the namespace is well-formed: 1 to 31 letters a-z, digits, _ and -, beginning with a letter
 // or a digit.
 func (ns Namespace) Check() error {
 	ok := ns != "" && len(ns) <= maxNamespace
@@ -30,8 +29,8 @@ func (ns Namespace) Check() error {
 		ok = ok && ('a' <= c && c <= 'z' || '0' <= c && c <= '9' || i > 0 && (c == '_' || c == '-'))
 	}
 	if !ok {
-		return fmt.Errorf("joblog: the namespace %.40q is not possible; use 1 to %d of a-z, 0-9, _ and -, beginning with a letter or a digit",
-			string(ns), maxNamespace)
+		return &InvalidError{"Namespace", fmt.Sprintf("%.40q is not possible; use 1 to %d of a-z, 0-9, _ and -, beginning with a letter or a digit",
+			string(ns), maxNamespace)}
 	}
 	return nil
 }
@@ -86,15 +85,15 @@ type Location struct {
 	APIPrefix string
 }
 
-// Check returns an error that names an invalid field.
+// Check returns an [*InvalidError] if a field is invalid.
 func (l Location) Check() error {
 	switch {
 	case l.Domain != "" && l.APIPrefix != "":
-		return errors.New("joblog: a JetStream domain and a prefix of its API exclude each other; give one of them")
+		return &InvalidError{"JSDomain", "excludes JSAPIPrefix; give one of them"}
 	case strings.ContainsAny(l.Domain, ".*> \t\r\n"):
-		return fmt.Errorf("joblog: the JetStream domain %.40q is not possible; it has no dots, spaces and wildcards", l.Domain)
+		return &InvalidError{"JSDomain", fmt.Sprintf("%.40q is not possible; it has no dots, spaces and wildcards", l.Domain)}
 	case strings.ContainsAny(l.APIPrefix, "*> \t\r\n") || strings.HasPrefix(l.APIPrefix, ".") || strings.Contains(l.APIPrefix, ".."):
-		return fmt.Errorf("joblog: the prefix %.40q of JetStream's API is not possible; it is like $JS.API, without spaces and wildcards", l.APIPrefix)
+		return &InvalidError{"JSAPIPrefix", fmt.Sprintf("%.40q is not possible; it is like $JS.API, without spaces and wildcards", l.APIPrefix)}
 	}
 	return l.WithDefaults().Namespace.Check()
 }

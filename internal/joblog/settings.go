@@ -50,21 +50,33 @@ const userSpaceKey = "hark.user-file-space"
 // epochKey is the key in the stream's metadata for the epoch that [Store.BeginEpoch] has begun, in Unix milliseconds.
 const epochKey = "hark.epoch"
 
-// Check returns an error that names an invalid field.
+// InvalidError is an invalid field of [Settings] or [Location].
+type InvalidError struct {
+	// Field has the name that the options of the packages hark and queue have for it, such as MaxAge or JSDomain.
+	Field string
+	// Problem continues a sentence that begins with the field: "is 1ms; it must be at least 1s".
+	Problem string
+}
+
+func (e *InvalidError) Error() string { return "joblog: " + e.Field + " " + e.Problem }
+
+// Check returns an [*InvalidError] if a field is invalid.
 func (s *Settings) Check() error {
+	for _, d := range []struct {
+		field        string
+		value, least time.Duration
+	}{{"MaxAge", s.MaxAge, time.Second}, {"FileAge", s.FileAge, time.Second}, {"Lease", s.Lease, MinLease}} {
+		if d.value != 0 && d.value < d.least {
+			return &InvalidError{d.field, fmt.Sprintf("is %v; it must be at least %v", d.value, d.least)}
+		}
+	}
 	switch {
-	case s.MaxAge < 0 || s.FileAge < 0 || s.Lease < 0 || s.Replicas < 0 || s.FileSpace < 0 || s.UserFileSpace < 0:
-		return errors.New("joblog: a setting is negative")
-	case s.MaxAge > 0 && s.MaxAge < time.Second:
-		return fmt.Errorf("joblog: a max age of %v is too short; the minimum is one second", s.MaxAge)
-	case s.FileAge > 0 && s.FileAge < time.Second:
-		return fmt.Errorf("joblog: a file age of %v is too short; the minimum is one second", s.FileAge)
-	case s.UserFileSpace > 0 && s.UserFileSpace < chunkSize:
-		return fmt.Errorf("joblog: a user file space of %d bytes is too little; the minimum is %d", s.UserFileSpace, chunkSize)
-	case s.Lease > 0 && s.Lease < MinLease:
-		return fmt.Errorf("joblog: a lease of %v is too short; the minimum is %v", s.Lease, MinLease)
-	case s.Replicas > 5 || s.Replicas != 0 && s.Replicas%2 == 0:
-		return fmt.Errorf("joblog: %d replicas are not possible; use 1, 3 or 5", s.Replicas)
+	case s.FileSpace < 0:
+		return &InvalidError{"FileSpace", fmt.Sprintf("is %d bytes; it must not be negative", s.FileSpace)}
+	case s.UserFileSpace != 0 && s.UserFileSpace < chunkSize:
+		return &InvalidError{"UserFileSpace", fmt.Sprintf("is %d bytes; it must be at least %d", s.UserFileSpace, chunkSize)}
+	case s.Replicas != 0 && s.Replicas != 1 && s.Replicas != 3 && s.Replicas != 5:
+		return &InvalidError{"Replicas", fmt.Sprintf("is %d; it must be 1, 3 or 5", s.Replicas)}
 	}
 	return nil
 }

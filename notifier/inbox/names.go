@@ -1,7 +1,6 @@
 package inbox
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -30,6 +29,16 @@ type names struct {
 	texts    sync.Map // query of this package to query for the database
 }
 
+// OptionError is a mistake in [Options].
+type OptionError struct {
+	// Option is the name of the field, such as TablePrefix.
+	Option string
+	// Problem continues a sentence that begins with the option.
+	Problem string
+}
+
+func (e *OptionError) Error() string { return e.Option + " " + e.Problem }
+
 func newNames(d dialect, o Options) (*names, error) {
 	n := &names{schema: o.Schema, prefix: o.TablePrefix}
 	if n.prefix == "" {
@@ -37,11 +46,11 @@ func newNames(d dialect, o Options) (*names, error) {
 	}
 	switch {
 	case !prefixPattern.MatchString(n.prefix):
-		return nil, fmt.Errorf("table prefix %.40q: it must be 1 to 32 of a-z, 0-9 and _, and not begin with a digit", n.prefix)
+		return nil, &OptionError{"TablePrefix", fmt.Sprintf("%.40q is not possible; use 1 to 32 of a-z, 0-9 and _, beginning with a letter or _", n.prefix)}
 	case n.schema != "" && d.createSchema == "":
-		return nil, errors.New("SQLite has no schemas; use a table prefix")
+		return nil, &OptionError{"Schema", fmt.Sprintf("%.40q is not possible with SQLite, which has no schemas; use a table prefix", n.schema)}
 	case len(n.schema) > maxSchema || !utf8.ValidString(n.schema) || strings.Contains(n.schema, "\x00"):
-		return nil, fmt.Errorf("schema %.80q: it must be up to %d bytes of UTF-8", n.schema, maxSchema)
+		return nil, &OptionError{"Schema", fmt.Sprintf("%.80q is not possible; use up to %d bytes of UTF-8", n.schema, maxSchema)}
 	}
 	pairs := []string{"{prefix}", n.prefix, "{schema}", n.quotedSchema()}
 	for _, table := range []string{"notifications", "receipts", "read_positions", "positions", "migrations"} {
