@@ -17,6 +17,8 @@ const baselineArg = "baseline-server"
 type baseline struct {
 	mu    sync.RWMutex
 	users map[string]*baselineUser
+
+	topics map[string][]chan []byte // the listeners of each
 }
 
 type baselineUser struct {
@@ -26,13 +28,14 @@ type baselineUser struct {
 }
 
 func serveBaseline(addr string) error {
-	b := &baseline{users: make(map[string]*baselineUser)}
-	return servePlain(addr, b.post, b.stream)
+	b := &baseline{users: make(map[string]*baselineUser), topics: make(map[string][]chan []byte)}
+	return servePlain(addr, b.post, b.stream, b.publish)
 }
 
 // servePlain serves the common parts of the servers that hark is compared with.
-func servePlain(addr string, post, stream http.HandlerFunc) error {
+func servePlain(addr string, post, stream, publish http.HandlerFunc) error {
 	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/events", publish)
 	mux.HandleFunc("POST /v1/notifications", post)
 	mux.HandleFunc("GET /v1/stream", stream)
 	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
@@ -87,6 +90,31 @@ func (b *baseline) post(w http.ResponseWriter, r *http.Request) {
 	answer(w, data, err)
 }
 
+// publish writes a live event to the streams that listen to its topic.
+func (b *baseline) publish(w http.ResponseWriter, r *http.Request) {
+	var e struct {
+		Topic string          `json:"topic"`
+		Type  string          `json:"type"`
+		Data  json.RawMessage `json:"data"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&e); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	data, err := json.Marshal(&e)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	frame := fmt.Appendf(nil, "event: live\ndata: %s\n\n", data)
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for _, frames := range b.topics[e.Topic] {
+		frames <- frame
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
 // answer responds with the created notification, or with an error.
 func answer(w http.ResponseWriter, data []byte, err error) {
 	if err != nil {
@@ -100,6 +128,11 @@ func answer(w http.ResponseWriter, data []byte, err error) {
 
 func (b *baseline) stream(w http.ResponseWriter, r *http.Request) {
 	u := b.user(r.Header.Get("User"))
+	if topic := r.URL.Query().Get("topic"); topic != "" {
+		b.mu.Lock()
+		b.topics[topic] = append(b.topics[topic], u.frames)
+		b.mu.Unlock()
+	}
 	control := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "text/event-stream")
 	frame := []byte("event: hello\nid: 1-0\ndata: {}\n\n")

@@ -44,6 +44,8 @@ type crowd struct {
 
 	arrived    atomic.Int64 // notifications of single users, at all readers
 	broadcasts atomic.Int64 // broadcasts, at all readers
+	live       atomic.Int64 // live events, at all readers
+	missed     atomic.Int64 // missed events, at all readers
 	opened     atomic.Int64 // open streams
 
 	mu      sync.Mutex
@@ -249,7 +251,11 @@ func (c *crowd) ask(r *reader) {
 		c.waiting = append(c.waiting, r)
 		return
 	}
-	request := "GET /v1/stream HTTP/1.1\r\nHost: " + c.server.addr + "\r\n" + c.server.user(r.user) + "Accept: text/event-stream\r\n"
+	path := "/v1/stream"
+	if c.server.topic != nil {
+		path += "?topic=" + c.server.topic(r.user)
+	}
+	request := "GET " + path + " HTTP/1.1\r\nHost: " + c.server.addr + "\r\n" + c.server.user(r.user) + "Accept: text/event-stream\r\n"
 	if len(r.last) > 0 {
 		request += "Last-Event-ID: " + string(r.last) + "\r\n"
 	}
@@ -298,6 +304,10 @@ func (c *crowd) event(r *reader, name, id, data []byte, stamp, now int64) error 
 		} else {
 			c.arrived.Add(1)
 		}
+	case "live":
+		c.live.Add(1)
+	case "missed":
+		c.missed.Add(1)
 	case "reset", "bye":
 		return fmt.Errorf("%s: %s", name, data)
 	}

@@ -60,7 +60,7 @@ func serveFloor(addr, dir string) error {
 		return err
 	}
 	go f.receive(live)
-	return servePlain(addr, f.post, f.stream)
+	return servePlain(addr, f.post, f.stream, http.NotFound) // it has no live events
 }
 
 // token makes a user one token of a subject. The benchmark's users have dots, and nothing else that NATS gives a meaning to.

@@ -1,5 +1,5 @@
 // Streams measures the real program, hark serve, with many open event streams: the memory of a stream and the cost of opening it; the cost and
-// the latency of a notification; the effects of broadcasts, of readers that do not read, and of a crash after which everybody reconnects.
+// the latency of a notification; the cost of a live event; the effects of broadcasts, of readers that do not read, and of a crash after which everybody reconnects.
 //
 //	go run ./bench/streams [-only memory,publish,…] [-n 15000] [-rounds 3]
 //
@@ -46,6 +46,7 @@ var benches = []bench{
 	{name: "broadcast", run: broadcast},
 	{name: "slow", run: slow},
 	{name: "storm", run: storm},
+	{name: "live", run: live},
 	{name: "polling", run: polling, rare: true},
 	{name: "compare", run: compare, rare: true},
 	{name: "inbox", run: inboxes, rare: true},

@@ -124,11 +124,20 @@ func (p *poster) note(b []byte, n int32, pad int, key bool) []byte {
 	return append(b, '}')
 }
 
-// request makes the request of a body.
-func (p *poster) request(body []byte) {
+// publish publishes a live event of about the size of a notification.
+func (p *poster) publish(topic string) error {
+	p.requestAt("/v1/events", fmt.Appendf(p.body[:0],
+		`{"topic":%q,"type":"bench.event","data":{"title":"Your export “Orders 2026” is ready","body":"300,000 rows, 14 MB. The file is kept for 7 days."}}`, topic))
+	return p.exchange()
+}
+
+// request makes the request of the body of a notification.
+func (p *poster) request(body []byte) { p.requestAt("/v1/notifications", body) }
+
+func (p *poster) requestAt(path string, body []byte) {
 	p.body = body
-	p.out = fmt.Appendf(p.out[:0], "POST /v1/notifications HTTP/1.1\r\nHost: %s\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
-		p.server.addr, p.server.service, len(p.body))
+	p.out = fmt.Appendf(p.out[:0], "POST %s HTTP/1.1\r\nHost: %s\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
+		path, p.server.addr, p.server.service, len(p.body))
 	p.out = append(p.out, p.body...)
 }
 
@@ -156,7 +165,7 @@ func (p *poster) exchange(notes ...int32) error {
 	if err != nil {
 		return err
 	}
-	if res.StatusCode != http.StatusCreated && res.StatusCode != http.StatusOK {
+	if res.StatusCode/100 != 2 {
 		return &refusal{res.StatusCode, string(answer)}
 	}
 	for _, n := range notes {

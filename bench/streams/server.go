@@ -24,6 +24,7 @@ type server struct {
 	admin   string           // the address for profiles
 	service string           // lines of the head of a request that posts
 	user    func(int) string // the same for a request of a user
+	topic   func(int) string // the topic that a user's stream listens to; nil if none does
 	reads   bool             // has an inbox
 
 	path    string
