@@ -7,10 +7,10 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"github.com/hark-jobs/hark/internal/logtest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 )
@@ -64,9 +64,7 @@ func TestEveryJobEndsWhateverItsHandlerLeaves(t *testing.T) {
 		t.Error("the log does not say that a summary was cut")
 	}
 	var notes []jobs.Notification
-	for end := time.Now().Add(30 * time.Second); len(notes) < len(ends) && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		notes = b.notes()
-	}
+	polltest.Until(t, "a notification for each end", func() bool { notes = b.notes(); return len(notes) >= len(ends) })
 	for _, n := range notes {
 		n.ID = ""
 		if err := n.Check(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 )
@@ -13,14 +14,14 @@ import (
 // really due later waits.
 func TestRetryOfAClockThatWentBack(t *testing.T) {
 	b := newBench(t)
-	if err := b.queue.PublishKind(t.Context(), jobs.Kind{Name: "k", Open: true, MaxAttempts: 3}); err != nil {
+	if err := b.queue.PublishKind(natstest.Context(t), jobs.Kind{Name: "k", Open: true, MaxAttempts: 3}); err != nil {
 		t.Fatal(err)
 	}
 	put := func(at time.Time, delay time.Duration) string {
 		t.Helper()
 		job := b.enqueue(jobs.Request{Kind: "k"})
 		job.State, job.Attempt, job.RetryAt, job.RetryDelay = jobs.Retrying, 1, at, delay
-		if _, err := b.queue.PutState(t.Context(), &job, 0); err != nil {
+		if _, err := b.queue.PutState(natstest.Context(t), &job, 0); err != nil {
 			t.Fatal(err)
 		}
 		return job.ID
@@ -33,7 +34,7 @@ func TestRetryOfAClockThatWentBack(t *testing.T) {
 	if job := b.await(due, in(jobs.Succeeded)); job.Attempt != 2 {
 		t.Errorf("%+v", job)
 	}
-	if job, err := b.queue.Get(t.Context(), "ana", later); err != nil || job.State != jobs.Retrying {
+	if job, err := b.queue.Get(natstest.Context(t), "ana", later); err != nil || job.State != jobs.Retrying {
 		t.Errorf("%+v, %v", job, err)
 	}
 }

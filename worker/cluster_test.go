@@ -43,7 +43,7 @@ func TestRetriesOnCluster(t *testing.T) {
 			break
 		}
 		for _, id := range ids {
-			if _, err := q.Retry(t.Context(), "ana", id, nil); err != nil {
+			if _, err := q.Retry(natstest.Context(t), "ana", id, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 )
@@ -40,7 +42,7 @@ func TestCrashBetweenSteps(t *testing.T) {
 			if runs.Load() != wantRuns {
 				t.Errorf("the handler ran %d times, want %d", runs.Load(), wantRuns)
 			}
-			f, err := b.queue.OpenFile(t.Context(), &job)
+			f, err := b.queue.OpenFile(natstest.Context(t), &job)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -55,14 +57,12 @@ func TestCrashBetweenSteps(t *testing.T) {
 // acked waits until no delivery of the kind write is open any more.
 func (b *bench) acked() {
 	b.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		c, err := b.queue.JetStream().Consumer(b.Context(), defaultNS.LogStream(), defaultNS.WorkerConsumer("write"))
+	polltest.Until(b, "the job is acked", func() bool {
+		c, err := b.queue.JetStream().Consumer(natstest.Context(b), defaultNS.LogStream(), defaultNS.WorkerConsumer("write"))
 		if err != nil {
 			b.Fatal(err)
 		}
-		if info, err := c.Info(b.Context()); err == nil && info.NumAckPending == 0 && info.NumPending == 0 {
-			return
-		}
-	}
-	b.Fatal("the job is never acked")
+		info := c.CachedInfo()
+		return info.NumAckPending == 0 && info.NumPending == 0
+	})
 }

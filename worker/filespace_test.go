@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync/atomic"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 	"github.com/nats-io/nats.go/jetstream"
@@ -74,29 +77,28 @@ func TestFilesOfDeadWorkersAreRemoved(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			b := newBench(t)
 			kind := worker.Handle(jobs.Define[none](jobs.Kind{Name: "idle"}), func(context.Context, *worker.Job, none) (jobs.Result, error) { return jobs.Result{}, nil })
-			if err := b.queue.PublishKind(t.Context(), jobs.Kind{Name: "idle", MaxAttempts: 3}); err != nil {
+			if err := b.queue.PublishKind(natstest.Context(t), jobs.Kind{Name: "idle", MaxAttempts: 3}); err != nil {
 				t.Fatal(err)
 			}
 			// As a worker leaves it that dies between the file and the end of the job.
 			job := b.enqueue(jobs.Request{Kind: "idle"})
 			job.State, job.Attempt, job.Lost, job.CancelRequested, job.Worker = jobs.Running, 1, c.lost, c.cancelled, "dead"
-			if _, err := b.queue.PutState(t.Context(), &job, 0); err != nil {
+			if _, err := b.queue.PutState(natstest.Context(t), &job, 0); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := b.queue.StoreFile(t.Context(), &job, strings.NewReader("left")); err != nil {
+			if _, err := b.queue.StoreFile(natstest.Context(t), &job, strings.NewReader("left")); err != nil {
 				t.Fatal(err)
 			}
 			b.start(worker.Options{Handlers: []worker.Handler{kind}})
 			b.await(job.ID, in(c.ends))
 			job.File = &jobs.File{Size: 4, ExpiresAt: time.Now().Add(time.Hour)}
-			for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-				_, err := b.queue.OpenFile(t.Context(), &job)
-				if n := b.chunks(); n == 0 && errors.Is(err, jobs.ErrFileGone) {
-					break
-				} else if time.Now().After(end) {
-					t.Fatalf("%d chunks stay, and the file: %v", n, err)
+			polltest.Nil(t, "what the dead worker left is removed", func() error {
+				_, err := b.queue.OpenFile(natstest.Context(t), &job)
+				if n := b.chunks(); n != 0 || !errors.Is(err, jobs.ErrFileGone) {
+					return fmt.Errorf("%d chunks stay, and the file: %v", n, err)
 				}
-			}
+				return nil
+			})
 		})
 	}
 }
@@ -104,11 +106,11 @@ func TestFilesOfDeadWorkersAreRemoved(t *testing.T) {
 // chunks counts what is stored of all files.
 func (b *bench) chunks() (n uint64) {
 	b.Helper()
-	files, err := b.queue.JetStream().Stream(b.Context(), defaultNS.FilesStream())
+	files, err := b.queue.JetStream().Stream(natstest.Context(b), defaultNS.FilesStream())
 	if err != nil {
 		b.Fatal(err)
 	}
-	info, err := files.Info(b.Context(), jetstream.WithSubjectFilter("$O."+defaultNS.FilesBucket()+".C.>"))
+	info, err := files.Info(natstest.Context(b), jetstream.WithSubjectFilter("$O."+defaultNS.FilesBucket()+".C.>"))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -2,10 +2,12 @@ package worker_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
-	"time"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 	"github.com/nats-io/nats.go"
@@ -14,7 +16,7 @@ import (
 // store writes a message as any program may that has access to NATS.
 func (b *bench) store(subject, body string) {
 	b.Helper()
-	if _, err := b.queue.JetStream().Publish(b.Context(), subject, []byte(body)); err != nil {
+	if _, err := b.queue.JetStream().Publish(natstest.Context(b), subject, []byte(body)); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -32,7 +34,7 @@ func TestPoisonIsDeliveredOnce(t *testing.T) {
 		b.store(defaultNS.SpecSubject("ana", "k", id), body)
 	}
 	status := &nats.Msg{Subject: defaultNS.SpecSubject("ana", "k", id), Header: nats.Header{"Status": {"409"}}}
-	if _, err := b.queue.JetStream().PublishMsg(t.Context(), status); err != nil {
+	if _, err := b.queue.JetStream().PublishMsg(natstest.Context(t), status); err != nil {
 		t.Fatal(err)
 	}
 	b.store("hark.log.00.ana.job.k."+id, `{"id":"`+id+`","kind":"k","user":"ana","run":1,"max_attempts":1}`) // in the shard of others
@@ -46,22 +48,20 @@ func TestPoisonIsDeliveredOnce(t *testing.T) {
 	if n := b.queue.Skipped()[joblog.SkippedJob]; n != 5 {
 		t.Errorf("%d were skipped", n)
 	}
-	consumer, err := b.queue.JetStream().Consumer(t.Context(), defaultNS.LogStream(), defaultNS.WorkerConsumer("k"))
+	consumer, err := b.queue.JetStream().Consumer(natstest.Context(t), defaultNS.LogStream(), defaultNS.WorkerConsumer("k"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		info, err := consumer.Info(t.Context())
+	polltest.Nil(t, "no message is delivered again", func() error {
+		info, err := consumer.Info(natstest.Context(t))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if info.NumAckPending == 0 && info.NumPending == 0 {
-			return
+		if info.NumAckPending != 0 || info.NumPending != 0 {
+			return fmt.Errorf("%d are unacked, %d pending", info.NumAckPending, info.NumPending)
 		}
-		if time.Now().After(end) {
-			t.Fatalf("%d messages are to be delivered again", info.NumAckPending)
-		}
-	}
+		return nil
+	})
 }
 
 // A message on the subjects of a running job that cannot be read does not take its lease away, and does not keep it from

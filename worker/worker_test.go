@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/queue"
 	"github.com/hark-jobs/hark/worker"
@@ -49,7 +51,7 @@ func (b *bench) start(o worker.Options) (stop func()) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := w.PublishKinds(b.Context()); err != nil {
+	if err := w.PublishKinds(natstest.Context(b)); err != nil {
 		b.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -75,7 +77,7 @@ func (b *bench) enqueue(r jobs.Request) jobs.Job {
 	if r.User == "" {
 		r.User = "ana"
 	}
-	job, _, err := b.queue.Enqueue(b.Context(), r)
+	job, _, err := b.queue.Enqueue(natstest.Context(b), r)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -83,19 +85,17 @@ func (b *bench) enqueue(r jobs.Request) jobs.Job {
 }
 
 // await polls the job until ok says so.
-func (b *bench) await(id string, ok func(jobs.Job) bool) jobs.Job {
+func (b *bench) await(id string, ok func(jobs.Job) bool) (job jobs.Job) {
 	b.Helper()
-	var job jobs.Job
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		var err error
-		if job, err = b.queue.Get(b.Context(), "ana", id); err != nil {
+	polltest.Nil(b, "the job changes", func() (err error) {
+		if job, err = b.queue.Get(natstest.Context(b), "ana", id); err != nil {
 			b.Fatal(err)
 		}
-		if ok(job) {
-			return job
+		if !ok(job) {
+			return fmt.Errorf("it is still %+v", job)
 		}
-	}
-	b.Fatalf("job is still %+v", job)
+		return nil
+	})
 	return job
 }
 
@@ -108,7 +108,7 @@ func (b *bench) notes() (all []jobs.Notification) {
 	for after, more := uint64(0), true; more; {
 		var page []joblog.StoredNotification
 		var err error
-		if page, more, err = b.queue.NotificationsPage(b.Context(), "ana", after, 1000); err != nil {
+		if page, more, err = b.queue.NotificationsPage(natstest.Context(b), "ana", after, 1000); err != nil {
 			b.Fatal(err)
 		}
 		for _, n := range page {
@@ -126,11 +126,7 @@ func (b *bench) notes() (all []jobs.Notification) {
 func (b *bench) told(kind string) {
 	b.Helper()
 	var notes []jobs.Notification
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if notes = b.notes(); len(notes) > 0 {
-			break
-		}
-	}
+	polltest.Until(b, "a notification", func() bool { notes = b.notes(); return len(notes) > 0 })
 	if len(notes) != 1 || notes[0].Type != kind {
 		b.Errorf("told %+v, want one %s", notes, kind)
 	}
@@ -155,7 +151,7 @@ func TestSucceed(t *testing.T) {
 		})}})
 	for _, bad := range []string{`{}`, `{"pages":"7"}`, `{"pages":7,"other":1}`} {
 		var invalid *jobs.InvalidError
-		if _, _, err := b.queue.Enqueue(t.Context(), jobs.Request{User: "ana", Kind: "report", Params: json.RawMessage(bad)}); !errors.As(err, &invalid) {
+		if _, _, err := b.queue.Enqueue(natstest.Context(t), jobs.Request{User: "ana", Kind: "report", Params: json.RawMessage(bad)}); !errors.As(err, &invalid) {
 			t.Errorf("params %s: %v", bad, err)
 		}
 	}
@@ -164,7 +160,7 @@ func TestSucceed(t *testing.T) {
 		job.File == nil || job.File.Size != 5 || job.File.ExpiresAt.Before(job.FinishedAt.Add(time.Hour)) || job.StartedAt.IsZero() {
 		t.Errorf("%+v", job)
 	}
-	f, err := b.queue.OpenFile(t.Context(), &job)
+	f, err := b.queue.OpenFile(natstest.Context(t), &job)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +194,7 @@ func TestRetryUntilItFails(t *testing.T) {
 		t.Errorf("%d runs, %+v %+v", runs.Load(), job, job.Error)
 	}
 	b.told("job.failed")
-	if _, err := b.queue.Retry(t.Context(), "ana", job.ID, nil); err != nil {
+	if _, err := b.queue.Retry(natstest.Context(t), "ana", job.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	job = b.await(job.ID, func(j jobs.Job) bool { return j.State == jobs.Failed && j.Run == 2 })
@@ -257,7 +253,7 @@ func TestHandlerGetsWhatWasChecked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.queue.Conn().Request(defaultNS.SpecSubject("ana", "report", spec.ID), text, 5*time.Second); err != nil {
+		if _, err := b.queue.Conn().Request(defaultNS.SpecSubject("ana", "report", spec.ID), text, time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		return spec.ID
@@ -289,7 +285,7 @@ func TestCancelRunning(t *testing.T) {
 		})}})
 	id := b.enqueue(jobs.Request{Kind: "long"}).ID
 	b.await(id, in(jobs.Running))
-	job, err := b.queue.Cancel(t.Context(), "ana", id)
+	job, err := b.queue.Cancel(natstest.Context(t), "ana", id)
 	if err != nil || job.State != jobs.Running || !job.CancelRequested {
 		t.Fatalf("%+v %v", job, err)
 	}
@@ -304,13 +300,13 @@ func TestCancelRunning(t *testing.T) {
 func TestCancelUnheard(t *testing.T) {
 	b := newBench(t)
 	js := b.queue.JetStream()
-	stream, err := js.Stream(t.Context(), defaultNS.LogStream())
+	stream, err := js.Stream(natstest.Context(t), defaultNS.LogStream())
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := stream.CachedInfo().Config
 	config.RePublish = nil
-	if _, err := js.UpdateStream(t.Context(), config); err != nil {
+	if _, err := js.UpdateStream(natstest.Context(t), config); err != nil {
 		t.Fatal(err)
 	}
 	cause := make(chan error, 1)
@@ -322,7 +318,7 @@ func TestCancelUnheard(t *testing.T) {
 		})}})
 	id := b.enqueue(jobs.Request{Kind: "long"}).ID
 	b.await(id, in(jobs.Running))
-	if _, err := b.queue.Cancel(t.Context(), "ana", id); err != nil {
+	if _, err := b.queue.Cancel(natstest.Context(t), "ana", id); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-cause; !errors.Is(err, worker.ErrCancelled) {
@@ -341,7 +337,7 @@ func TestCancelQueued(t *testing.T) {
 	})
 	b.start(worker.Options{Handlers: []worker.Handler{handler}})() // makes the kind known, and stops
 	id := b.enqueue(jobs.Request{Kind: "quick"}).ID
-	if job, err := b.queue.Cancel(t.Context(), "ana", id); err != nil || job.State != jobs.Cancelled {
+	if job, err := b.queue.Cancel(natstest.Context(t), "ana", id); err != nil || job.State != jobs.Cancelled {
 		t.Fatalf("%+v %v", job, err)
 	}
 	b.start(worker.Options{Handlers: []worker.Handler{handler}})
@@ -367,7 +363,7 @@ func TestTakeOver(t *testing.T) {
 	job := b.enqueue(jobs.Request{Kind: "take"})
 	zombie := job
 	zombie.State, zombie.Attempt, zombie.Worker = jobs.Running, 1, "zombie"
-	seq, err := b.queue.PutState(t.Context(), &zombie, 0)
+	seq, err := b.queue.PutState(natstest.Context(t), &zombie, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -376,7 +372,7 @@ func TestTakeOver(t *testing.T) {
 	if done.Lost != 1 || done.Attempt != 1 || string(done.Result) != `"second"` {
 		t.Errorf("%+v", done)
 	}
-	if _, err := b.queue.Finish(t.Context(), zombie, jobs.Failed, seq); !errors.Is(err, joblog.ErrConflict) {
+	if _, err := b.queue.Finish(natstest.Context(t), zombie, jobs.Failed, seq); !errors.Is(err, joblog.ErrConflict) {
 		t.Errorf("the old worker wrote: %v", err)
 	}
 	b.told("job.succeeded")
@@ -394,12 +390,12 @@ func TestLeaseLost(t *testing.T) {
 		}, worker.Concurrency(1))}})
 	id := b.enqueue(jobs.Request{Kind: "long"}).ID
 	b.await(id, in(jobs.Running))
-	s, err := b.queue.Read(t.Context(), "ana", id)
+	s, err := b.queue.Read(natstest.Context(t), "ana", id)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Job.Worker = "another"
-	if _, err := b.queue.PutState(t.Context(), &s.Job, s.StateSeq); err != nil {
+	if _, err := b.queue.PutState(natstest.Context(t), &s.Job, s.StateSeq); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-cause; !errors.Is(err, worker.ErrLeaseLost) {
@@ -468,7 +464,7 @@ func TestLeaseIsRefreshed(t *testing.T) {
 	})}})
 	id := b.enqueue(jobs.Request{Kind: "wait"}).ID
 	b.await(id, in(jobs.Running))
-	if _, err := joblog.Setup(t.Context(), b.queue.Conn(), joblog.Location{}, joblog.Settings{Lease: 2 * time.Second}, false); err != nil {
+	if _, err := joblog.Setup(natstest.Context(t), b.queue.Conn(), joblog.Location{}, joblog.Settings{Lease: 2 * time.Second}, false); err != nil {
 		t.Fatal(err)
 	}
 	// The worker's heartbeat comes too late for the new lease: the job comes again, and the worker learns why.
@@ -516,31 +512,26 @@ func TestPerUser(t *testing.T) {
 	for range n {
 		b.enqueue(jobs.Request{Kind: "work"})
 	}
-	job, _, err := b.queue.Enqueue(t.Context(), jobs.Request{User: "ben", Kind: "work"})
+	job, _, err := b.queue.Enqueue(natstest.Context(t), jobs.Request{User: "ben", Kind: "work"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		latest, err := b.queue.Get(t.Context(), "ben", job.ID)
-		if err == nil && latest.State == jobs.Succeeded {
-			break
+	polltest.Nil(t, "ben's job succeeds", func() error {
+		latest, err := b.queue.Get(natstest.Context(t), "ben", job.ID)
+		if err == nil && latest.State != jobs.Succeeded {
+			err = fmt.Errorf("it is %+v", latest)
 		}
-		if time.Now().After(end) {
-			t.Fatalf("ben's job is %+v, %v", latest, err)
-		}
-	}
+		return err
+	})
 	close(release)
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	polltest.Nil(t, "all jobs run", func() error {
 		mu.Lock()
-		done := len(ran)
-		mu.Unlock()
-		if done == n+1 {
-			break
+		defer mu.Unlock()
+		if done := len(ran); done != n+1 {
+			return fmt.Errorf("%d of %d have", done, n+1)
 		}
-		if time.Now().After(end) {
-			t.Fatalf("%d of %d jobs have run", done, n+1)
-		}
-	}
+		return nil
+	})
 	mu.Lock()
 	defer mu.Unlock()
 	if most != 2 {
@@ -578,18 +569,18 @@ func TestSlotsOutliveThePull(t *testing.T) {
 		b.await(id, in(jobs.Running))
 	}
 	// The consumer is gone, which ends the pull: the fetcher creates it again, and all jobs are delivered again. Both go on.
-	stream, err := b.queue.JetStream().Stream(t.Context(), defaultNS.LogStream())
+	stream, err := b.queue.JetStream().Stream(natstest.Context(t), defaultNS.LogStream())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.DeleteConsumer(t.Context(), defaultNS.WorkerConsumer("work")); err != nil {
+	if err := stream.DeleteConsumer(natstest.Context(t), defaultNS.WorkerConsumer("work")); err != nil {
 		t.Fatal(err)
 	}
 	for range 6 {
 		ids = append(ids, b.enqueue(jobs.Request{Kind: "work"}).ID)
 	}
 	b.await(ids[2], func(jobs.Job) bool { mu.Lock(); defer mu.Unlock(); return running == 3 })
-	consumer, err := stream.Consumer(t.Context(), defaultNS.WorkerConsumer("work"))
+	consumer, err := stream.Consumer(natstest.Context(t), defaultNS.WorkerConsumer("work"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -619,7 +610,7 @@ func TestReadyWhileBusy(t *testing.T) {
 	if err := w.Ready(); err == nil {
 		t.Error("it is ready before it runs")
 	}
-	if err := w.PublishKinds(t.Context()); err != nil {
+	if err := w.PublishKinds(natstest.Context(t)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -654,7 +645,7 @@ func TestTagsOfParams(t *testing.T) {
 	})}})
 	defer stop()
 	for params, ok := range map[string]bool{`{"pages":1}`: true, `{"pages":500}`: true, `{"pages":0}`: false, `{"pages":501}`: false} {
-		_, _, err := b.queue.Enqueue(t.Context(), jobs.Request{User: "ana", Kind: "print", Params: json.RawMessage(params)})
+		_, _, err := b.queue.Enqueue(natstest.Context(t), jobs.Request{User: "ana", Kind: "print", Params: json.RawMessage(params)})
 		if (err == nil) != ok {
 			t.Errorf("%s: %v", params, err)
 		}

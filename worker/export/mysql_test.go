@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hark-jobs/hark/internal/mariatest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/worker/export"
 )
 
@@ -182,12 +184,16 @@ func TestMariaDB(t *testing.T) {
 	t.Run("a cancelled export ends in the server", func(t *testing.T) {
 		for _, dataset := range []string{"endless", "sleeping", "slow_count"} {
 			ctx, cancel := context.WithCancel(t.Context())
-			_, err := e.Run(ctx, params(t, `{"dataset":"`+dataset+`","format":"csv"}`), &stopWriter{left: 100_000, stop: cancel}, func(_, _ int64, message string) {
-				if dataset != "endless" && (message == "Running the query" || message == "Counting rows") {
-					go func() { waitRuns(t, db); cancel() }()
-				}
-			})
-			if !errors.Is(err, context.Canceled) {
+			wanted, ended := params(t, `{"dataset":"`+dataset+`","format":"csv"}`), make(chan error, 1)
+			go func() {
+				_, err := e.Run(ctx, wanted, &stopWriter{left: 100_000, stop: cancel}, nil)
+				ended <- err
+			}()
+			if dataset != "endless" {
+				waitRuns(t, db)
+				cancel()
+			}
+			if err := <-ended; !errors.Is(err, context.Canceled) {
 				t.Errorf("%s: %v", dataset, err)
 			}
 			cancel()
@@ -270,24 +276,18 @@ func running(t *testing.T, db *sql.DB) (statements []string) {
 // nothingRuns waits until the server runs no statement of the exporter any more.
 func nothingRuns(t *testing.T, db *sql.DB, what string) {
 	t.Helper()
-	var left []string
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		left = running(t, db)
-		if len(left) == 0 {
-			return
+	polltest.Nil(t, what+": the query ends", func() error {
+		if left := running(t, db); len(left) > 0 {
+			return fmt.Errorf("the server still runs %q", left)
 		}
-	}
-	t.Errorf("%s: the server still runs %q", what, left)
+		return nil
+	})
 }
 
 // waitRuns waits until the server runs a statement of the exporter.
 func waitRuns(t *testing.T, db *sql.DB) {
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		for _, s := range running(t, db) {
-			if strings.Contains(s, "sleep") {
-				return
-			}
-		}
-	}
-	t.Error("the query never ran")
+	t.Helper()
+	polltest.Until(t, "the query runs", func() bool {
+		return slices.ContainsFunc(running(t, db), func(s string) bool { return strings.Contains(s, "sleep") })
+	})
 }

@@ -3,6 +3,7 @@ package export_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/xuri/excelize/v2"
 
 	"github.com/hark-jobs/hark/internal/pgtest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/worker/export"
 )
 
@@ -136,18 +138,16 @@ datasets:
 				t.Errorf("%s: %v", dataset, err)
 			}
 			cancel()
-			for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			polltest.Nil(t, dataset+": the query ends", func() error {
 				var n int
 				if err := watch.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND backend_type = 'client backend' AND pid <> pg_backend_pid()").Scan(&n); err != nil {
 					t.Fatal(err)
 				}
-				if n == 0 {
-					break
+				if n != 0 {
+					return fmt.Errorf("the server still runs %d", n)
 				}
-				if time.Now().After(end) {
-					t.Fatalf("%s: the server still runs %d queries", dataset, n)
-				}
-			}
+				return nil
+			})
 		}
 	})
 

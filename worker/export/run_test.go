@@ -429,7 +429,7 @@ func TestCancelInTheMiddle(t *testing.T) {
 		if !errors.Is(err, lost) {
 			t.Errorf("%+v: a cancelled export: %v", test, err)
 		}
-		if took := time.Since(at); took > 2*time.Second {
+		if took := time.Since(at); took > 30*time.Second {
 			t.Errorf("%+v: it took %v to stop", test, took)
 		}
 	}
