@@ -22,13 +22,13 @@ func TestBacklogs(t *testing.T) {
 	}
 	q := queues[0]
 	for _, kind := range []string{"a", "b"} {
-		if err := q.PublishKind(t.Context(), jobs.Kind{Name: kind, MaxAttempts: 3}); err != nil {
+		if err := q.PublishKind(natstest.Context(t), jobs.Kind{Name: kind, MaxAttempts: 3}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	enqueue := func(q *joblog.Store, user, kind string) jobs.Job {
 		t.Helper()
-		job, _, err := q.Enqueue(t.Context(), jobs.Request{User: user, Kind: kind})
+		job, _, err := q.Enqueue(natstest.Context(t), jobs.Request{User: user, Kind: kind})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,7 @@ func TestBacklogs(t *testing.T) {
 	b := joblog.NewBacklogs(q)
 	want := func(what, user, kind string, n int) {
 		t.Helper()
-		got, err := b.Count(t.Context(), user, kind, 1000)
+		got, err := b.Count(natstest.Context(t), user, kind, 1000)
 		if err != nil || got != n {
 			t.Errorf("%s: %s has %d of %s, %v; want %d", what, user, got, kind, err, n)
 		}
@@ -45,7 +45,7 @@ func TestBacklogs(t *testing.T) {
 	put := func(job *jobs.Job, state jobs.State, seq uint64) uint64 {
 		t.Helper()
 		job.State = state
-		seq, err := q.PutState(t.Context(), job, seq)
+		seq, err := q.PutState(natstest.Context(t), job, seq)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,21 +64,21 @@ func TestBacklogs(t *testing.T) {
 	want("one runs", "ana", "a", 1)
 	seq = put(&one, jobs.Retrying, seq)
 	want("it waits for its next attempt", "ana", "a", 2)
-	if _, err := q.Finish(t.Context(), one, jobs.Failed, seq); err != nil {
+	if _, err := q.Finish(natstest.Context(t), one, jobs.Failed, seq); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.Cancel(t.Context(), "ana", two.ID); err != nil {
+	if _, err := q.Cancel(natstest.Context(t), "ana", two.ID); err != nil {
 		t.Fatal(err)
 	}
 	want("both have ended", "ana", "a", 0)
-	if _, err := q.Retry(t.Context(), "ana", one.ID, nil); err != nil {
+	if _, err := q.Retry(natstest.Context(t), "ana", one.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	want("one is retried by hand", "ana", "a", 1)
 	for i := range 600 { // more than one read returns
 		enqueue(q, "ana", "a")
 		if i == 300 {
-			if _, _, err := q.Notify(t.Context(), "ana", jobs.Notification{Type: "x", Title: fmt.Sprint(i)}); err != nil {
+			if _, _, err := q.Notify(natstest.Context(t), "ana", jobs.Notification{Type: "x", Title: fmt.Sprint(i)}); err != nil {
 				t.Fatal(err)
 			}
 		}

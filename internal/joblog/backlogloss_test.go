@@ -9,6 +9,7 @@ import (
 
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -32,9 +33,9 @@ func openBacklogs(t *testing.T) backlogs {
 
 func (b *backlogs) bind() {
 	b.t.Helper()
-	err := b.q.PublishKind(b.t.Context(), jobs.Kind{Name: "k", MaxAttempts: 3})
+	err := b.q.PublishKind(natstest.Context(b.t), jobs.Kind{Name: "k", MaxAttempts: 3})
 	if err == nil {
-		b.log, err = b.q.JetStream().Stream(b.t.Context(), defaultNS.LogStream())
+		b.log, err = b.q.JetStream().Stream(natstest.Context(b.t), defaultNS.LogStream())
 	}
 	if err != nil {
 		b.t.Fatal(err)
@@ -51,7 +52,7 @@ func (b *backlogs) enqueue(user string, n int) (last jobs.Job) {
 
 func (b *backlogs) want(user string, limit, n int) {
 	b.t.Helper()
-	if got, err := b.Count(b.t.Context(), user, "k", limit); err != nil || got != n {
+	if got, err := b.Count(natstest.Context(b.t), user, "k", limit); err != nil || got != n {
 		b.t.Errorf("%s has %d waiting with the limit %d, %v; want %d", user, got, limit, err, n)
 	}
 }
@@ -59,18 +60,16 @@ func (b *backlogs) want(user string, limit, n int) {
 // until counts again for as long as a comparison with the log may be old.
 func (b *backlogs) until(user string, limit, n int) {
 	b.t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		got, err := b.Count(b.t.Context(), user, "k", limit)
+	polltest.Nil(b.t, "the count is right", func() error {
+		got, err := b.Count(natstest.Context(b.t), user, "k", limit)
 		if err != nil {
 			b.t.Fatal(err)
 		}
-		if got == n {
-			return
+		if got != n {
+			return fmt.Errorf("%s has %d waiting, not %d", user, got, n)
 		}
-		if time.Now().After(end) {
-			b.t.Fatalf("%s has %d waiting, not %d", user, got, n)
-		}
-	}
+		return nil
+	})
 }
 
 // Jobs that have expired before a worker took them do not keep their user from new ones.
@@ -81,7 +80,7 @@ func TestBacklogsForgetWhatExpired(t *testing.T) {
 	b.want("ana", 3, 3)
 	config := b.log.CachedInfo().Config
 	config.MaxAge, config.Duplicates = time.Second, time.Second
-	if _, err := b.q.JetStream().UpdateStream(t.Context(), config); err != nil {
+	if _, err := b.q.JetStream().UpdateStream(natstest.Context(t), config); err != nil {
 		t.Fatal(err)
 	}
 	b.until("ana", 1, 0) // below the limit nothing is compared with the log
@@ -95,11 +94,11 @@ func TestBacklogsForgetWhatWasPurged(t *testing.T) {
 	b.enqueue("ana", 600)
 	retrying := b.enqueue("ana", 1)
 	retrying.State, retrying.Attempt = jobs.Retrying, 1
-	if _, err := b.q.PutState(t.Context(), &retrying, 0); err != nil {
+	if _, err := b.q.PutState(natstest.Context(t), &retrying, 0); err != nil {
 		t.Fatal(err)
 	}
 	b.want("ana", 1000, 602)
-	if err := b.log.Purge(t.Context(), jetstream.WithPurgeSubject(defaultNS.SpecSubject("ana", "k", purged.ID))); err != nil {
+	if err := b.log.Purge(natstest.Context(t), jetstream.WithPurgeSubject(defaultNS.SpecSubject("ana", "k", purged.ID))); err != nil {
 		t.Fatal(err)
 	}
 	b.want("ana", 601, 601)
@@ -114,8 +113,8 @@ func TestBacklogsForgetWithTheEpoch(t *testing.T) {
 		learn func(*backlogs)
 		limit int // with which it is noticed
 	}{
-		"begun by this process":   {func(b *backlogs) { mustEpoch(b.q.BeginEpoch(b.t.Context(), 0))(b.t) }, 1000},
-		"begun by another":        {func(b *backlogs) { b.recreate(); mustEpoch(b.q.CurrentEpoch(b.t.Context()))(b.t) }, 1000},
+		"begun by this process":   {func(b *backlogs) { mustEpoch(b.q.BeginEpoch(natstest.Context(b.t), 0))(b.t) }, 1000},
+		"begun by another":        {func(b *backlogs) { b.recreate(); mustEpoch(b.q.CurrentEpoch(natstest.Context(b.t)))(b.t) }, 1000},
 		"not noticed by this one": {func(b *backlogs) { b.recreate() }, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -141,7 +140,7 @@ func TestBacklogsForgetWhatALogHasLost(t *testing.T) {
 	// The same epoch, in another log.
 	epoch := b.q.Epoch()
 	b.recreate("hark.epoch", fmt.Sprint(epoch+1_000_000))
-	mustEpoch(b.q.CurrentEpoch(t.Context()))(t)
+	mustEpoch(b.q.CurrentEpoch(natstest.Context(t)))(t)
 	b.want("ana", 4, 0)
 	b.enqueue("ana", 4)
 	b.want("ana", 1000, 4)
@@ -159,10 +158,10 @@ func (b *backlogs) recreate(metadata ...string) {
 		config.Metadata[metadata[i]] = metadata[i+1]
 	}
 	for last := uint64(1); last > 0; { // the server may find the files of the deleted one, which it removes meanwhile
-		err := b.q.JetStream().DeleteStream(b.t.Context(), defaultNS.LogStream())
+		err := b.q.JetStream().DeleteStream(natstest.Context(b.t), defaultNS.LogStream())
 		if err == nil {
 			var log jetstream.Stream
-			if log, err = b.q.JetStream().CreateStream(b.t.Context(), config); err == nil {
+			if log, err = b.q.JetStream().CreateStream(natstest.Context(b.t), config); err == nil {
 				last = log.CachedInfo().State.LastSeq
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -29,7 +30,7 @@ func TestWentBack(t *testing.T) {
 // While the clock goes on, looking at it changes nothing: no job is delivered again, and no kind is listed for it.
 func TestCheckClock(t *testing.T) {
 	q := openPoisoned(t)
-	ctx := t.Context()
+	ctx := natstest.Context(t)
 	if _, _, err := q.OpenWorkerConsumer(ctx, "k"); err != nil {
 		t.Fatal(err)
 	}

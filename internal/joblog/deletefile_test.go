@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -17,7 +18,7 @@ func fillUp(t *testing.T, q *joblog.Store) {
 	js := mustJetStream(t, q)
 	for size := block; size > 0; size /= 2 {
 		for {
-			_, err := js.Publish(t.Context(), "$O."+defaultNS.FilesBucket()+".C.x", make([]byte, size))
+			_, err := js.Publish(natstest.Context(t), "$O."+defaultNS.FilesBucket()+".C.x", make([]byte, size))
 			if joblog.IsFull(err) {
 				break
 			}
@@ -34,14 +35,14 @@ func TestDiscardFileFromAFullStore(t *testing.T) {
 	a, b, stream := openSpace(t, joblog.Settings{FileSpace: 8 * block})
 	job := succeeded(t, a, 1<<40, 4*block)
 	fillUp(t, a)
-	if _, err := a.StoreFile(t.Context(), leased("ana", "A2"), &letters{left: 1, err: io.EOF}); !errors.Is(err, jobs.ErrStoreFull) {
+	if _, err := a.StoreFile(natstest.Context(t), leased("ana", "A2"), &letters{left: 1, err: io.EOF}); !errors.Is(err, jobs.ErrStoreFull) {
 		t.Fatalf("it is not full: %v", err)
 	}
-	after, err := b.DiscardFile(t.Context(), "ana", job.ID)
+	after, err := b.DiscardFile(natstest.Context(t), "ana", job.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.OpenFile(t.Context(), &after); err != jobs.ErrFileGone {
+	if _, err := a.OpenFile(natstest.Context(t), &after); err != jobs.ErrFileGone {
 		t.Errorf("it can be opened: %v", err)
 	}
 	fileSpace(0).store(t, a, leased("ana", "A2"), 3*block, false)
@@ -67,13 +68,13 @@ func TestDeleteFileGoesOn(t *testing.T) {
 	t.Parallel()
 	q, _, stream := openSpace(t, joblog.Settings{})
 	job := succeeded(t, q, 1<<40, 2*block)
-	if err := stream.Purge(t.Context(), jetstream.WithPurgeSubject("$O."+defaultNS.FilesBucket()+".M.*")); err != nil {
+	if err := stream.Purge(natstest.Context(t), jetstream.WithPurgeSubject("$O."+defaultNS.FilesBucket()+".M.*")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.OpenFile(t.Context(), &job); err != jobs.ErrFileGone {
+	if _, err := q.OpenFile(natstest.Context(t), &job); err != jobs.ErrFileGone {
 		t.Errorf("it can be opened: %v", err)
 	}
-	if _, err := q.DiscardFile(t.Context(), "ana", job.ID); err != nil {
+	if _, err := q.DiscardFile(natstest.Context(t), "ana", job.ID); err != nil {
 		t.Fatal(err)
 	}
 	if n := messages(t, stream); n > 0 {

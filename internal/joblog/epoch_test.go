@@ -22,20 +22,20 @@ func TestBeginEpoch(t *testing.T) {
 	}
 	first, second := open(), open()
 	before := first.Epoch()
-	begun, err := first.BeginEpoch(t.Context(), 0)
+	begun, err := first.BeginEpoch(natstest.Context(t), 0)
 	if err != nil || begun <= before || first.Epoch() != begun {
 		t.Fatalf("begun %d, %v, after %d; the queue says %d", begun, err, before, first.Epoch())
 	}
-	if now, err := second.CurrentEpoch(t.Context()); err != nil || now != begun || second.Epoch() != begun {
+	if now, err := second.CurrentEpoch(natstest.Context(t)); err != nil || now != begun || second.Epoch() != begun {
 		t.Errorf("another queue says %d, %v, then %d", now, err, second.Epoch())
 	}
-	if _, err := joblog.Setup(t.Context(), nc, joblog.Location{}, joblog.Settings{Lease: 5 * time.Second}, false); err != nil {
+	if _, err := joblog.Setup(natstest.Context(t), nc, joblog.Location{}, joblog.Settings{Lease: 5 * time.Second}, false); err != nil {
 		t.Fatal(err)
 	}
 	if now := open().Epoch(); now != begun {
 		t.Errorf("a queue that comes later says %d, not %d", now, begun)
 	}
-	stored, _, err := first.Notify(t.Context(), "ana", jobs.Notification{Type: "t", Title: "x"})
+	stored, _, err := first.Notify(natstest.Context(t), "ana", jobs.Notification{Type: "t", Title: "x"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestBeginEpoch(t *testing.T) {
 	}
 	// One that is asked to be later than a clock that is ahead is.
 	ahead := jobs.Epoch(time.Now().Add(time.Hour).UnixMilli())
-	if begun, err = second.BeginEpoch(t.Context(), ahead); err != nil || begun <= ahead {
+	if begun, err = second.BeginEpoch(natstest.Context(t), ahead); err != nil || begun <= ahead {
 		t.Errorf("%d, %v, after %d", begun, err, ahead)
 	}
 }

@@ -29,7 +29,7 @@ func openFiles(t *testing.T) (*joblog.Store, jetstream.Stream) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := js.Stream(t.Context(), filesStream)
+	stream, err := js.Stream(natstest.Context(t), filesStream)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func openFiles(t *testing.T) (*joblog.Store, jetstream.Stream) {
 
 func messages(t *testing.T, stream jetstream.Stream) uint64 {
 	t.Helper()
-	info, err := stream.Info(t.Context())
+	info, err := stream.Info(natstest.Context(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestStoreFile(t *testing.T) {
 	q, stream := openFiles(t)
 	job := jobs.Job{ID: "01JD3QF4X5S7H8J9K0M1N2P3R4"}
 	for _, size := range []int{5 << 20, 128 << 10, 128<<10 + 1, 1, 0} {
-		n, err := q.StoreFile(t.Context(), &job, &letters{left: size, err: io.EOF})
+		n, err := q.StoreFile(natstest.Context(t), &job, &letters{left: size, err: io.EOF})
 		if err != nil || n != int64(size) {
 			t.Fatalf("%d bytes: stored %d, %v", size, n, err)
 		}
@@ -82,7 +82,7 @@ func TestStoreFile(t *testing.T) {
 			t.Errorf("%d bytes are %d messages, want %d", size, got, want)
 		}
 		want, _ := io.ReadAll(&letters{left: size, err: io.EOF})
-		file, err := q.OpenFile(t.Context(), stored(job, n))
+		file, err := q.OpenFile(natstest.Context(t), stored(job, n))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,25 +91,25 @@ func TestStoreFile(t *testing.T) {
 		}
 	}
 	// Other clients can read it, too.
-	store, err := mustJetStream(t, q).ObjectStore(t.Context(), defaultNS.FilesBucket())
+	store, err := mustJetStream(t, q).ObjectStore(natstest.Context(t), defaultNS.FilesBucket())
 	if err != nil {
 		t.Fatal(err)
 	}
-	names, err := store.List(t.Context())
+	names, err := store.List(natstest.Context(t))
 	if err != nil || len(names) != 1 {
 		t.Fatalf("listed %v, %v", names, err)
 	}
-	if _, err := q.StoreFile(t.Context(), &job, &letters{left: 300_000, err: io.EOF}); err != nil {
+	if _, err := q.StoreFile(natstest.Context(t), &job, &letters{left: 300_000, err: io.EOF}); err != nil {
 		t.Fatal(err)
 	}
 	want, _ := io.ReadAll(&letters{left: 300_000, err: io.EOF})
-	if got, err := store.GetBytes(t.Context(), names[0].Name); err != nil || !bytes.Equal(got, want) {
+	if got, err := store.GetBytes(natstest.Context(t), names[0].Name); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("the object store's own reader reads %d bytes, %v", len(got), err) // it checks the digest
 	}
-	if err := q.DeleteFile(t.Context(), &job); err != nil {
+	if err := q.DeleteFile(natstest.Context(t), &job); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.OpenFile(t.Context(), stored(job, 300_000)); err != jobs.ErrFileGone {
+	if _, err := q.OpenFile(natstest.Context(t), stored(job, 300_000)); err != jobs.ErrFileGone {
 		t.Errorf("a deleted file: %v", err)
 	}
 }
@@ -156,11 +156,11 @@ func TestStoreFileFails(t *testing.T) {
 
 	config := stream.CachedInfo().Config
 	config.MaxMsgs = 3 // the chunks, but not what is known of them
-	if _, err := mustJetStream(t, q).UpdateStream(t.Context(), config); err != nil {
+	if _, err := mustJetStream(t, q).UpdateStream(natstest.Context(t), config); err != nil {
 		t.Fatal(err)
 	}
 	var refused *jetstream.APIError
-	if _, err := q.StoreFile(t.Context(), &jobs.Job{ID: "X"}, &letters{left: 300_000, err: io.EOF}); !errors.As(err, &refused) {
+	if _, err := q.StoreFile(natstest.Context(t), &jobs.Job{ID: "X"}, &letters{left: 300_000, err: io.EOF}); !errors.As(err, &refused) {
 		t.Errorf("without room: %v", err)
 	}
 	if n := messages(t, stream); n != 0 {
@@ -186,7 +186,7 @@ func TestStoreFileKeepsPace(t *testing.T) {
 	q, stream := openFiles(t)
 	config := stream.CachedInfo().Config
 	config.NoAck = true
-	if _, err := mustJetStream(t, q).UpdateStream(t.Context(), config); err != nil {
+	if _, err := mustJetStream(t, q).UpdateStream(natstest.Context(t), config); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // as a job may have; an answer has no more than a call's time
@@ -209,7 +209,7 @@ func TestStoreFileWithoutAnswer(t *testing.T) {
 	q, stream := openFiles(t)
 	config := stream.CachedInfo().Config
 	config.NoAck = true
-	if _, err := mustJetStream(t, q).UpdateStream(t.Context(), config); err != nil {
+	if _, err := mustJetStream(t, q).UpdateStream(natstest.Context(t), config); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -25,7 +26,7 @@ func openSpace(t *testing.T, s joblog.Settings) (a, b *joblog.Store, stream jets
 	nc := natstest.Connect(t)
 	a, _ = open(t, nc, s)
 	b, _ = open(t, nc, joblog.Settings{})
-	stream, err := mustJetStream(t, a).Stream(t.Context(), filesStream)
+	stream, err := mustJetStream(t, a).Stream(natstest.Context(t), filesStream)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +43,7 @@ type fileSpace int64
 
 func (f fileSpace) store(t *testing.T, q *joblog.Store, job *jobs.Job, size int, wantFull bool) {
 	t.Helper()
-	n, err := q.StoreFile(t.Context(), job, &letters{left: size, err: io.EOF})
+	n, err := q.StoreFile(natstest.Context(t), job, &letters{left: size, err: io.EOF})
 	var full *jobs.UserFullError
 	switch {
 	case wantFull && (!errors.As(err, &full) || full.Limit != int64(f)):
@@ -75,7 +76,7 @@ func TestUserFileSpace(t *testing.T) {
 		space.store(t, a, leased(other, "B2"), 1, true)
 	}
 	// A setting that is changed holds for what is stored next, without a restart.
-	if _, err := joblog.Setup(t.Context(), a.Conn(), joblog.Location{}, joblog.Settings{UserFileSpace: 11 * block}, false); err != nil {
+	if _, err := joblog.Setup(natstest.Context(t), a.Conn(), joblog.Location{}, joblog.Settings{UserFileSpace: 11 * block}, false); err != nil {
 		t.Fatal(err)
 	}
 	space.store(t, b, leased("ana", "A4"), block, false)
@@ -93,7 +94,7 @@ func TestUserFileSpaceComesBack(t *testing.T) {
 	first := leased("ana", "A1")
 	space.store(t, a, first, 4*block, false)
 	space.store(t, a, leased("ana", "A2"), 1, true)
-	if err := b.DeleteFile(t.Context(), first); err != nil {
+	if err := b.DeleteFile(natstest.Context(t), first); err != nil {
 		t.Fatal(err)
 	}
 	space.store(t, a, leased("ana", "A2"), 4*block, false)
@@ -101,16 +102,12 @@ func TestUserFileSpaceComesBack(t *testing.T) {
 
 	config := stream.CachedInfo().Config
 	config.MaxAge, config.Duplicates = time.Second, time.Second
-	if _, err := mustJetStream(t, a).UpdateStream(t.Context(), config); err != nil {
+	if _, err := mustJetStream(t, a).UpdateStream(natstest.Context(t), config); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(time.Minute); messages(t, stream) > 0; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("files do not expire")
-		}
-	}
+	polltest.Until(t, "the files expire", func() bool { return messages(t, stream) == 0 })
 	config.MaxAge = time.Hour
-	if _, err := mustJetStream(t, a).UpdateStream(t.Context(), config); err != nil {
+	if _, err := mustJetStream(t, a).UpdateStream(natstest.Context(t), config); err != nil {
 		t.Fatal(err)
 	}
 	space.store(t, b, leased("ana", "A3"), 4*block, false)
@@ -123,19 +120,19 @@ func TestUserFileSpaceIsRefusedEarly(t *testing.T) {
 	const space = fileSpace(2 * block)
 	q, _, _ := openSpace(t, joblog.Settings{UserFileSpace: int64(space)})
 	endless := &letters{left: 1 << 40, err: io.EOF}
-	if _, err := q.StoreFile(t.Context(), leased("ana", "A1"), endless); !errors.Is(err, jobs.ErrUserFull) || endless.given > 3*block {
+	if _, err := q.StoreFile(natstest.Context(t), leased("ana", "A1"), endless); !errors.Is(err, jobs.ErrUserFull) || endless.given > 3*block {
 		t.Errorf("%d bytes were read, %v", endless.given, err)
 	}
 	job := leased("ana", "A2")
-	if err := q.FileRoom(t.Context(), job); err != nil {
+	if err := q.FileRoom(natstest.Context(t), job); err != nil {
 		t.Errorf("there is room: %v", err)
 	}
 	space.store(t, q, leased("ana", "A3"), 2*block, false)
 	unread := &letters{left: block, err: io.EOF}
-	if _, err := q.StoreFile(t.Context(), job, unread); !errors.Is(err, jobs.ErrUserFull) || unread.given > 0 {
+	if _, err := q.StoreFile(natstest.Context(t), job, unread); !errors.Is(err, jobs.ErrUserFull) || unread.given > 0 {
 		t.Errorf("%d bytes were read, %v", unread.given, err)
 	}
-	if err := q.FileRoom(t.Context(), job); !errors.Is(err, jobs.ErrUserFull) {
+	if err := q.FileRoom(natstest.Context(t), job); !errors.Is(err, jobs.ErrUserFull) {
 		t.Errorf("there is no room: %v", err)
 	}
 }
@@ -151,7 +148,7 @@ func TestUserFileSpaceAtOnce(t *testing.T) {
 	for i := range 12 {
 		all.Go(func() {
 			q := []*joblog.Store{a, b}[i%2]
-			switch _, err := q.StoreFile(t.Context(), leased("ana", fmt.Sprint("A", i)), &letters{left: 9 * block, err: io.EOF}); {
+			switch _, err := q.StoreFile(natstest.Context(t), leased("ana", fmt.Sprint("A", i)), &letters{left: 9 * block, err: io.EOF}); {
 			case err == nil:
 				mu.Lock()
 				stored++
@@ -183,7 +180,7 @@ func TestUserFileSpaceCountsWhatIsWritten(t *testing.T) {
 			space.store(t, b, leased("ana", "A3"), 10*block, false)
 		}
 	}}
-	if _, err := a.StoreFile(t.Context(), leased("ana", "A1"), r); err != nil {
+	if _, err := a.StoreFile(natstest.Context(t), leased("ana", "A1"), r); err != nil {
 		t.Error(err)
 	}
 	if !done {
@@ -204,7 +201,7 @@ func TestUserFileSpaceIsTakenMeanwhile(t *testing.T) {
 			space.store(t, b, leased("ana", "A2"), 390*block, false)
 		}
 	}}
-	if _, err := a.StoreFile(t.Context(), leased("ana", "A1"), r); !errors.Is(err, jobs.ErrUserFull) || endless.given > 300*block {
+	if _, err := a.StoreFile(natstest.Context(t), leased("ana", "A1"), r); !errors.Is(err, jobs.ErrUserFull) || endless.given > 300*block {
 		t.Errorf("%d blocks were read, %v", endless.given/block, err)
 	}
 }
@@ -236,13 +233,13 @@ func TestUserFileSpaceOfOneJob(t *testing.T) {
 	}
 	// One that lost its lease and does not know it changes nothing of its successor's.
 	space.store(t, a, job, 1, true)
-	if err := a.DeleteFile(t.Context(), &dead); err != nil {
+	if err := a.DeleteFile(natstest.Context(t), &dead); err != nil {
 		t.Error(err)
 	}
-	if err := a.SweepFiles(t.Context(), &next); err != nil {
+	if err := a.SweepFiles(natstest.Context(t), &next); err != nil {
 		t.Error(err)
 	}
-	file, err := a.OpenFile(t.Context(), stored(next, 10*block))
+	file, err := a.OpenFile(natstest.Context(t), stored(next, 10*block))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +259,7 @@ func chunks(t *testing.T, stream jetstream.Stream) (n uint64) {
 
 func chunkSubjects(t *testing.T, stream jetstream.Stream) map[string]uint64 {
 	t.Helper()
-	info, err := stream.Info(t.Context(), jetstream.WithSubjectFilter("$O."+defaultNS.FilesBucket()+".C.>"))
+	info, err := stream.Info(natstest.Context(t), jetstream.WithSubjectFilter("$O."+defaultNS.FilesBucket()+".C.>"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,11 +269,11 @@ func chunkSubjects(t *testing.T, stream jetstream.Stream) map[string]uint64 {
 // leave leaves chunks of a file of the job as a worker does that dies while it writes.
 func leave(t *testing.T, q *joblog.Store, job *jobs.Job, chunks int) {
 	t.Helper()
-	if _, err := q.StoreFile(t.Context(), job, &letters{left: 1, err: io.EOF}); err != nil {
+	if _, err := q.StoreFile(natstest.Context(t), job, &letters{left: 1, err: io.EOF}); err != nil {
 		t.Fatal(err)
 	}
 	js := mustJetStream(t, q)
-	stream, err := js.Stream(t.Context(), filesStream)
+	stream, err := js.Stream(natstest.Context(t), filesStream)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,11 +284,11 @@ func leave(t *testing.T, q *joblog.Store, job *jobs.Job, chunks int) {
 			subject = s
 		}
 	}
-	if err := q.DeleteFile(t.Context(), job); err != nil {
+	if err := q.DeleteFile(natstest.Context(t), job); err != nil {
 		t.Fatal(err)
 	}
 	for range chunks {
-		if _, err := js.Publish(t.Context(), subject, make([]byte, block)); err != nil {
+		if _, err := js.Publish(natstest.Context(t), subject, make([]byte, block)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -304,22 +301,22 @@ func TestDiscardFile(t *testing.T) {
 	const space = fileSpace(4 * block)
 	a, b, stream := openSpace(t, joblog.Settings{UserFileSpace: int64(space)})
 	job := succeeded(t, a, space, 4*block)
-	if _, err := b.DiscardFile(t.Context(), "bob", job.ID); !errors.Is(err, jobs.ErrNotFound) {
+	if _, err := b.DiscardFile(natstest.Context(t), "bob", job.ID); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("of another user: %v", err)
 	}
 	for range 2 {
-		after, err := b.DiscardFile(t.Context(), "ana", job.ID)
+		after, err := b.DiscardFile(natstest.Context(t), "ana", job.ID)
 		if err != nil || after.State != jobs.Succeeded || after.File == nil || after.File.ExpiresAt.After(time.Now()) {
 			t.Fatalf("%+v %+v, %v", after, after.File, err)
 		}
-		if got, err := a.Get(t.Context(), "ana", job.ID); err != nil || !got.File.ExpiresAt.Equal(after.File.ExpiresAt) || got.Revision != after.Revision {
+		if got, err := a.Get(natstest.Context(t), "ana", job.ID); err != nil || !got.File.ExpiresAt.Equal(after.File.ExpiresAt) || got.Revision != after.Revision {
 			t.Errorf("%+v and %+v, %v", got, after, err)
 		}
-		if _, err := a.OpenFile(t.Context(), &after); err != jobs.ErrFileGone {
+		if _, err := a.OpenFile(natstest.Context(t), &after); err != jobs.ErrFileGone {
 			t.Errorf("it can be opened: %v", err)
 		}
 	}
-	if _, err := a.OpenFile(t.Context(), &job); err != jobs.ErrFileGone {
+	if _, err := a.OpenFile(natstest.Context(t), &job); err != jobs.ErrFileGone {
 		t.Errorf("it can be opened: %v", err)
 	}
 	if n := chunks(t, stream); n > 0 {
@@ -338,13 +335,13 @@ func TestDiscardFileIsToldOnce(t *testing.T) {
 	}
 	q, _ := open(t, nc, joblog.Settings{})
 	job := succeeded(t, dies, 1<<40, 1)
-	if _, err := q.DiscardFile(t.Context(), "ana", job.ID); err != nil {
+	if _, err := q.DiscardFile(natstest.Context(t), "ana", job.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.DiscardFile(t.Context(), "ana", job.ID); err != nil {
+	if _, err := q.DiscardFile(natstest.Context(t), "ana", job.ID); err != nil {
 		t.Fatal(err)
 	}
-	page, _, err := q.NotificationsPage(t.Context(), "ana", 0, 100)
+	page, _, err := q.NotificationsPage(natstest.Context(t), "ana", 0, 100)
 	var note jobs.Notification
 	if err != nil || len(page) != 1 || json.Unmarshal(page[0].Data, &note) != nil || note.Type != "job.succeeded" {
 		t.Errorf("%d notifications, the first is %+v, %v", len(page), note, err)
@@ -354,21 +351,21 @@ func TestDiscardFileIsToldOnce(t *testing.T) {
 // succeeded returns a job of ana that has succeeded with a file of this size.
 func succeeded(t *testing.T, q *joblog.Store, space fileSpace, size int) jobs.Job {
 	t.Helper()
-	if err := q.PublishKind(t.Context(), jobs.Kind{Name: "leave"}); err != nil {
+	if err := q.PublishKind(natstest.Context(t), jobs.Kind{Name: "leave"}); err != nil {
 		t.Fatal(err)
 	}
-	job, _, err := q.Enqueue(t.Context(), jobs.Request{User: "ana", Kind: "leave"})
+	job, _, err := q.Enqueue(natstest.Context(t), jobs.Request{User: "ana", Kind: "leave"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	job.State, job.Attempt = jobs.Running, 1
-	seq, err := q.PutState(t.Context(), &job, 0)
+	seq, err := q.PutState(natstest.Context(t), &job, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	space.store(t, q, &job, size, false)
 	job.File = &jobs.File{Name: "f", Size: int64(size)}
-	if job, err = q.Finish(t.Context(), job, jobs.Succeeded, seq); err != nil && !errors.Is(err, joblog.ErrSimulatedCrash) {
+	if job, err = q.Finish(natstest.Context(t), job, jobs.Succeeded, seq); err != nil && !errors.Is(err, joblog.ErrSimulatedCrash) {
 		t.Fatal(err)
 	}
 	return job

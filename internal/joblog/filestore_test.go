@@ -59,7 +59,7 @@ func nth(user, id string, run, attempt, lost int) *jobs.Job {
 // content returns the file of a job's lease, or nil if it is gone.
 func content(t *testing.T, q *joblog.Store, job *jobs.Job, size int) []byte {
 	t.Helper()
-	f, err := q.OpenFile(t.Context(), stored(*job, int64(size)))
+	f, err := q.OpenFile(natstest.Context(t), stored(*job, int64(size)))
 	if errors.Is(err, jobs.ErrFileGone) {
 		return nil
 	}
@@ -76,7 +76,7 @@ func content(t *testing.T, q *joblog.Store, job *jobs.Job, size int) []byte {
 
 func put(t *testing.T, q *joblog.Store, job *jobs.Job, b []byte) {
 	t.Helper()
-	if n, err := q.StoreFile(t.Context(), job, bytes.NewReader(b)); err != nil || n != int64(len(b)) {
+	if n, err := q.StoreFile(natstest.Context(t), job, bytes.NewReader(b)); err != nil || n != int64(len(b)) {
 		t.Fatalf("stored %d bytes, %v; want %d", n, err, len(b))
 	}
 }
@@ -100,7 +100,7 @@ func TestFileStores(t *testing.T) {
 		}
 		want := someBytes(3*block, 'k')
 		put(t, q, job, want)
-		f, err := q.OpenFile(t.Context(), stored(*job, int64(len(want))))
+		f, err := q.OpenFile(natstest.Context(t), stored(*job, int64(len(want))))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +115,7 @@ func TestFileStores(t *testing.T) {
 			}
 		}
 		for range 2 {
-			if err := q.DeleteFile(t.Context(), job); err != nil {
+			if err := q.DeleteFile(natstest.Context(t), job); err != nil {
 				t.Error(err)
 			}
 			if got := content(t, q, job, len(want)); got != nil {
@@ -141,7 +141,7 @@ func TestFileStoresFence(t *testing.T) {
 			}
 		}
 		latest := leases[len(leases)-1]
-		if err := errors.Join(q.DeleteFile(t.Context(), leases[0]), q.DeleteFile(t.Context(), leases[3]), q.SweepFiles(t.Context(), latest)); err != nil {
+		if err := errors.Join(q.DeleteFile(natstest.Context(t), leases[0]), q.DeleteFile(natstest.Context(t), leases[3]), q.SweepFiles(natstest.Context(t), latest)); err != nil {
 			t.Error(err)
 		}
 		if got := content(t, q, latest, 104); len(got) != 104 {
@@ -149,13 +149,13 @@ func TestFileStoresFence(t *testing.T) {
 		}
 		// A worker that has lost its lease ends late.
 		put(t, q, leases[0], someBytes(100, 'a'))
-		if err := q.DeleteFile(t.Context(), leases[3]); err != nil {
+		if err := q.DeleteFile(natstest.Context(t), leases[3]); err != nil {
 			t.Error(err)
 		}
 		if got := content(t, q, leases[0], 100); got != nil {
 			t.Error("deleting the file of a lease has left that of an earlier one")
 		}
-		if err := q.SweepFiles(t.Context(), nth("ana", "J", 10, 2, 0)); err != nil {
+		if err := q.SweepFiles(natstest.Context(t), nth("ana", "J", 10, 2, 0)); err != nil {
 			t.Error(err)
 		}
 		if got := content(t, q, latest, 104); got != nil {
@@ -174,7 +174,7 @@ func TestFileStoresLeaveNothing(t *testing.T) {
 		broken := errors.New("broken")
 		job := nth("ana", "J", 1, 1, 0)
 		put(t, q, job, someBytes(block, 'a'))
-		if _, err := q.StoreFile(t.Context(), job, &letters{left: 3 * block, err: broken}); !errors.Is(err, broken) {
+		if _, err := q.StoreFile(natstest.Context(t), job, &letters{left: 3 * block, err: broken}); !errors.Is(err, broken) {
 			t.Errorf("got %v, want the reader's error", err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -186,7 +186,7 @@ func TestFileStoresLeaveNothing(t *testing.T) {
 			t.Errorf("got %v, want context.Canceled", err)
 		}
 		var full *jobs.UserFullError
-		if _, err := q.StoreFile(t.Context(), job, &letters{left: storeSpace + 1, err: io.EOF}); !errors.As(err, &full) || full.Limit != storeSpace {
+		if _, err := q.StoreFile(natstest.Context(t), job, &letters{left: storeSpace + 1, err: io.EOF}); !errors.As(err, &full) || full.Limit != storeSpace {
 			t.Errorf("got %v, want a UserFullError of %d", err, storeSpace)
 		}
 		if got := content(t, q, job, block); !bytes.Equal(got, someBytes(block, 'a')) {
@@ -194,15 +194,15 @@ func TestFileStoresLeaveNothing(t *testing.T) {
 		}
 		// All of the room is there, but for that file, which is replaced.
 		put(t, q, job, someBytes(storeSpace, 'b'))
-		if err := q.FileRoom(t.Context(), nth("ana", "K", 1, 1, 0)); !errors.As(err, &full) {
+		if err := q.FileRoom(natstest.Context(t), nth("ana", "K", 1, 1, 0)); !errors.As(err, &full) {
 			t.Errorf("FileRoom = %v, want a UserFullError", err)
 		}
 		read := new(bytes.Buffer)
-		if _, err := q.StoreFile(t.Context(), nth("ana", "K", 1, 1, 0), io.TeeReader(bytes.NewReader([]byte("x")), read)); !errors.As(err, &full) || read.Len() > 0 {
+		if _, err := q.StoreFile(natstest.Context(t), nth("ana", "K", 1, 1, 0), io.TeeReader(bytes.NewReader([]byte("x")), read)); !errors.As(err, &full) || read.Len() > 0 {
 			t.Errorf("got %v after %d bytes, want a UserFullError before the first", err, read.Len())
 		}
 		put(t, q, nth("bob", "L", 1, 1, 0), someBytes(storeSpace, 'c'))
-		if err := q.DeleteFile(t.Context(), job); err != nil {
+		if err := q.DeleteFile(natstest.Context(t), job); err != nil {
 			t.Error(err)
 		}
 		put(t, q, nth("ana", "K", 1, 1, 0), someBytes(storeSpace, 'd'))
@@ -217,7 +217,7 @@ func TestFileStoresCountEachOther(t *testing.T) {
 		errs := make([]error, 4)
 		for i := range errs {
 			all.Go(func() {
-				_, errs[i] = q.StoreFile(t.Context(), nth("ana", string(rune('A'+i)), 1, 1, 0), &letters{left: storeSpace * 3 / 5, err: io.EOF})
+				_, errs[i] = q.StoreFile(natstest.Context(t), nth("ana", string(rune('A'+i)), 1, 1, 0), &letters{left: storeSpace * 3 / 5, err: io.EOF})
 			})
 		}
 		all.Wait()

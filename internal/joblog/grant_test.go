@@ -126,17 +126,17 @@ func TestClaimsAreStored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := q.PublishKind(t.Context(), guarded); err != nil {
+	if err := q.PublishKind(natstest.Context(t), guarded); err != nil {
 		t.Fatal(err)
 	}
 	enqueue := func(dataset string) *joblog.Snapshot {
 		t.Helper()
-		job, _, err := q.Enqueue(t.Context(), jobs.Request{User: "ana", Kind: "export", Params: json.RawMessage(`{"dataset":"` + dataset + `"}`),
+		job, _, err := q.Enqueue(natstest.Context(t), jobs.Request{User: "ana", Kind: "export", Params: json.RawMessage(`{"dataset":"` + dataset + `"}`),
 			Claims: claims(t, `{"customer":9007199254740993,"email":"ana@example.com"}`)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := q.Read(t.Context(), "ana", job.ID)
+		s, err := q.Read(natstest.Context(t), "ana", job.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,13 +153,13 @@ func TestClaimsAreStored(t *testing.T) {
 		}
 	}
 	check(s)
-	if _, err := q.Cancel(t.Context(), "ana", s.ID); err != nil {
+	if _, err := q.Cancel(natstest.Context(t), "ana", s.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.Retry(t.Context(), "ana", s.ID, nil); err != nil {
+	if _, err := q.Retry(natstest.Context(t), "ana", s.ID, nil); err != nil {
 		t.Fatal(err)
 	}
-	again, err := q.Read(t.Context(), "ana", s.ID)
+	again, err := q.Read(natstest.Context(t), "ana", s.ID)
 	if err != nil || again.Spec.Run != 2 {
 		t.Fatalf("%+v, %v", again, err)
 	}

@@ -39,7 +39,7 @@ func openBulk(t testing.TB) *joblog.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := q.PublishKind(t.Context(), jobs.Kind{Name: "open", Title: "Open", MaxAttempts: 1, Open: true}); err != nil {
+	if err := q.PublishKind(natstest.Context(t), jobs.Kind{Name: "open", Title: "Open", MaxAttempts: 1, Open: true}); err != nil {
 		t.Fatal(err)
 	}
 	return q
@@ -50,15 +50,15 @@ func openBulk(t testing.TB) *joblog.Store {
 func enqueueWith(t testing.TB, q *joblog.Store, user string, n, bytes int) (ids []string) {
 	t.Helper()
 	params := json.RawMessage(`{"text":"` + strings.Repeat("x", bytes) + `"}`)
-	job, _, err := q.Enqueue(t.Context(), jobs.Request{User: user, Kind: "open", Params: params})
+	job, _, err := q.Enqueue(natstest.Context(t), jobs.Request{User: user, Kind: "open", Params: params})
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, err := q.JetStream().Stream(t.Context(), defaultNS.LogStream())
+	log, err := q.JetStream().Stream(natstest.Context(t), defaultNS.LogStream())
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := log.GetMsg(t.Context(), job.Revision)
+	first, err := log.GetMsg(natstest.Context(t), job.Revision)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func enqueueWith(t testing.TB, q *joblog.Store, user string, n, bytes int) (ids 
 	for range n - 1 {
 		id := ulid.Make().String()
 		copied := strings.NewReplacer(job.ID, id)
-		if _, err := q.JetStream().Publish(t.Context(), copied.Replace(first.Subject), []byte(copied.Replace(string(first.Data)))); err != nil {
+		if _, err := q.JetStream().Publish(natstest.Context(t), copied.Replace(first.Subject), []byte(copied.Replace(string(first.Data)))); err != nil {
 			t.Fatal(err)
 		}
 		ids = append(ids, id)
@@ -84,7 +84,7 @@ func listAll(t testing.TB, q *joblog.Store, user string, o jobs.ListOptions) (id
 func listPages(t testing.TB, q *joblog.Store, user string, o jobs.ListOptions, most int) (ids []string, pages int) {
 	t.Helper()
 	for {
-		page, err := q.List(t.Context(), user, o)
+		page, err := q.List(natstest.Context(t), user, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,13 +184,13 @@ func TestListOfLargeResults(t *testing.T) {
 	q := openBulk(t)
 	want := enqueueWith(t, q, "ana", 10, 10)
 	for i, id := range want {
-		s, err := q.Read(t.Context(), "ana", id)
+		s, err := q.Read(natstest.Context(t), "ana", id)
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.Job.State = jobs.Running
 		s.Job.Result = json.RawMessage(`"` + strings.Repeat("r", 1000*(i%5)*200) + `"`)
-		if _, err := q.PutState(t.Context(), &s.Job, 0); err != nil {
+		if _, err := q.PutState(natstest.Context(t), &s.Job, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -198,7 +198,7 @@ func TestListOfLargeResults(t *testing.T) {
 		var got []string
 		pages := 0
 		for o := (jobs.ListOptions{Limit: limit, States: []jobs.State{jobs.Running}}); ; {
-			page, err := q.List(t.Context(), "ana", o)
+			page, err := q.List(natstest.Context(t), "ana", o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -234,7 +234,7 @@ func BenchmarkList(b *testing.B) {
 				enqueueWith(b, q, "ana", 10, bytes)
 			}
 			for b.Loop() {
-				if page, err := q.List(b.Context(), "ana", jobs.ListOptions{Limit: 50}); err != nil || len(page.Jobs) != 50 {
+				if page, err := q.List(natstest.Context(b), "ana", jobs.ListOptions{Limit: 50}); err != nil || len(page.Jobs) != 50 {
 					b.Fatal(len(page.Jobs), err)
 				}
 			}

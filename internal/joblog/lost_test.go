@@ -102,11 +102,11 @@ func TestLostLogIsCreatedAgain(t *testing.T) {
 	var log logtest.Buffer
 	settings := joblog.Settings{MaxAge: 720 * time.Hour, Lease: 7 * time.Second}
 	a, b := openLogged(t, nc, settings, &log), openLogged(t, nc, joblog.Settings{}, &log)
-	if err := a.PublishKind(t.Context(), jobs.Kind{Name: "k", Title: "K", MaxAttempts: 1, Open: true}); err != nil {
+	if err := a.PublishKind(natstest.Context(t), jobs.Kind{Name: "k", Title: "K", MaxAttempts: 1, Open: true}); err != nil {
 		t.Fatal(err)
 	}
 	// Changed after both were opened, and seen by both.
-	if _, err := joblog.Setup(t.Context(), nc, joblog.Location{}, joblog.Settings{MaxAge: 48 * time.Hour}, false); err != nil {
+	if _, err := joblog.Setup(natstest.Context(t), nc, joblog.Location{}, joblog.Settings{MaxAge: 48 * time.Hour}, false); err != nil {
 		t.Fatal(err)
 	}
 	calls := lostCalls(a)
@@ -114,15 +114,15 @@ func TestLostLogIsCreatedAgain(t *testing.T) {
 	calls["of another process"] = b.Writable
 	for i, name := range append([]string{""}, names...) {
 		for _, q := range []*joblog.Store{a, b} {
-			if err := q.Writable(t.Context()); err != nil {
+			if err := q.Writable(natstest.Context(t)); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := q.Notify(t.Context(), "ana", jobs.Notification{Type: "t", Title: "T"}); err != nil {
+			if _, _, err := q.Notify(natstest.Context(t), "ana", jobs.Notification{Type: "t", Title: "T"}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		before := a.Epoch()
-		if err := a.JetStream().DeleteStream(t.Context(), defaultNS.LogStream()); err != nil {
+		if err := a.JetStream().DeleteStream(natstest.Context(t), defaultNS.LogStream()); err != nil {
 			t.Fatal(err)
 		}
 		if name == "" {
@@ -134,18 +134,18 @@ func TestLostLogIsCreatedAgain(t *testing.T) {
 			t.Fatalf("%s: a stream was created again %d times, want %d:\n%s", name, n, i+1, log.String())
 		}
 		for _, q := range []*joblog.Store{a, b} {
-			if now, err := q.CurrentEpoch(t.Context()); err != nil || now <= before || now != q.Epoch() {
+			if now, err := q.CurrentEpoch(natstest.Context(t)); err != nil || now <= before || now != q.Epoch() {
 				t.Errorf("%s: the epoch is %d after %d, %v", name, now, before, err)
 			}
 		}
-		stream, err := a.JetStream().Stream(t.Context(), defaultNS.LogStream())
+		stream, err := a.JetStream().Stream(natstest.Context(t), defaultNS.LogStream())
 		if err != nil {
 			t.Fatal(err)
 		}
 		if c := stream.CachedInfo().Config; c.MaxAge != 48*time.Hour || c.RePublish == nil || !c.AllowDirect || !c.AllowRollup {
 			t.Errorf("%s: it was created with %+v", name, c)
 		}
-		if _, lease, err := b.OpenWorkerConsumer(t.Context(), "k"); err != nil || lease != 7*time.Second {
+		if _, lease, err := b.OpenWorkerConsumer(natstest.Context(t), "k"); err != nil || lease != 7*time.Second {
 			t.Errorf("%s: the lease is %v, %v", name, lease, err)
 		}
 	}
@@ -161,7 +161,7 @@ func TestLostLogOnCluster(t *testing.T) {
 	var log logtest.Buffer
 	a := openLogged(t, servers.ConnectTo(t, 0), joblog.Settings{Replicas: 3}, &log)
 	b := openLogged(t, servers.ConnectTo(t, 1), joblog.Settings{}, &log)
-	if err := a.PublishKind(t.Context(), jobs.Kind{Name: "k", Title: "K", MaxAttempts: 1, Open: true}); err != nil {
+	if err := a.PublishKind(natstest.Context(t), jobs.Kind{Name: "k", Title: "K", MaxAttempts: 1, Open: true}); err != nil {
 		t.Fatal(err)
 	}
 	before := a.Epoch()
@@ -287,13 +287,13 @@ func TestClosedStoreCreatesNothing(t *testing.T) {
 	if err := q.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := q.JetStream().DeleteStream(t.Context(), defaultNS.LogStream()); err != nil {
+	if err := q.JetStream().DeleteStream(natstest.Context(t), defaultNS.LogStream()); err != nil {
 		t.Fatal(err)
 	}
-	if err := q.Writable(t.Context()); err == nil {
+	if err := q.Writable(natstest.Context(t)); err == nil {
 		t.Error("the log is writable")
 	}
-	if _, err := q.JetStream().Stream(t.Context(), defaultNS.LogStream()); !errors.Is(err, jetstream.ErrStreamNotFound) {
+	if _, err := q.JetStream().Stream(natstest.Context(t), defaultNS.LogStream()); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		t.Errorf("there is a log: %v", err)
 	}
 }

@@ -23,7 +23,7 @@ const (
 // store writes a message as any program may that has access to NATS.
 func store(t *testing.T, q *joblog.Store, subject, body string) uint64 {
 	t.Helper()
-	ack, err := q.JetStream().Publish(t.Context(), subject, []byte(body))
+	ack, err := q.JetStream().Publish(natstest.Context(t), subject, []byte(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func openPoisoned(t *testing.T) *joblog.Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { q.Close() })
-	if err := q.PublishKind(t.Context(), jobs.Kind{Name: "k", Title: "K", Open: true}); err != nil {
+	if err := q.PublishKind(natstest.Context(t), jobs.Kind{Name: "k", Title: "K", Open: true}); err != nil {
 		t.Fatal(err)
 	}
 	return q
@@ -47,7 +47,7 @@ func openPoisoned(t *testing.T) *joblog.Store {
 func enqueue(t *testing.T, q *joblog.Store, r jobs.Request) jobs.Job {
 	t.Helper()
 	r.Kind = "k"
-	job, _, err := q.Enqueue(t.Context(), r)
+	job, _, err := q.Enqueue(natstest.Context(t), r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func body(t *testing.T, v any, change map[string]any) string {
 // once, however often it is met.
 func TestPoisonIsSkipped(t *testing.T) {
 	q := openPoisoned(t)
-	ctx := t.Context()
+	ctx := natstest.Context(t)
 	anas := []string{enqueue(t, q, jobs.Request{User: "ana"}).ID, enqueue(t, q, jobs.Request{User: "ana"}).ID}
 	bobs := []string{enqueue(t, q, jobs.Request{User: "bob"}).ID}
 	spec := joblog.Spec{ID: missingID, Kind: "k", User: "ana", Run: 1, MaxAttempts: 1}
@@ -156,7 +156,7 @@ func TestPoisonIsSkipped(t *testing.T) {
 // A message that cannot be read hides nothing that stood on its subject before.
 func TestPoisonHidesNothing(t *testing.T) {
 	q := openPoisoned(t)
-	ctx := t.Context()
+	ctx := natstest.Context(t)
 	first := enqueue(t, q, jobs.Request{User: "ana", IdempotencyKey: "key"})
 	ended, err := q.Finish(ctx, first, jobs.Failed, 0)
 	if err != nil {
@@ -189,7 +189,7 @@ func TestPoisonHidesNothing(t *testing.T) {
 // publisher has set.
 func TestPoisonHeaders(t *testing.T) {
 	q := openPoisoned(t)
-	ctx := t.Context()
+	ctx := natstest.Context(t)
 	headers := nats.Header{
 		"Nats-Subject": {defaultNS.StateSubject("bob", missingID)}, "Nats-Sequence": {"1"}, "Nats-Last-Sequence": {"7"}, "Nats-Stream": {"OTHER"}, "Status": {"404"},
 	}
@@ -230,7 +230,7 @@ func TestPoisonHeaders(t *testing.T) {
 // What cannot be read under the id of an idempotency key, or under the key of a notification, is not the same request.
 func TestPoisonUnderAKey(t *testing.T) {
 	q := openPoisoned(t)
-	ctx := t.Context()
+	ctx := natstest.Context(t)
 	id := enqueue(t, q, jobs.Request{User: "ana", IdempotencyKey: "key"}).ID
 	stream, err := q.JetStream().Stream(ctx, defaultNS.LogStream())
 	if err == nil {
@@ -258,7 +258,7 @@ func TestPoisonDoesNotWait(t *testing.T) {
 	b := joblog.NewBacklogs(q)
 	count := func(want int) {
 		t.Helper()
-		if n, err := b.Count(t.Context(), "ana", "k", 1000); err != nil || n != want {
+		if n, err := b.Count(natstest.Context(t), "ana", "k", 1000); err != nil || n != want {
 			t.Errorf("%d wait, not %d; %v", n, want, err)
 		}
 	}
@@ -276,7 +276,7 @@ func TestPoisonDoesNotWait(t *testing.T) {
 // A kind that cannot be read takes no other from the list.
 func TestPoisonKind(t *testing.T) {
 	q := openPoisoned(t)
-	ctx := t.Context()
+	ctx := natstest.Context(t)
 	bucket, err := q.JetStream().KeyValue(ctx, defaultNS.KindsBucket())
 	if err != nil {
 		t.Fatal(err)

@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -101,7 +103,7 @@ func TestPublishWaitsForTheStream(t *testing.T) {
 	}
 	// A stream that comes back while a write is tried again takes it. When making it takes longer than the tries do,
 	// that shows nothing, and is done once more.
-	for deadline := time.Now().Add(time.Minute); ; {
+	polltest.Nil(t, "a write is stored by being tried again", func() error {
 		begun, stored := p.writes(), make(chan error, 1)
 		go func() {
 			_, err := p.publish(t.Context(), note())
@@ -113,13 +115,11 @@ func TestPublishWaitsForTheStream(t *testing.T) {
 		remove := create()
 		err := <-stored
 		if err == nil && p.writes() > begun+1 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("no write was stored by being tried again; the last: %v", err)
+			return nil
 		}
 		remove()
-	}
+		return fmt.Errorf("the last one, after %d tries: %v", p.writes()-begun, err)
+	})
 }
 
 // Writers that give up leave nothing behind, and get no other's answer.

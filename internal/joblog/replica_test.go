@@ -27,10 +27,10 @@ func lagging(t *testing.T) (a, b *joblog.Store) {
 	servers := natstest.BreakableCluster(t, 3)
 	a, _ = open(t, servers.ConnectTo(t, 0), joblog.Settings{Replicas: 1})
 	b, _ = open(t, servers.ConnectTo(t, 1), joblog.Settings{})
-	if err := a.PublishKind(t.Context(), jobs.Kind{Name: "k", Title: "K", MaxAttempts: 1, Open: true}); err != nil {
+	if err := a.PublishKind(natstest.Context(t), jobs.Kind{Name: "k", Title: "K", MaxAttempts: 1, Open: true}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := joblog.Setup(t.Context(), a.Conn(), joblog.Location{}, joblog.Settings{Replicas: 3}, false); err != nil {
+	if _, err := joblog.Setup(natstest.Context(t), a.Conn(), joblog.Location{}, joblog.Settings{Replicas: 3}, false); err != nil {
 		t.Fatal(err)
 	}
 	servers.Lead(0)
@@ -43,7 +43,7 @@ func lagging(t *testing.T) (a, b *joblog.Store) {
 func TestReadsFollowWrites(t *testing.T) {
 	t.Parallel()
 	a, b := lagging(t)
-	ctx := t.Context()
+	ctx := natstest.Context(t)
 	enqueueFor := func(t *testing.T, user, key string) jobs.Job {
 		t.Helper()
 		job, _, err := a.Enqueue(ctx, jobs.Request{User: user, Kind: "k", IdempotencyKey: key})

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -45,14 +46,14 @@ func TestSeekingReadsOneChunk(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 3 {
 		all.Go(func() {
-			if n, err := q.StoreFile(t.Context(), &jobs.Job{ID: fmt.Sprint("F", i)}, bytes.NewReader(want)); err != nil || n != int64(len(want)) {
+			if n, err := q.StoreFile(natstest.Context(t), &jobs.Job{ID: fmt.Sprint("F", i)}, bytes.NewReader(want)); err != nil || n != int64(len(want)) {
 				t.Error(n, err)
 			}
 		})
 	}
 	all.Wait()
 	for i := range 3 {
-		file, err := q.OpenFile(t.Context(), stored(jobs.Job{ID: fmt.Sprint("F", i)}, int64(len(want))))
+		file, err := q.OpenFile(natstest.Context(t), stored(jobs.Job{ID: fmt.Sprint("F", i)}, int64(len(want))))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,16 +93,16 @@ func TestSeekingInAnotherProgramsFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := q.JetStream().ObjectStore(t.Context(), defaultNS.FilesBucket())
+	store, err := q.JetStream().ObjectStore(natstest.Context(t), defaultNS.FilesBucket())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, metadata := range []map[string]string{nil, {"hark-chunks": "nonsense"}, {"hark-chunks": "AQE"}} {
 		meta := jetstream.ObjectMeta{Name: "X.0.0.0", Metadata: metadata, Opts: &jetstream.ObjectMetaOptions{ChunkSize: 128 << 10}}
-		if _, err := store.Put(t.Context(), meta, short{bytes.NewReader(want)}); err != nil {
+		if _, err := store.Put(natstest.Context(t), meta, short{bytes.NewReader(want)}); err != nil {
 			t.Fatal(err)
 		}
-		file, err := q.OpenFile(t.Context(), stored(jobs.Job{ID: "X"}, int64(len(want))))
+		file, err := q.OpenFile(natstest.Context(t), stored(jobs.Job{ID: "X"}, int64(len(want))))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,13 +120,13 @@ func TestSeekingInAnotherProgramsFile(t *testing.T) {
 // A chunk that is gone is noticed: no other one takes its place.
 func TestSeekingToAChunkThatIsGone(t *testing.T) {
 	q, stream := openFiles(t)
-	if _, err := q.StoreFile(t.Context(), &jobs.Job{ID: "X"}, &letters{left: mega, err: io.EOF}); err != nil {
+	if _, err := q.StoreFile(natstest.Context(t), &jobs.Job{ID: "X"}, &letters{left: mega, err: io.EOF}); err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.DeleteMsg(t.Context(), 3); err != nil {
+	if err := stream.DeleteMsg(natstest.Context(t), 3); err != nil {
 		t.Fatal(err)
 	}
-	file, err := q.OpenFile(t.Context(), stored(jobs.Job{ID: "X"}, mega))
+	file, err := q.OpenFile(natstest.Context(t), stored(jobs.Job{ID: "X"}, mega))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -21,7 +22,7 @@ func newQueue(t testing.TB) *joblog.Store {
 		t.Fatal(err)
 	}
 	kind := jobs.Kind{Name: "report", Title: "Report", MaxAttempts: 3, Params: []jobs.Param{{Name: "n", Type: jobs.TypeInteger}}}
-	if err := q.PublishKind(t.Context(), kind); err != nil {
+	if err := q.PublishKind(natstest.Context(t), kind); err != nil {
 		t.Fatal(err)
 	}
 	return q
@@ -33,7 +34,7 @@ func countNotifications(t testing.TB, q *joblog.Store) (n int) {
 	for after, more := uint64(0), true; more; {
 		var page []joblog.StoredNotification
 		var err error
-		if page, more, err = q.NotificationsPage(t.Context(), "ana", after, 1000); err != nil {
+		if page, more, err = q.NotificationsPage(natstest.Context(t), "ana", after, 1000); err != nil {
 			t.Fatal(err)
 		}
 		if n += len(page); len(page) > 0 {
@@ -44,7 +45,7 @@ func countNotifications(t testing.TB, q *joblog.Store) (n int) {
 }
 
 func TestEnqueueAndGet(t *testing.T) {
-	q, ctx := newQueue(t), t.Context()
+	q, ctx := newQueue(t), natstest.Context(t)
 	job, created, err := q.Enqueue(ctx, jobs.Request{User: "ana", Kind: "report", Params: json.RawMessage(`{"n":7}`)})
 	if err != nil || !created {
 		t.Fatal(job, created, err)
@@ -65,7 +66,7 @@ func TestEnqueueAndGet(t *testing.T) {
 }
 
 func TestIdempotencyKey(t *testing.T) {
-	q, ctx := newQueue(t), t.Context()
+	q, ctx := newQueue(t), natstest.Context(t)
 	if err := q.PublishKind(ctx, jobs.Kind{Name: "other", Title: "Report", MaxAttempts: 3, Open: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +94,7 @@ func TestIdempotencyKey(t *testing.T) {
 
 // A client repeats its request, and meanwhile the kind has changed: the request is still the same one.
 func TestIdempotencyKeyOfAKindThatChanged(t *testing.T) {
-	q, ctx := newQueue(t), t.Context()
+	q, ctx := newQueue(t), natstest.Context(t)
 	ask := func(params string) (jobs.Job, bool, error) {
 		return q.Enqueue(ctx, jobs.Request{User: "ana", Kind: "pdf", Params: json.RawMessage(params), IdempotencyKey: "k"})
 	}
@@ -103,15 +104,13 @@ func TestIdempotencyKeyOfAKindThatChanged(t *testing.T) {
 		if err := q.PublishKind(ctx, k); err != nil {
 			t.Fatal(err)
 		}
-		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) { // kinds are remembered for a moment
+		polltest.Nil(t, "the kind changes", func() error { // kinds are remembered for a moment
 			now, err := q.Kind(ctx, k.Name)
-			if err == nil && now.Title == k.Title {
-				return
+			if err == nil && now.Title != k.Title {
+				err = fmt.Errorf("it is still %+v", now)
 			}
-			if time.Now().After(end) {
-				t.Fatalf("%+v %v", now, err)
-			}
-		}
+			return err
+		})
 	}
 	publish(jobs.Kind{Name: "pdf", Title: "PDF", MaxAttempts: 3, Params: []jobs.Param{pages}})
 	first, created, err := ask(`{"pages":2}`)
@@ -135,7 +134,7 @@ func TestIdempotencyKeyOfAKindThatChanged(t *testing.T) {
 }
 
 func TestCancelAndRetry(t *testing.T) {
-	q, ctx := newQueue(t), t.Context()
+	q, ctx := newQueue(t), natstest.Context(t)
 	job, _, err := q.Enqueue(ctx, jobs.Request{User: "ana", Kind: "report"})
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +166,7 @@ func TestCancelAndRetry(t *testing.T) {
 
 // A worker that died between the state and the notification is stood in for, however often.
 func TestRepairTellsOnce(t *testing.T) {
-	q, ctx := newQueue(t), t.Context()
+	q, ctx := newQueue(t), natstest.Context(t)
 	job, _, err := q.Enqueue(ctx, jobs.Request{User: "ana", Kind: "report"})
 	if err != nil {
 		t.Fatal(err)
@@ -189,7 +188,7 @@ func TestRepairTellsOnce(t *testing.T) {
 }
 
 func TestNotifyKey(t *testing.T) {
-	q, ctx := newQueue(t), t.Context()
+	q, ctx := newQueue(t), natstest.Context(t)
 	note := jobs.Notification{Key: "k", Type: "t", Title: "T"}
 	a, created, err := q.Notify(ctx, "ana", note)
 	if err != nil || !created {
@@ -210,7 +209,7 @@ func TestNotifyKey(t *testing.T) {
 
 // The pages of a list hold every job once, newest first, also where they lie far apart in the stream.
 func TestListPages(t *testing.T) {
-	q, ctx := newQueue(t), t.Context()
+	q, ctx := newQueue(t), natstest.Context(t)
 	var want []string
 	for i := range 25 {
 		job, _, err := q.Enqueue(ctx, jobs.Request{User: "ana", Kind: "report"})
@@ -258,14 +257,14 @@ func fill(t testing.TB, q *joblog.Store, n int) {
 	}
 	select {
 	case <-js.PublishAsyncComplete():
-	case <-time.After(30 * time.Second):
+	case <-natstest.Context(t).Done():
 		t.Fatal("publishing took too long")
 	}
 }
 
 // What a race of two cancels leaves is one state and one notification.
 func TestCancelRace(t *testing.T) {
-	q, ctx := newQueue(t), t.Context()
+	q, ctx := newQueue(t), natstest.Context(t)
 	for range 20 {
 		job, _, err := q.Enqueue(ctx, jobs.Request{User: "ana", Kind: "report"})
 		if err != nil {
@@ -294,7 +293,7 @@ func TestNotifyAll(t *testing.T) {
 		all[i] = jobs.Addressed{User: "ana", Notification: jobs.Notification{Type: "test", Title: fmt.Sprint(i)}}
 	}
 	for round := range 2 { // they have no keys: each time is another
-		stored, created, err := q.NotifyAll(t.Context(), all)
+		stored, created, err := q.NotifyAll(natstest.Context(t), all)
 		if err != nil || created != len(all) || len(stored) != len(all) || stored[7].Key == "" || all[7].Notification.Key != "" {
 			t.Fatalf("round %d: %d created, %v; %+v", round, created, err, all[7])
 		}

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// Context returns a context that ends with the test, or after a minute. With a deadline of its own a call to NATS may take that
-// long; without one it may take 5 s, which is little for a new stream of three servers on a busy machine.
+// Context returns a context that ends with the test, or after three minutes. With a deadline of its own a call to NATS may take
+// that long; without one it may take 5 s, which is little for a new stream of three servers on a busy machine.
 func Context(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
