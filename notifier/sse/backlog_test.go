@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 )
@@ -103,20 +104,19 @@ func (d deafHTTP2) Close() error { d.end(); return nil }
 func (s *system) readAll(r *reader, user, title string) (got []string) {
 	s.t.Helper()
 	last := r.last
-	for end := time.Now().Add(patience); time.Now().Before(end); {
+	polltest.Until(s.t, user+" has read "+title, func() bool {
+		defer r.close()
 		for e, open := r.next(); open; e, open = r.next() {
 			got = append(got, ids(s.t, []event{e})...)
 			if titled(s.t, title)(e) {
-				r.close()
-				return got
+				return true
 			}
 			last = e.id
 		}
-		r.close()
 		r = s.open(user, last)
-	}
-	s.t.Fatalf("%s: %q never came", user, title)
-	return nil
+		return false
+	})
+	return got
 }
 
 // The pending bytes of all slow readers together stay within the total backlog, in every way of serving. Slow readers do not
@@ -130,7 +130,7 @@ func TestSlowReadersTogether(t *testing.T) {
 			for i := range readers {
 				deaf = append(deaf, w.open(s, fmt.Sprint("user", i)))
 			}
-			poll(t, "open", func() bool { return s.hub.Open() == readers })
+			polltest.Until(t, "open", func() bool { return s.hub.Open() == readers })
 			fast := s.open("ana", "")
 			fast.expect("hello")
 			full := false
@@ -159,7 +159,7 @@ func TestSlowReadersTogether(t *testing.T) {
 				again := s.open(user, jobs.EventID{Epoch: s.queue.Epoch()}.String())
 				same(t, user, s.readAll(again, user, fmt.Sprint(w.each-1)), s.log(user, 0))
 			}
-			poll(t, "nothing is owed any more", func() bool { return s.hub.Open() == 0 && s.hub.PendingBytes() == 0 })
+			polltest.Until(t, "nothing is owed any more", func() bool { return s.hub.Open() == 0 && s.hub.PendingBytes() == 0 })
 		})
 	}
 }
@@ -187,7 +187,7 @@ func mostOwedToTrickling(t *testing.T, w deafWay) (most int64) {
 	// TCP opens its window in such steps.
 	s := newSystem(t, w.way, sse.Options{Backlog: 4 << 20, WriteTimeout: 3 * time.Second, Heartbeat: time.Second})
 	conn := w.open(s, "ana")
-	poll(t, "open", func() bool { return s.hub.Open() == 1 })
+	polltest.Until(t, "open", func() bool { return s.hub.Open() == 1 })
 	data := fmt.Appendf(nil, "%q", strings.Repeat("x", 15<<10))
 	notices := make([]jobs.Addressed, 350)
 	for i := range notices {
@@ -211,7 +211,7 @@ func mostOwedToTrickling(t *testing.T, w deafWay) (most int64) {
 			}
 		}
 	}()
-	poll(t, "cut", func() bool { most = max(most, s.hub.PendingBytes()); return s.hub.Open() == 0 })
+	polltest.Until(t, "cut", func() bool { most = max(most, s.hub.PendingBytes()); return s.hub.Open() == 0 })
 	close(stop)
 	conn.Close()
 	<-stopped
@@ -227,18 +227,18 @@ func TestSlowReadersShareFrames(t *testing.T) {
 			for range readers {
 				w.open(s, "ana")
 			}
-			poll(t, "open", func() bool { return s.hub.Open() == readers })
+			polltest.Until(t, "open", func() bool { return s.hub.Open() == readers })
 			s.notify("ana", "first")
 			before := heap()
 			for i := range 60 {
 				s.large("ana", fmt.Sprint(i), 3900)
 			}
-			poll(t, "all are owed what they may be", func() bool { return s.hub.FullStreams() == readers })
+			polltest.Until(t, "all are owed what they may be", func() bool { return s.hub.FullStreams() == readers })
 			owed := s.hub.PendingBytes()
 			if owed < readers*40<<10 {
 				t.Errorf("only %d bytes are owed; the test is blind", owed)
 			}
-			poll(t, "they hold less than half of that", func() bool { return heap()-before < owed/2 })
+			polltest.Until(t, "they hold less than half of that", func() bool { return heap()-before < owed/2 })
 		})
 	}
 }
@@ -267,5 +267,5 @@ func TestDeferredUpdatesCountTogether(t *testing.T) {
 	if !full {
 		t.Error("little was owed; the test is blind")
 	}
-	poll(t, "some are cut, and others not", func() bool { n := s.hub.Open(); return n > 0 && n < readers })
+	polltest.Until(t, "some are cut, and others not", func() bool { n := s.hub.Open(); return n > 0 && n < readers })
 }

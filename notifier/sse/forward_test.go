@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 )
@@ -29,12 +30,13 @@ func (p *turns) next() []event { p.turn(); return p.polling.next() }
 // got polls until ok accepts an event.
 func (p *turns) got(ok func(event) bool) (events []event) {
 	p.polling.s.t.Helper()
-	for end := time.Now().Add(2 * patience); !slices.ContainsFunc(events, ok); {
+	polltest.Nil(p.polling.s.t, "the event", func() error {
 		events = append(events, p.next()...)
-		if time.Now().After(end) {
-			p.polling.s.t.Fatalf("in vain, after %s", names(events))
+		if !slices.ContainsFunc(events, ok) {
+			return fmt.Errorf("got %s", names(events))
 		}
-	}
+		return nil
+	})
 	return events
 }
 
@@ -66,7 +68,7 @@ func TestPollsReachTwoNotifiers(t *testing.T) {
 		// An answer that is lost is repeated by either notifier.
 		one.notify("ana", fmt.Sprint("lost ", i))
 		lost := func() string { p.turn(); return names(eventsOf(p.ask())) }
-		poll(t, "there is something to lose", func() bool { return lost() == "notification" })
+		polltest.Until(t, "there is something to lose", func() bool { return lost() == "notification" })
 		lost()
 		all = append(all, p.got(titled(t, fmt.Sprint("lost ", i)))...)
 	}
@@ -81,7 +83,7 @@ func TestPollsReachTwoNotifiers(t *testing.T) {
 	answer := make(chan []event)
 	p.n = 1
 	go func() { answer <- p.next() }()
-	poll(t, "it waits", func() bool { return one.hub.WaitingPolls() == 1 })
+	polltest.Until(t, "it waits", func() bool { return one.hub.WaitingPolls() == 1 })
 	one.notify("ana", "live")
 	if got := <-answer; names(got) != "notification" {
 		t.Errorf("%s", names(got))
@@ -109,7 +111,7 @@ func TestPollWhenTheOtherNotifierIsGone(t *testing.T) {
 	for name, end := range map[string]func(*system){
 		"stopped": func(s *system) {
 			s.stop()
-			poll(s.t, "it has stopped", func() bool { return s.hub.Open() == 0 })
+			polltest.Until(s.t, "it has stopped", func() bool { return s.hub.Open() == 0 })
 		},
 		"cut off": func(s *system) { s.proxy.cut() },
 	} {
@@ -142,7 +144,7 @@ func TestPollElsewhereHearsTheEnd(t *testing.T) {
 	p.next()
 	answer := make(chan []event)
 	go func() { answer <- p.next() }()
-	poll(t, "it waits", func() bool { return one.hub.WaitingPolls() == 1 })
+	polltest.Until(t, "it waits", func() bool { return one.hub.WaitingPolls() == 1 })
 	one.stop()
 	if got := <-answer; names(got) != "bye" || byeCode(t, got[0]) != "shutting_down" {
 		t.Errorf("%+v", got)
@@ -158,7 +160,7 @@ func TestPollElsewhereNewerWins(t *testing.T) {
 	at := *p.polling
 	at.s = two
 	go func() { older <- at.ask() }()
-	poll(t, "it waits", func() bool { return one.hub.WaitingPolls() == 1 })
+	polltest.Until(t, "it waits", func() bool { return one.hub.WaitingPolls() == 1 })
 	newer := make(chan sse.Answer, 1)
 	here := *p.polling
 	here.s = one

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 )
@@ -53,7 +54,7 @@ func TestSlowReaderOverHTTP2(t *testing.T) {
 	}
 	s.notify("ana", "end")
 	same(t, "fast", ids(t, fast.until(titled(t, "end"))), s.log("ana", 0))
-	poll(t, "cut", func() bool { return s.hub.Open() == 1 && s.hub.PendingBytes() == 0 })
+	polltest.Until(t, "cut", func() bool { return s.hub.Open() == 1 && s.hub.PendingBytes() == 0 })
 	var got []event
 	if err := parse(slow.Body, func(e event) { got = append(got, e) }); err == nil {
 		t.Error("it ended as if it were whole")

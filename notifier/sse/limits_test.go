@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 )
@@ -41,13 +42,13 @@ func TestTooManyStreams(t *testing.T) {
 				t.Errorf("%+v", got)
 			}
 		}
-		poll(t, "three open", func() bool { return s.hub.Open() == 3 })
+		polltest.Until(t, "three open", func() bool { return s.hub.Open() == 3 })
 		s.notify(jobs.Everyone, "still here")
 		for _, r := range append(readers[6:], other) {
 			r.until(titled(t, "still here"))
 			r.close()
 		}
-		poll(t, "none open", func() bool { return s.hub.Open() == 0 && s.hub.Users() == 0 })
+		polltest.Until(t, "none open", func() bool { return s.hub.Open() == 0 && s.hub.Users() == 0 })
 	})
 }
 
@@ -160,7 +161,7 @@ func TestServeFails(t *testing.T) {
 	r := s.open("ana", "")
 	r.expect("hello")
 	r.close()
-	poll(t, "closed", func() bool { return s.hub.Open() == 0 })
+	polltest.Until(t, "closed", func() bool { return s.hub.Open() == 0 })
 	<-s.served
 	broken := errors.New("broken")
 	fail(broken)
@@ -276,8 +277,8 @@ func TestSlowReaderHoldsLittle(t *testing.T) {
 			for range streams {
 				s.openDeaf("ana", first)
 			}
-			poll(t, "all readers are owed what they may be", func() bool { return s.hub.FullStreams() == streams })
-			poll(t, "they hold little more than that", func() bool { return heap()-before < streams<<20 })
+			polltest.Until(t, "all readers are owed what they may be", func() bool { return s.hub.FullStreams() == streams })
+			polltest.Until(t, "they hold little more than that", func() bool { return heap()-before < streams<<20 })
 		})
 	}
 }
@@ -293,7 +294,7 @@ func heap() int64 {
 func testSlowReader(t *testing.T, ordinary bool) {
 	s := newSystem(t, smallBuffers(ordinary), sse.Options{Backlog: 16 << 10, WriteTimeout: 300 * time.Millisecond})
 	conn := s.openDeaf("ana", "")
-	poll(t, "open", func() bool { return s.hub.Open() == 1 })
+	polltest.Until(t, "open", func() bool { return s.hub.Open() == 1 })
 	fast := s.open("ana", "")
 	fast.expect("hello")
 	for i := range 100 {
@@ -301,7 +302,7 @@ func testSlowReader(t *testing.T, ordinary bool) {
 	}
 	s.notify("ana", "end")
 	same(t, "fast", ids(t, fast.until(titled(t, "end"))), s.log("ana", 0))
-	poll(t, "cut", func() bool { return s.hub.Open() == 1 })
+	polltest.Until(t, "cut", func() bool { return s.hub.Open() == 1 })
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 	"github.com/nats-io/nats.go"
@@ -90,7 +91,7 @@ func TestLiveEvents(t *testing.T) {
 		}
 		ana.close()
 		bob.close()
-		poll(t, "no topic has a subscription after its last listener", func() bool { return s.hub.Topics() == 0 && s.hub.Open() <= 1 })
+		polltest.Until(t, "no topic has a subscription after its last listener", func() bool { return s.hub.Topics() == 0 && s.hub.Open() <= 1 })
 	})
 }
 
@@ -187,7 +188,7 @@ func TestMissedAfterDrop(t *testing.T) {
 		for i := range 20 {
 			s.publish("a", i)
 		}
-		poll(t, "NATS has dropped some", func() bool { return dropped() > 0 })
+		polltest.Until(t, "NATS has dropped some", func() bool { return dropped() > 0 })
 		release()
 		s.publish("a", 20)
 		got := 0
@@ -202,7 +203,7 @@ func TestMissedAfterDrop(t *testing.T) {
 		if err := s.hubConn.FlushWithContext(natstest.Context(t)); err != nil { // all of them have arrived
 			t.Fatal(err)
 		}
-		poll(t, "there is room again", func() bool { return s.hub.WaitingEvents() == 0 })
+		polltest.Until(t, "there is room again", func() bool { return s.hub.WaitingEvents() == 0 })
 		s.publish("b", 1)
 		if got := number(t, other.expect("live")); got != "b 1" {
 			t.Errorf("the other topic got %q, want b 1", got)
@@ -217,7 +218,7 @@ func TestMissedBySlowReader(t *testing.T) {
 			t.Parallel()
 			s := newSystem(t, smallBuffers(ordinary), sse.Options{})
 			conn := s.openDeafTo("ana", "", "a")
-			poll(t, "open", func() bool { return s.hub.Topics() == 1 })
+			polltest.Until(t, "open", func() bool { return s.hub.Topics() == 1 })
 			data := fmt.Appendf(nil, "%q", strings.Repeat("x", 4<<10))
 			ctx := natstest.Context(t)
 			for range 200 {
@@ -225,7 +226,7 @@ func TestMissedBySlowReader(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			poll(t, "the connection has no room", func() bool { return s.hub.FullStreams() == 1 })
+			polltest.Until(t, "the connection has no room", func() bool { return s.hub.FullStreams() == 1 })
 			id := s.notify("ana", "end")
 			conn.SetReadDeadline(time.Now().Add(patience))
 			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)

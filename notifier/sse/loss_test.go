@@ -10,6 +10,7 @@ import (
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natsd"
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 )
@@ -84,7 +85,7 @@ func TestDroppedBroadcastComesFirst(t *testing.T) {
 				job := &jobs.Job{ID: jobID, User: "bob", Kind: "k", State: jobs.Running, Run: 1}
 				revision := s.put(job, 0)
 				s.flush()
-				poll(t, "the first being handed out", func() bool { return s.hub.WaitingLive() == 0 })
+				polltest.Until(t, "the first being handed out", func() bool { return s.hub.WaitingLive() == 0 })
 				revision = s.put(job, revision) // this and the next fill the channel
 				revision = s.put(job, revision)
 				s.notify(order[0], "dropped")
@@ -118,10 +119,10 @@ func TestMissedComesBeforeNew(t *testing.T) {
 			s.notify("bob", "handed out")
 			s.flush()
 			s.proxy.cut()
-			poll(t, "cut", func() bool { return !s.hubConn.IsConnected() })
+			polltest.Until(t, "cut", func() bool { return !s.hubConn.IsConnected() })
 			s.notify(jobs.Everyone, "missed")
 			s.proxy.restore()
-			poll(t, "back", func() bool { return s.hubConn.IsConnected() && s.hubConn.FlushTimeout(time.Second) == nil })
+			polltest.Until(t, "back", func() bool { return s.hubConn.IsConnected() && s.hubConn.FlushTimeout(time.Second) == nil })
 			s.notify("ana", "after")
 			s.flush()
 			release()
@@ -160,7 +161,7 @@ func TestMissedWhileCut(t *testing.T) {
 		got := r.until(titled(t, "before"))
 		for i := range 5 {
 			s.proxy.cut()
-			poll(t, "cut", func() bool { return !s.hubConn.IsConnected() })
+			polltest.Until(t, "cut", func() bool { return !s.hubConn.IsConnected() })
 			job.Attempt++
 			revision = s.put(job, revision)
 			s.notify("ana", "away")
@@ -194,7 +195,7 @@ func TestServerRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.ns = ns
-		poll(t, "back", func() bool {
+		polltest.Until(t, "back", func() bool {
 			_, _, err := s.queue.Bounds(natstest.Context(t))
 			return err == nil
 		})
@@ -216,12 +217,12 @@ func TestStreamCreatedAgain(t *testing.T) {
 	s.notify("ana", "old")
 	r.until(titled(t, "old"))
 	s.proxy.cut()
-	poll(t, "cut", func() bool { return !s.hubConn.IsConnected() })
+	polltest.Until(t, "cut", func() bool { return !s.hubConn.IsConnected() })
 	if err := s.queue.JetStream().DeleteStream(natstest.Context(t), defaultNS.LogStream()); err != nil {
 		t.Fatal(err)
 	}
 	s.proxy.restore()
-	poll(t, "back", s.hubConn.IsConnected)
+	polltest.Until(t, "back", s.hubConn.IsConnected)
 	if e := r.expect("bye"); !strings.Contains(e.data, "stream_reset") || e.retry == 0 {
 		t.Errorf("%+v", e)
 	}
@@ -310,7 +311,7 @@ func TestJobsWhileCatchingUp(t *testing.T) {
 		}
 		job.ID = ordered.ID
 		s.proxy.cut()
-		poll(t, "cut", func() bool { return !s.hubConn.IsConnected() })
+		polltest.Until(t, "cut", func() bool { return !s.hubConn.IsConnected() })
 		revision := s.put(job, 0)
 		s.proxy.restore()
 		time.Sleep(time.Duration(rand.N(20)) * time.Millisecond) // any point of the reading will do

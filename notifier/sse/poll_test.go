@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 	"github.com/oklog/ulid/v2"
@@ -146,7 +147,7 @@ func TestPollAfterALostAnswer(t *testing.T) {
 		t.Fatalf("%+v", lost)
 	}
 	s.notify("ana", "1")
-	poll(t, "both are there", func() bool { return names(eventsOf(p.ask())) == "job notification" })
+	polltest.Until(t, "both are there", func() bool { return names(eventsOf(p.ask())) == "job notification" })
 	for range 3 {
 		if lost := eventsOf(p.ask()); names(lost) != "job notification" {
 			t.Fatalf("%+v", lost)
@@ -212,7 +213,7 @@ func TestPollOfAnUnknownStreamWaits(t *testing.T) {
 	p.Stream = "XKCD.7"
 	answer := make(chan []event)
 	go func() { answer <- p.next() }()
-	poll(t, "it waits", func() bool { return s.hub.WaitingPolls() == 1 })
+	polltest.Until(t, "it waits", func() bool { return s.hub.WaitingPolls() == 1 })
 	s.notify("ana", "news")
 	if got := <-answer; names(got) != "hello notification" {
 		t.Errorf("%s", names(got))
@@ -247,7 +248,7 @@ func TestPollNewerWins(t *testing.T) {
 	p.Wait = time.Hour
 	older := make(chan sse.Answer, 1)
 	go func() { older <- p.ask() }()
-	poll(t, "it waits", func() bool { return s.hub.WaitingPolls() == 1 })
+	polltest.Until(t, "it waits", func() bool { return s.hub.WaitingPolls() == 1 })
 	newer := make(chan sse.Answer, 1)
 	go func() { newer <- p.ask() }()
 	select {
@@ -272,7 +273,7 @@ func TestPollIsGivenUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	given := make(chan error, 1)
 	go func() { _, err := s.hub.Poll(ctx, p.Poll); given <- err }()
-	poll(t, "it waits", func() bool { return s.hub.WaitingPolls() == 1 })
+	polltest.Until(t, "it waits", func() bool { return s.hub.WaitingPolls() == 1 })
 	cancel()
 	if err := <-given; !errors.Is(err, context.Canceled) {
 		t.Error(err)
@@ -295,7 +296,7 @@ func TestPollIsGivenUpAtFirst(t *testing.T) {
 		given := make(chan error, 1)
 		before := s.hub.PollSessions()
 		go func() { _, err := s.hub.Poll(ctx, p.Poll); given <- err }()
-		poll(t, "it waits", func() bool { return s.hub.PollSessions() > before })
+		polltest.Until(t, "it waits", func() bool { return s.hub.PollSessions() > before })
 		cancel()
 		err := <-given
 		answered = err == nil
@@ -325,11 +326,11 @@ func TestPollIsBounded(t *testing.T) {
 			s.large(fmt.Sprint("user", j), fmt.Sprint(i), 3900)
 		}
 	}
-	poll(t, "all have as much as they may", func() bool { return s.hub.PausedReplays() == readers })
+	polltest.Until(t, "all have as much as they may", func() bool { return s.hub.PausedReplays() == readers })
 	if owed := s.hub.PendingBytes(); owed > 200<<10 || owed < 100<<10 {
 		t.Errorf("%d bytes are owed", owed)
 	}
-	poll(t, "nobody waits for them", func() bool { return runtime.NumGoroutine() < before+readers/2 })
+	polltest.Until(t, "nobody waits for them", func() bool { return runtime.NumGoroutine() < before+readers/2 })
 	for i, p := range all {
 		got := p.until(titled(t, fmt.Sprint(large-1)))
 		if strings.Contains(names(got), "hello") {
@@ -352,7 +353,7 @@ func TestPollWhileTotalBacklogIsFull(t *testing.T) {
 	for i := range 3 {
 		s.large("idle", fmt.Sprint(i), 3900)
 	}
-	poll(t, "it is owed", func() bool { return s.hub.PendingBytes() > 8000 && s.hub.PausedReplays() == 1 })
+	polltest.Until(t, "it is owed", func() bool { return s.hub.PendingBytes() > 8000 && s.hub.PausedReplays() == 1 })
 	p := s.polling("ana", "")
 	p.open()
 	for i := range 5 {
@@ -370,7 +371,7 @@ func TestPollEndsWithItsReader(t *testing.T) {
 	twice.Wait = 0
 	twice.next()
 	s.notify("ana", "x")
-	poll(t, "none is open", func() bool { return s.hub.Open() == 0 && s.hub.PendingBytes() == 0 && s.hub.PollSessions() == 0 })
+	polltest.Until(t, "none is open", func() bool { return s.hub.Open() == 0 && s.hub.PendingBytes() == 0 && s.hub.PollSessions() == 0 })
 	twice.Wait = patience
 	if got := twice.until(named("notification")); names(got) != "hello notification" {
 		t.Errorf("%s", names(got))
@@ -410,7 +411,7 @@ func TestPollEndsAtOnce(t *testing.T) {
 	p.open()
 	got := make(chan []event)
 	go func() { got <- p.next() }()
-	poll(t, "it waits", func() bool { return s.hub.WaitingPolls() == 1 })
+	polltest.Until(t, "it waits", func() bool { return s.hub.WaitingPolls() == 1 })
 	s.hub.EndUser("ana", time.Now())
 	if e := <-got; names(e) != "bye" || byeCode(t, e[0]) != "token_revoked" {
 		t.Errorf("%+v", e)

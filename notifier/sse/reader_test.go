@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hark-jobs/hark/internal/polltest"
 )
 
 // event is one event as a reader gets it, with its last event id.
@@ -88,15 +90,16 @@ type reader struct {
 // machine the end of the log may not be readable in time.
 func (s *system) open(user, lastID string, header ...string) *reader {
 	s.t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		r, status := s.tryOpen(user, lastID, header...)
-		if r != nil {
-			return r
-		}
-		if status != http.StatusServiceUnavailable || time.Now().After(end) {
+	var r *reader
+	polltest.Until(s.t, "the stream opens", func() bool {
+		var status int
+		r, status = s.tryOpen(user, lastID, header...)
+		if r == nil && status != http.StatusServiceUnavailable {
 			s.t.Fatalf("stream not opened: %d", status)
 		}
-	}
+		return r != nil
+	})
+	return r
 }
 
 func (s *system) tryOpen(user, lastID string, header ...string) (*reader, int) {

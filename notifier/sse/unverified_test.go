@@ -9,6 +9,7 @@ import (
 
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 	"github.com/nats-io/nats.go"
@@ -79,7 +80,7 @@ func TestForgedState(t *testing.T) {
 				t.Errorf("shown: %+v", e)
 			}
 		}
-		poll(t, "counted", func() bool { return s.skipped()[joblog.SkippedLive] == 1 })
+		polltest.Until(t, "counted", func() bool { return s.skipped()[joblog.SkippedLive] == 1 })
 	})
 }
 
@@ -147,5 +148,5 @@ func (s *system) unheard(do func()) {
 	s.proxy.cut()
 	do()
 	s.proxy.restore()
-	poll(s.t, "connected again", s.hubConn.IsConnected)
+	polltest.Until(s.t, "connected again", s.hubConn.IsConnected)
 }
