@@ -21,7 +21,7 @@ func TestLinks(t *testing.T) {
 	for i := range all {
 		opened.Go(func() {
 			var err error
-			if all[i], err = auth.OpenLinks(t.Context(), store); err != nil {
+			if all[i], err = auth.OpenLinks(natstest.Context(t), store); err != nil {
 				t.Error(err)
 			}
 		})
@@ -39,7 +39,7 @@ func TestLinks(t *testing.T) {
 			t.Errorf("%q %d, %v", user, run, err)
 		}
 	}
-	other := must(auth.OpenLinks(t.Context(), openStore(t, natstest.Connect(t), 1)))
+	other := must(auth.OpenLinks(natstest.Context(t), openStore(t, natstest.Connect(t), 1)))
 	for name, c := range map[string]struct{ link, job string }{
 		"another job":     {link, strings.Replace(linkJob, "01JD", "01JE", 1)},
 		"another key":     {other.SignUntil("ana", linkJob, 1, time.Now().Add(time.Minute)), linkJob},

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/auth"
 )
@@ -29,7 +30,7 @@ func newServer(t testing.TB) (connect func() jetstream.JetStream) {
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(time.Minute) {
 		t.Fatal("the NATS server does not start")
 	}
 	return func() jetstream.JetStream {
@@ -77,7 +78,7 @@ func newProcess(t testing.TB, js jetstream.JetStream, maxAge time.Duration) *pro
 			p.received = append(p.received, r)
 		}})
 	p.v = newVerifier(t, func(o *auth.Options) { o.Revocations = p.Revocations })
-	if err := p.Open(t.Context(), openStore(t, js.Conn(), 1)); err != nil {
+	if err := p.Open(natstest.Context(t), openStore(t, js.Conn(), 1)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -95,16 +96,6 @@ func (p *process) users() string {
 		all = append(all, r.User+r.ID)
 	}
 	return strings.Join(all, " ")
-}
-
-// eventually polls until ok returns true.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("in vain waited until ", what)
-		}
-	}
 }
 
 // verdict returns the code of a token in a process, "" if the token is valid.
@@ -136,14 +127,14 @@ func TestRevokedUser(t *testing.T) {
 				}
 			}
 		}
-		r, err := a.Revoke(t.Context(), user, "")
+		r, err := a.Revoke(natstest.Context(t), user, "")
 		if err != nil || r.User != user || time.Since(r.RevokedAt) > time.Minute {
 			t.Fatalf("%+v, %v", r, err)
 		}
 		if got := a.verdict(t, old); got != auth.CodeTokenRevoked {
 			t.Errorf("%.20q: the process that revoked says %q", user, got)
 		}
-		eventually(t, "the other process refuses it", func() bool { return b.verdict(t, old) == auth.CodeTokenRevoked })
+		polltest.Until(t, "the other process refuses it", func() bool { return b.verdict(t, old) == auth.CodeTokenRevoked })
 		for _, p := range []*process{a, b} {
 			if got := p.verdict(t, undated); got != auth.CodeTokenRevoked {
 				t.Errorf("%.20q: a token without iat: %q", user, got)
@@ -174,29 +165,29 @@ func TestRevokedToken(t *testing.T) {
 	a, b := newProcess(t, connect(), 0), newProcess(t, connect(), 0)
 	token := func(id string) string { return signHS(t, secret, nil, claimsFor("ana", map[string]any{"jti": id})) }
 	one, other, user := token("j.1 >*"), token("J.1 >*"), token("ana")
-	if _, err := a.Revoke(t.Context(), "", "j.1 >*"); err != nil {
+	if _, err := a.Revoke(natstest.Context(t), "", "j.1 >*"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "both refuse it", func() bool {
+	polltest.Until(t, "both refuse it", func() bool {
 		return a.verdict(t, one) == auth.CodeTokenRevoked && b.verdict(t, one) == auth.CodeTokenRevoked
 	})
 	if a.verdict(t, other) != "" || b.verdict(t, other) != "" {
 		t.Error("another token is refused")
 	}
-	if _, err := a.Revoke(t.Context(), "", "ana"); err != nil { // a jti that is a user's name
+	if _, err := a.Revoke(natstest.Context(t), "", "ana"); err != nil { // a jti that is a user's name
 		t.Fatal(err)
 	}
 	if a.verdict(t, user) != auth.CodeTokenRevoked || a.verdict(t, other) != "" {
 		t.Error("a jti was taken for a user")
 	}
-	if found, err := b.Lift(t.Context(), "", "j.1 >*"); !found || err != nil || b.verdict(t, one) != "" {
+	if found, err := b.Lift(natstest.Context(t), "", "j.1 >*"); !found || err != nil || b.verdict(t, one) != "" {
 		t.Errorf("lifted: %v, %v, %q", found, err, b.verdict(t, one))
 	}
-	eventually(t, "the other has received it", func() bool { return a.verdict(t, one) == "" })
-	if found, err := b.Lift(t.Context(), "", "j.1 >*"); found || err != nil {
+	polltest.Until(t, "the other has received it", func() bool { return a.verdict(t, one) == "" })
+	if found, err := b.Lift(natstest.Context(t), "", "j.1 >*"); found || err != nil {
 		t.Errorf("lifted twice: %v, %v", found, err)
 	}
-	if _, err := a.Revoke(t.Context(), "", "j.1 >*"); err != nil || a.verdict(t, one) != auth.CodeTokenRevoked {
+	if _, err := a.Revoke(natstest.Context(t), "", "j.1 >*"); err != nil || a.verdict(t, one) != auth.CodeTokenRevoked {
 		t.Errorf("revoked again: %v", err)
 	}
 }
@@ -208,26 +199,26 @@ func TestRevocationsAreFollowedAgain(t *testing.T) {
 	js := connect()
 	// As in hark there are other streams: nats-server 2.15.2 removes the folder of all streams some time after the last stream
 	// was deleted, and a stream that is created meanwhile fails.
-	if _, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "other"}); err != nil {
+	if _, err := js.CreateKeyValue(natstest.Context(t), jetstream.KeyValueConfig{Bucket: "other"}); err != nil {
 		t.Fatal(err)
 	}
 	p := newProcess(t, connect(), 0)
 	token, lost := signHS(t, secret, nil, claimsFor("ana", nil)), signHS(t, secret, nil, claimsFor("y", nil))
 	for _, user := range []string{"x", "y", "z"} {
-		if _, err := p.Revoke(t.Context(), user, ""); err != nil {
+		if _, err := p.Revoke(natstest.Context(t), user, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := js.DeleteKeyValue(t.Context(), joblog.DefaultNamespace.RevokedBucket()); err != nil {
+	if err := js.DeleteKeyValue(natstest.Context(t), joblog.DefaultNamespace.RevokedBucket()); err != nil {
 		t.Fatal(err)
 	}
 	other := newProcess(t, connect(), 0)
-	if _, err := other.Revoke(t.Context(), "ana", ""); err != nil {
+	if _, err := other.Revoke(natstest.Context(t), "ana", ""); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is refused", func() bool { return p.verdict(t, token) == auth.CodeTokenRevoked })
+	polltest.Until(t, "it is refused", func() bool { return p.verdict(t, token) == auth.CodeTokenRevoked })
 	// What was known before is stored again, and every process knows it.
-	eventually(t, "a lost one is refused by a process that came later", func() bool { return other.verdict(t, lost) == auth.CodeTokenRevoked })
+	polltest.Until(t, "a lost one is refused by a process that came later", func() bool { return other.verdict(t, lost) == auth.CodeTokenRevoked })
 	if p.verdict(t, lost) != auth.CodeTokenRevoked {
 		t.Error("the process that knew it has forgotten it")
 	}
@@ -239,23 +230,23 @@ func TestRevocationsExpire(t *testing.T) {
 	js := connect()
 	p := newProcess(t, connect(), 0)
 	for i := range 3 {
-		if _, err := p.Revoke(t.Context(), fmt.Sprint("user", i), ""); err != nil {
+		if _, err := p.Revoke(natstest.Context(t), fmt.Sprint("user", i), ""); err != nil {
 			t.Fatal(err)
 		}
 	}
-	kv := must(js.KeyValue(t.Context(), joblog.DefaultNamespace.RevokedBucket()))
+	kv := must(js.KeyValue(natstest.Context(t), joblog.DefaultNamespace.RevokedBucket()))
 	old := time.Now().Add(-2 * time.Hour).UTC().Format(time.RFC3339Nano)
-	must(kv.PutString(t.Context(), "user.YW5h", old)) // ana
-	must(kv.PutString(t.Context(), "jti.ai0x", old))  // j-1
-	must(kv.PutString(t.Context(), "user.Ym9i", "?")) // bob, with a malformed time
-	must(kv.PutString(t.Context(), "else.!!"[:4]+".x", "?"))
-	eventually(t, "it has received them", func() bool { return len(p.List()) == 6 })
+	must(kv.PutString(natstest.Context(t), "user.YW5h", old)) // ana
+	must(kv.PutString(natstest.Context(t), "jti.ai0x", old))  // j-1
+	must(kv.PutString(natstest.Context(t), "user.Ym9i", "?")) // bob, with a malformed time
+	must(kv.PutString(natstest.Context(t), "else.!!"[:4]+".x", "?"))
+	polltest.Until(t, "it has received them", func() bool { return len(p.List()) == 6 })
 	short := newProcess(t, connect(), time.Hour)
-	eventually(t, "two are gone", func() bool {
-		_, err := kv.Get(t.Context(), "jti.ai0x")
+	polltest.Until(t, "two are gone", func() bool {
+		_, err := kv.Get(natstest.Context(t), "jti.ai0x")
 		return err != nil && len(short.List()) == 4
 	})
-	if status := must(kv.Status(t.Context())); status.Values() != 5 {
+	if status := must(kv.Status(natstest.Context(t))); status.Values() != 5 {
 		t.Errorf("%d are left", status.Values())
 	}
 	if got := short.verdict(t, signHS(t, secret, nil, claimsFor("bob", nil))); got != auth.CodeTokenRevoked {
@@ -268,11 +259,11 @@ func TestRevocationsWithoutNATS(t *testing.T) {
 	connect := newServer(t)
 	js := connect()
 	p := newProcess(t, js, 0)
-	if _, err := p.Revoke(t.Context(), "ana", ""); err != nil {
+	if _, err := p.Revoke(natstest.Context(t), "ana", ""); err != nil {
 		t.Fatal(err)
 	}
 	js.Conn().Close()
-	if _, err := p.Revoke(t.Context(), "bob", ""); err == nil {
+	if _, err := p.Revoke(natstest.Context(t), "bob", ""); err == nil {
 		t.Error("revoked without NATS")
 	}
 	if p.verdict(t, signHS(t, secret, nil, claimsFor("ana", nil))) != auth.CodeTokenRevoked ||

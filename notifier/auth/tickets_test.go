@@ -23,7 +23,7 @@ func newTickets(t *testing.T, n int) []*auth.Tickets {
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(time.Minute) {
 		t.Fatal("the NATS server does not start")
 	}
 	all := make([]*auth.Tickets, n)
@@ -35,7 +35,7 @@ func newTickets(t *testing.T, n int) []*auth.Tickets {
 		closed := make(chan struct{})
 		nc.SetClosedHandler(func(*nats.Conn) { close(closed) })
 		t.Cleanup(func() { nc.Close(); <-closed })
-		if all[i], err = auth.OpenTickets(t.Context(), openStore(t, nc, 1)); err != nil {
+		if all[i], err = auth.OpenTickets(natstest.Context(t), openStore(t, nc, 1)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -46,7 +46,7 @@ func TestTicketIsRedeemedOnce(t *testing.T) {
 	processes := newTickets(t, 4)
 	want := auth.Identity{User: "ana.* 🦊", Scope: []string{"notify"}, ExpiresAt: time.Now().Add(time.Hour).UTC().Truncate(time.Second)}
 	for range 25 {
-		ticket, expiresAt, err := processes[0].Issue(t.Context(), want)
+		ticket, expiresAt, err := processes[0].Issue(natstest.Context(t), want)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +57,7 @@ func TestTicketIsRedeemedOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 16 {
 			wg.Go(func() {
-				id, err := processes[i%len(processes)].Redeem(t.Context(), ticket)
+				id, err := processes[i%len(processes)].Redeem(natstest.Context(t), ticket)
 				if err != nil {
 					if code(t, err, ticket) != auth.CodeTicketInvalid {
 						t.Error(err)
@@ -80,7 +80,7 @@ func TestTicketIsRedeemedOnce(t *testing.T) {
 func TestRedeemRefuses(t *testing.T) {
 	tickets := newTickets(t, 1)[0]
 	id := auth.Identity{User: "ana", ExpiresAt: time.Now().Add(time.Hour)}
-	good, _, err := tickets.Issue(t.Context(), id)
+	good, _, err := tickets.Issue(natstest.Context(t), id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,19 +88,19 @@ func TestRedeemRefuses(t *testing.T) {
 		"", ">", "*", "$KV", strings.ToLower(good), good + "A", good[1:], strings.Repeat("A", 26), strings.Repeat(">", 26),
 		strings.Repeat("A", 1<<20), good[:24] + ".A", "\x00" + good[1:],
 	} {
-		if _, err := tickets.Redeem(t.Context(), ticket); code(t, err, "") != auth.CodeTicketInvalid {
+		if _, err := tickets.Redeem(natstest.Context(t), ticket); code(t, err, "") != auth.CodeTicketInvalid {
 			t.Errorf("%.40q: %v", ticket, err)
 		}
 	}
-	if _, err := tickets.Redeem(t.Context(), good); err != nil {
+	if _, err := tickets.Redeem(natstest.Context(t), good); err != nil {
 		t.Errorf("the good one: %v", err)
 	}
 	id.ExpiresAt = time.Now().Add(-time.Second)
-	late, _, err := tickets.Issue(t.Context(), id)
+	late, _, err := tickets.Issue(natstest.Context(t), id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tickets.Redeem(t.Context(), late); code(t, err, late) != auth.CodeTokenExpired {
+	if _, err := tickets.Redeem(natstest.Context(t), late); code(t, err, late) != auth.CodeTokenExpired {
 		t.Errorf("of a token that has expired: %v", err)
 	}
 }
@@ -120,14 +120,14 @@ func TestTicketsOnCluster(t *testing.T) {
 	servers.Lead(0)
 	servers.Lag(2, time.Second)
 	for i := range 30 {
-		ticket, _, err := a.Issue(t.Context(), auth.Identity{User: "ana", ExpiresAt: time.Now().Add(time.Hour)})
+		ticket, _, err := a.Issue(natstest.Context(t), auth.Identity{User: "ana", ExpiresAt: time.Now().Add(time.Hour)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if id, err := b.Redeem(t.Context(), ticket); err != nil || id.User != "ana" {
+		if id, err := b.Redeem(natstest.Context(t), ticket); err != nil || id.User != "ana" {
 			t.Fatalf("ticket %d: %+v, %v", i, id, err)
 		}
-		if _, err := a.Redeem(t.Context(), ticket); err == nil {
+		if _, err := a.Redeem(natstest.Context(t), ticket); err == nil {
 			t.Fatalf("ticket %d works twice", i)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/notifier/auth"
 )
 
@@ -314,8 +315,8 @@ func FuzzVerify(f *testing.F) {
 func BenchmarkVerify(b *testing.B) {
 	p := newProcess(b, newServer(b)(), 0)
 	for i := range 100 { // as many revoked
-		must(p.Revoke(b.Context(), fmt.Sprint("user", i), ""))
-		must(p.Revoke(b.Context(), "", fmt.Sprint("jti", i)))
+		must(p.Revoke(natstest.Context(b), fmt.Sprint("user", i), ""))
+		must(p.Revoke(natstest.Context(b), "", fmt.Sprint("jti", i)))
 	}
 	v := p.v
 	claims := claimsFor("ana", map[string]any{"jti": "01JD3QF4X5S7H8J9K0M1N2P3R4", "email": "ana@example.com", "groups": []string{"a", "b"}})
