@@ -163,7 +163,7 @@ datasets:
 				t.Fatal(err)
 			}
 			c.StatementTimeout = 200 * time.Millisecond
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // longer than hark's own timeout, and shorter than the DSN's
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // longer than hark's own timeout, and shorter than the DSN's
 			defer cancel()
 			var got *export.Error
 			_, err = openConfig(t, c).Run(ctx, params(t, `{"dataset":"sleeping"}`), io.Discard, nil)
