@@ -4,6 +4,7 @@ package harkproc
 
 import (
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,7 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
+
+	"github.com/hark-jobs/hark/internal/polltest"
 )
 
 // BinaryVariable has the path of a program that is built already, for a test that runs itself in another process.
@@ -188,15 +190,16 @@ func Ready(t testing.TB, url string) {
 	t.Helper()
 	// Whether a certificate is good is not asked here.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	polltest.Nil(t, url+" is ready", func() error {
 		res, err := client.Get(url + "/readyz")
 		if err != nil {
-			continue
+			return err
 		}
-		res.Body.Close()
-		if res.StatusCode == http.StatusOK {
-			return
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err == nil && res.StatusCode != http.StatusOK {
+			err = fmt.Errorf("%s: %s", res.Status, body)
 		}
-	}
-	t.Fatalf("%s is not ready", url)
+		return err
+	})
 }

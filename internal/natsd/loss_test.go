@@ -199,9 +199,7 @@ func TestDeletedIsNotLost(t *testing.T) {
 			if _, err := s.js.UpdateStream(s.t.Context(), config); err != nil {
 				s.t.Fatal(err)
 			}
-			for s.stream("S").CachedInfo().State.Msgs > 0 {
-				time.Sleep(10 * time.Millisecond)
-			}
+			polltest.Until(s.t, "the messages expire", func() bool { return s.stream("S").CachedInfo().State.Msgs == 0 })
 		},
 		"the stream": func(s *store) {
 			if err := s.js.DeleteStream(s.t.Context(), "S"); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/internal/tlstest"
 )
 
@@ -22,13 +23,13 @@ func TestRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Stop)
-	inside, err := s.Connect(nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	inside, err := s.Connect(nats.Timeout(time.Minute), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(inside.Close)
 	url := s.URL()
-	outside, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	outside, err := nats.Connect(url, nats.Timeout(time.Minute), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,13 +56,15 @@ func TestRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		var last uint64
-		for end := time.Now().Add(30 * time.Second); last < 2 && time.Now().Before(end); {
-			if ack, err := js.Publish(t.Context(), "s", []byte("after")); err == nil {
+		polltest.Nil(t, "a message is stored after the restart", func() error {
+			ack, err := js.Publish(t.Context(), "s", []byte("after"))
+			if err == nil {
 				last = ack.Sequence
 			}
-		}
+			return err
+		})
 		if last < 2 {
-			t.Errorf("nothing is stored after the restart")
+			t.Errorf("the message after the restart has the sequence %d", last)
 		}
 	}
 }
@@ -109,7 +112,7 @@ func TestLogin(t *testing.T) {
 				t.Fatal(err)
 			}
 			inside.Close()
-			outside, err := nats.Connect(s.URL(), nats.RootCAs(files.CA), c.right)
+			outside, err := nats.Connect(s.URL(), nats.Timeout(time.Minute), nats.RootCAs(files.CA), c.right)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -117,10 +120,10 @@ func TestLogin(t *testing.T) {
 				t.Error(err)
 			}
 			outside.Close()
-			if _, err := nats.Connect(s.URL(), nats.RootCAs(files.CA), c.wrong); !errors.Is(err, nats.ErrAuthorization) {
+			if _, err := nats.Connect(s.URL(), nats.Timeout(time.Minute), nats.RootCAs(files.CA), c.wrong); !errors.Is(err, nats.ErrAuthorization) {
 				t.Errorf("with the wrong login: %v", err)
 			}
-			if _, err := nats.Connect(s.URL(), nats.RootCAs(files.CA)); !errors.Is(err, nats.ErrAuthorization) {
+			if _, err := nats.Connect(s.URL(), nats.Timeout(time.Minute), nats.RootCAs(files.CA)); !errors.Is(err, nats.ErrAuthorization) {
 				t.Errorf("without a login: %v", err)
 			}
 		})

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
@@ -17,7 +18,7 @@ const (
 	// listenTimeout is how long a server may take to listen. One that takes longer did not get its ports.
 	listenTimeout = 20 * time.Second
 	// clusterTimeout is how long the servers may take to find each other and elect a leader.
-	clusterTimeout = time.Minute
+	clusterTimeout = 3 * time.Minute
 )
 
 // Servers is a cluster of NATS servers in this process. Its methods are for one goroutine, that of the test.
@@ -137,11 +138,7 @@ func (s *Servers) start(i int) error {
 // await blocks until the servers that run have a leader that they follow, and that knows all servers.
 func (s *Servers) await() {
 	s.t.Helper()
-	for deadline := time.Now().Add(clusterTimeout); !s.ready(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.t.Fatal("natstest: the servers do not become a cluster")
-		}
-	}
+	polltest.Until(s.t, "the servers become a cluster", s.ready)
 }
 
 func (s *Servers) ready() bool {
@@ -170,7 +167,7 @@ func (s *Servers) URLs() []string {
 // Connect returns a connection that ends with the test. It goes to any of the servers, and to another when that stops.
 func (s *Servers) Connect(t testing.TB) *nats.Conn {
 	t.Helper()
-	nc, err := nats.Connect(strings.Join(s.URLs(), ","), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	nc, err := nats.Connect(strings.Join(s.URLs(), ","), nats.Timeout(time.Minute), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +178,7 @@ func (s *Servers) Connect(t testing.TB) *nats.Conn {
 // ConnectTo returns a connection to server i, counted from 0, that ends with the test and goes to no other server.
 func (s *Servers) ConnectTo(t testing.TB, i int, options ...nats.Option) *nats.Conn {
 	t.Helper()
-	options = append([]nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond), nats.IgnoreDiscoveredServers()}, options...)
+	options = append([]nats.Option{nats.Timeout(time.Minute), nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond), nats.IgnoreDiscoveredServers()}, options...)
 	nc, err := nats.Connect(s.URLs()[i], options...)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package natstest_test
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 )
 
 // A stream on three servers takes messages with one of them stopped, whichever it is, and has all of them in the end.
@@ -29,29 +31,22 @@ func TestCluster(t *testing.T) {
 	}
 	publish := func(id string) {
 		t.Helper()
-		for deadline := time.Now().Add(time.Minute); ; {
+		polltest.Nil(t, "a message is stored", func() error {
 			_, err := js.Publish(ctx, "s", nil, jetstream.WithMsgID(id))
-			if err == nil {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatal(err)
-			}
-		}
+			return err
+		})
 	}
 	// Two servers that have the stream are needed at any time, so the next one stops when the last one has caught up.
 	whole := func() {
 		t.Helper()
-		for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		polltest.Nil(t, "all servers have the stream", func() error {
 			info, err := stream.Info(ctx)
-			if err == nil && info.Cluster != nil && info.Cluster.Leader != "" && len(info.Cluster.Replicas) == 2 &&
-				!slices.ContainsFunc(info.Cluster.Replicas, func(p *jetstream.PeerInfo) bool { return p.Offline || !p.Current }) {
-				return
+			if err == nil && (info.Cluster == nil || info.Cluster.Leader == "" || len(info.Cluster.Replicas) != 2 ||
+				slices.ContainsFunc(info.Cluster.Replicas, func(p *jetstream.PeerInfo) bool { return p.Offline || !p.Current })) {
+				err = fmt.Errorf("they have %+v", info)
 			}
-			if time.Now().After(deadline) {
-				t.Fatalf("the servers do not all have the stream: %+v, %v", info, err)
-			}
-		}
+			return err
+		})
 	}
 	for i, id := range []string{"a", "b", "c"} {
 		whole()
@@ -103,33 +98,25 @@ func TestRoutesBreak(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	poll := func(what string, ok func() bool) {
-		t.Helper()
-		for end := time.Now().Add(time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("never: " + what)
-			}
-		}
-	}
 	publish := func() uint64 {
 		t.Helper()
 		var ack *jetstream.PubAck
-		poll("published", func() (ok bool) {
+		polltest.Until(t, "published", func() (ok bool) {
 			ack, err = js.Publish(ctx, "s", nil)
 			return err == nil
 		})
 		return ack.Sequence
 	}
 	heard := func() bool { m, err := live.NextMsg(10 * time.Millisecond); return err == nil && m != nil }
-	poll("the subscription is known", func() bool { publish(); return heard() })
+	polltest.Until(t, "the subscription is known", func() bool { publish(); return heard() })
 	for heard() {
 	}
 	whole := func() {
 		t.Helper()
 		servers.Heal(2)
 		last := publish()
-		poll("whole again", func() bool { return stored(t, at) >= last })
-		poll("heard again", func() bool { publish(); return heard() })
+		polltest.Until(t, "whole again", func() bool { return stored(t, at) >= last })
+		polltest.Until(t, "heard again", func() bool { publish(); return heard() })
 		servers.Lead(0)
 		for heard() {
 		}
@@ -137,16 +124,16 @@ func TestRoutesBreak(t *testing.T) {
 
 	servers.Lag(2, time.Second)
 	last := publish()
-	poll("heard while its replica lags", heard)
+	polltest.Until(t, "heard while its replica lags", heard)
 	if got := stored(t, at); got >= last {
 		t.Errorf("no replica lags behind %d", last)
 	}
-	poll("what is late comes", func() bool { return stored(t, at) >= last })
+	polltest.Until(t, "what is late comes", func() bool { return stored(t, at) >= last })
 	whole()
 
 	servers.Lose(2, "live")
 	last = publish()
-	poll("stored while live messages are lost", func() bool { return stored(t, at) >= last })
+	polltest.Until(t, "stored while live messages are lost", func() bool { return stored(t, at) >= last })
 	if heard() {
 		t.Error("a live message was not lost")
 	}
@@ -160,14 +147,14 @@ func TestRoutesBreak(t *testing.T) {
 			t.Errorf("%s: a live message was heard", name)
 		}
 		servers.Heal(2)
-		poll(name+": what was stored comes", func() bool { return stored(t, at) >= last })
+		polltest.Until(t, name+": what was stored comes", func() bool { return stored(t, at) >= last })
 		whole()
 	}
 
 	servers.Delay(2, 200*time.Millisecond)
 	begun := time.Now()
 	publish()
-	poll("heard late", heard)
+	polltest.Until(t, "heard late", heard)
 	if took := time.Since(begun); took < 200*time.Millisecond {
 		t.Errorf("heard after %v", took)
 	}

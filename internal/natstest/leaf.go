@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"net/url"
 	"testing"
-	"time"
 
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/nats-io/nats-server/v2/server"
 )
 
@@ -35,10 +35,6 @@ func LeafNode(t testing.TB, domain string) (hubURL, leafURL string) {
 	remote := &url.URL{Scheme: "nats-leaf", Host: fmt.Sprintf("127.0.0.1:%d", varz.LeafNode.Port)}
 	leaf := start(&server.Options{ServerName: "leaf", JetStreamDomain: "leaf",
 		LeafNode: server.LeafNodeOpts{Remotes: []*server.RemoteLeafOpts{{URLs: []*url.URL{remote}}}}})
-	for deadline := time.Now().Add(clusterTimeout); leaf.NumLeafNodes() == 0 || hub.NumLeafNodes() == 0; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("natstest: the leaf node does not connect")
-		}
-	}
+	polltest.Until(t, "the leaf node connects", func() bool { return leaf.NumLeafNodes() > 0 && hub.NumLeafNodes() > 0 })
 	return hub.ClientURL(), leaf.ClientURL()
 }

@@ -3,6 +3,7 @@ package natstest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -18,7 +19,7 @@ func Connect(t testing.TB) *nats.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(ns.Stop)
-	nc, err := ns.Connect()
+	nc, err := ns.Connect(nats.Timeout(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}

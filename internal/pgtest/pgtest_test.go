@@ -5,6 +5,7 @@ package pgtest_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
@@ -13,12 +14,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
 	"github.com/hark-jobs/hark/internal/pgtest"
+	"github.com/hark-jobs/hark/internal/polltest"
 )
 
 func TestMain(m *testing.M) {
@@ -182,13 +183,10 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 	}
 	_ = cmd.Wait()
 
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		_, err := os.Stat(dir)
-		if os.IsNotExist(err) && !runs(pid) {
-			return
+	polltest.Nil(t, "the folder and the process are gone", func() error {
+		if _, err := os.Stat(dir); !os.IsNotExist(err) || runs(pid) {
+			return fmt.Errorf("%s is there (%v) or process %d runs", dir, err, pid)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("a minute after the kill %s is there (%v) or process %d runs", dir, err, pid)
-		}
-	}
+		return nil
+	})
 }
