@@ -102,7 +102,7 @@ func TestEmbedded(t *testing.T) {
 	if code, body := get("/readyz"); code != 200 {
 		t.Errorf("/readyz: got %d, %s; want 200", code, body)
 	}
-	if _, err := queue.Enqueue(t.Context(), srv.Queue(), hello, "ana", noParams{}); err != nil {
+	if _, err := queue.Enqueue(natstest.Context(t), srv.Queue(), hello, "ana", noParams{}); err != nil {
 		t.Fatal(err)
 	}
 	listed := func() bool {

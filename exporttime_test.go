@@ -1,7 +1,6 @@
 package hark_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -12,7 +11,9 @@ import (
 
 	"github.com/hark-jobs/hark"
 	"github.com/hark-jobs/hark/internal/mariatest"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/internal/pgtest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 	"github.com/hark-jobs/hark/worker/export"
@@ -79,27 +80,25 @@ func wantFailed(t *testing.T, job jobs.Job, code string) {
 // runExport starts hark and returns how an export of the dataset has ended, or that it is to be tried again.
 func runExport(t *testing.T, dataset string, options hark.Options) jobs.Job {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
+	ctx := natstest.Context(t)
 	options.Data, options.Listen, options.Drain = t.TempDir(), "127.0.0.1:0", time.Second
 	options.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	srv, stop := start(t, options)
 	defer stop()
 	q := srv.Queue()
 	job, err := q.Enqueue(ctx, jobs.Request{User: "ana", Kind: "export", Params: json.RawMessage(`{"dataset":"` + dataset + `"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	// A database that a busy machine keeps from answering is tried again, and rightly so.
 	again := func() bool {
 		return job.State == jobs.Retrying && job.Error != nil && job.Error.Code != "database_unavailable"
 	}
-	for err == nil && !job.State.Terminal() && !again() {
-		select {
-		case <-ctx.Done():
-		case <-time.After(20 * time.Millisecond):
+	polltest.Until(t, "the job ends", func() bool {
+		if job, err = q.Get(ctx, "ana", job.ID); err != nil {
+			t.Fatal(err)
 		}
-		job, err = q.Get(ctx, "ana", job.ID)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+		return job.State.Terminal() || again()
+	})
 	return job
 }

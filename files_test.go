@@ -68,9 +68,9 @@ func TestFilesInAFolder(t *testing.T) {
 
 	do := func(bytes int) jobs.Job {
 		t.Helper()
-		job, err := queue.Enqueue(t.Context(), srv.Queue(), sized, "ana", sizeParams{Bytes: bytes})
+		job, err := queue.Enqueue(natstest.Context(t), srv.Queue(), sized, "ana", sizeParams{Bytes: bytes})
 		if err == nil {
-			job, err = srv.Queue().Wait(t.Context(), job, time.Minute)
+			job, err = srv.Queue().Wait(natstest.Context(t), job, time.Minute)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -117,11 +117,11 @@ func TestFilesInAFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bucket, err := js.ObjectStore(t.Context(), "hark_files")
+	bucket, err := js.ObjectStore(natstest.Context(t), "hark_files")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if status, err := bucket.Status(t.Context()); err != nil || status.Size() != 0 {
+	if status, err := bucket.Status(natstest.Context(t)); err != nil || status.Size() != 0 {
 		t.Errorf("the bucket has %d bytes, %v; want none", status.Size(), err)
 	}
 	if code, _ := call("DELETE", path, ""); code != 200 {

@@ -235,11 +235,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	}
 	wait := func(what string, cert []byte) {
 		t.Helper()
-		for end := time.Now().Add(30 * time.Second); !serves(cert); time.Sleep(50 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("never:", what)
-			}
-		}
+		polltest.Until(t, what, func() bool { return serves(cert) })
 	}
 	wait("the first one", read(t, s.files.Cert))
 	next := tlstest.New(t)
@@ -248,7 +244,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	// refused waits until the files were read again and not taken, and the certificate from before is still served.
 	refused := func(why string, before []byte) {
 		t.Helper()
-		for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		polltest.Nil(t, "the log says "+why, func() error {
 			conn, err := tls.Dial("tcp", strings.TrimPrefix(s.URL(), "https://"), &tls.Config{RootCAs: s.roots}) // a handshake reads them
 			if err != nil {
 				t.Fatal(err)
@@ -258,13 +254,11 @@ func TestCertificateIsReadAgain(t *testing.T) {
 			if block, _ := pem.Decode(before); !bytes.Equal(served.Raw, block.Bytes) {
 				t.Fatal("another certificate is served:", why)
 			}
-			if strings.Contains(log.String(), why) {
-				return
+			if !strings.Contains(log.String(), why) {
+				return fmt.Errorf("it says %s", log.String())
 			}
-			if time.Now().After(end) {
-				t.Fatalf("the log never says %q:\n%s", why, log)
-			}
-		}
+			return nil
+		})
 	}
 	write(t, s.files.Cert, read(t, next.Cert)) // now the key does not match
 	refused("is not that of the first certificate", first)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/harktest"
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/queue"
 	"github.com/hark-jobs/hark/worker"
@@ -31,17 +33,9 @@ func start(t *testing.T) *queue.Client {
 	}))).Queue
 }
 
-// limit ends the context of what a test waits for.
-func limit(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // A job is enqueued with the params of its kind, followed to its end, and run again.
 func TestEnqueueAndFollow(t *testing.T) {
-	q, ctx := start(t), limit(t)
+	q, ctx := start(t), natstest.Context(t)
 	job, err := queue.Enqueue(ctx, q, report, "ana", params{Pages: 2}, queue.Title("Mine"), queue.IdempotencyKey("k"), queue.Metadata(map[string]string{"tenant": "t1"}))
 	if err != nil || job.Title != "Mine" || job.State != jobs.Queued {
 		t.Fatalf("enqueued %+v, %v", job, err)
@@ -75,7 +69,7 @@ func TestEnqueueAndFollow(t *testing.T) {
 
 // Requests that no worker could take are refused before anything is stored.
 func TestEnqueueAllRefused(t *testing.T) {
-	q, ctx := start(t), limit(t)
+	q, ctx := start(t), natstest.Context(t)
 	_, err := queue.EnqueueAll(ctx, q, report, "ana", []params{{Pages: 1}, {Pages: 0}})
 	var batch *jobs.BatchError
 	var invalid *jobs.InvalidError
@@ -89,7 +83,7 @@ func TestEnqueueAllRefused(t *testing.T) {
 
 // Several jobs are enqueued in one call, in order; a second call with the same keys adds none.
 func TestEnqueueAll(t *testing.T) {
-	q, ctx := start(t), limit(t)
+	q, ctx := start(t), natstest.Context(t)
 	var requests []jobs.Request
 	for i := range 300 {
 		requests = append(requests, jobs.Request{User: "ana", Kind: "report", Params: fmt.Appendf(nil, `{"pages":%d}`, i+1), IdempotencyKey: fmt.Sprint("key ", i)})
@@ -135,7 +129,7 @@ func TestEnqueueAll(t *testing.T) {
 
 // Watch yields jobs, the user's notifications and those for everyone in the order of the log, and goes on after an id without a gap.
 func TestWatch(t *testing.T) {
-	q, ctx := start(t), limit(t)
+	q, ctx := start(t), natstest.Context(t)
 	begin, err := q.Notify(ctx, "ana", jobs.Notification{Type: "t", Title: "begin"})
 	if err != nil {
 		t.Fatal(err)
@@ -187,26 +181,20 @@ func TestWatch(t *testing.T) {
 			}
 		}
 	}()
-	for i := 0; ; i++ { // it may not have begun yet
-		if _, err := q.Notify(ctx, "ana", jobs.Notification{Type: "t", Title: "now"}); err != nil {
+	polltest.Until(t, "a live notification", func() bool {
+		if _, err := q.Notify(ctx, "ana", jobs.Notification{Type: "t", Title: "now"}); err != nil { // the watch may not have begun
 			t.Fatal(err)
 		}
-		select {
-		case title := <-live:
-			if title != "now" {
-				t.Errorf("live: got %q, want now", title)
-			}
-			return
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			t.Fatal("nothing was heard live")
-		}
+		return len(live) > 0
+	})
+	if title := <-live; title != "now" {
+		t.Errorf("live: got %q, want now", title)
 	}
 }
 
 // An id of another log, or of one that is ahead, ends a watch at once.
 func TestWatchReset(t *testing.T) {
-	q, ctx := start(t), limit(t)
+	q, ctx := start(t), natstest.Context(t)
 	n, err := q.Notify(ctx, "ana", jobs.Notification{Type: "t", Title: "t"})
 	if err != nil {
 		t.Fatal(err)
@@ -230,7 +218,7 @@ func TestWatchReset(t *testing.T) {
 
 // Jobs are cancelled and retried by their user's name alone.
 func TestCancelAndRetry(t *testing.T) {
-	q, ctx := start(t), limit(t)
+	q, ctx := start(t), natstest.Context(t)
 	job, err := queue.Enqueue(ctx, q, report, "ana", params{Pages: 13})
 	if err != nil {
 		t.Fatal(err)

@@ -25,11 +25,11 @@ func TestBackup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := queue.PublishKind(t.Context(), jobs.Kind{Name: "sleep", Title: "Sleep"}); err != nil {
+	if err := queue.PublishKind(natstest.Context(t), jobs.Kind{Name: "sleep", Title: "Sleep"}); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if _, _, err := queue.Enqueue(t.Context(), jobs.Request{User: "ana", Kind: "sleep"}); err != nil {
+		if _, _, err := queue.Enqueue(natstest.Context(t), jobs.Request{User: "ana", Kind: "sleep"}); err != nil {
 			t.Fatal(err)
 		}
 	}

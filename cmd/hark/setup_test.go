@@ -19,6 +19,7 @@ import (
 
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natsd"
+	"github.com/hark-jobs/hark/internal/natstest"
 )
 
 // serveNATS starts a server that needs a login, and returns flags with its URL and that login.
@@ -68,7 +69,7 @@ func TestSetup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := js.Stream(t.Context(), joblog.DefaultNamespace.LogStream())
+	stream, err := js.Stream(natstest.Context(t), joblog.DefaultNamespace.LogStream())
 	if err != nil {
 		t.Fatal(err)
 	}
