@@ -24,6 +24,7 @@ import (
 	"github.com/hark-jobs/hark/internal/backup"
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -48,7 +49,7 @@ func open(t *testing.T, nc *nats.Conn, replicas int) *joblog.Store {
 // jobs and the last one.
 func fill(t *testing.T, q *joblog.Store) {
 	t.Helper()
-	ctx := t.Context()
+	ctx := natstest.Context(t)
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -88,7 +89,7 @@ func fill(t *testing.T, q *joblog.Store) {
 
 	consumer, err := q.JetStream().Consumer(ctx, defaultNS.LogStream(), defaultNS.WorkerConsumer("a"))
 	must(err)
-	msgs, err := consumer.Fetch(6, jetstream.FetchMaxWait(10*time.Second))
+	msgs, err := consumer.Fetch(6, jetstream.FetchMaxWait(time.Minute))
 	must(err)
 	i := 0
 	for m := range msgs.Messages() {
@@ -110,13 +111,13 @@ func stored(t *testing.T, nc *nats.Conn, stream string) map[uint64]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := js.Stream(t.Context(), stream)
+	s, err := js.Stream(natstest.Context(t), stream)
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := map[uint64]string{}
 	for seq := s.CachedInfo().State.FirstSeq; seq <= s.CachedInfo().State.LastSeq; seq++ {
-		m, err := s.GetMsg(t.Context(), seq)
+		m, err := s.GetMsg(natstest.Context(t), seq)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
 		}
@@ -206,7 +207,7 @@ func TestRestore(t *testing.T) {
 				t.Fatal(err)
 			}
 			var titles []string
-			for end := time.Now().Add(time.Minute); len(titles) < 4 && time.Now().Before(end); { // a new consumer of a cluster may have no leader yet
+			polltest.Until(t, "four jobs are delivered", func() bool { // a new consumer of a cluster may have no leader yet
 				msgs, err := consumer.Fetch(5, jetstream.FetchMaxWait(2*time.Second))
 				if err != nil {
 					t.Fatal(err)
@@ -215,7 +216,8 @@ func TestRestore(t *testing.T) {
 					_, title, _ := strings.Cut(string(m.Data()), `"title":"`)
 					titles = append(titles, title[:len("job 0")])
 				}
-			}
+				return len(titles) >= 4
+			})
 			if got := strings.Join(titles, ", "); got != "job 2, job 4, job 5, job 3" { // 3 was retried
 				t.Error(got)
 			}
@@ -298,7 +300,7 @@ func TestRewritten(t *testing.T) {
 			}
 		})
 	}
-	until(t, func() bool { return known[len(known)-1].Load() > 2 })
+	polltest.Until(t, "each writer has written", func() bool { return known[len(known)-1].Load() > 2 })
 	before := make([]int64, len(all))
 	for n := 0; ; n++ { // repeat until enough was written meanwhile
 		for i := range all {
@@ -337,15 +339,6 @@ func TestRewritten(t *testing.T) {
 			t.Errorf("%s is there twice", subject)
 		}
 		subjects[subject] = true
-	}
-}
-
-func until(t *testing.T, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it does not come")
-		}
 	}
 }
 
@@ -446,10 +439,10 @@ func TestRestoreBeginsALaterEpoch(t *testing.T) {
 	nc, dir := natstest.Connect(t), t.TempDir()
 	q := open(t, nc, 1)
 	fill(t, q)
-	if _, err := q.BeginEpoch(t.Context(), jobs.Epoch(time.Now().Add(time.Hour).UnixMilli())); err != nil {
+	if _, err := q.BeginEpoch(natstest.Context(t), jobs.Epoch(time.Now().Add(time.Hour).UnixMilli())); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := backup.Backup(t.Context(), nc, joblog.Location{}, dir, logTo(t)); err != nil {
+	if _, err := backup.Backup(natstest.Context(t), nc, joblog.Location{}, dir, logTo(t)); err != nil {
 		t.Fatal(err)
 	}
 	_, err := backup.Restore(t.Context(), natstest.Connect(t), dir, backup.Options{Logger: logTo(t)})
@@ -503,7 +496,7 @@ func TestExpired(t *testing.T) {
 		t.Fatal(err)
 	}
 	const age = time.Second
-	until(t, func() bool { return time.Since(saved.Ended) > age })
+	polltest.Until(t, "the messages are older than their maximum age", func() bool { return time.Since(saved.Ended) > age })
 	all := saved.Streams[0].Messages
 	for _, test := range []struct {
 		age     time.Duration
@@ -541,7 +534,7 @@ func TestLocal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
-	if _, err := backup.Backup(t.Context(), nc, joblog.Location{}, dir, logTo(t)); err != nil {
+	if _, err := backup.Backup(natstest.Context(t), nc, joblog.Location{}, dir, logTo(t)); err != nil {
 		t.Fatal(err)
 	}
 	same(t, defaultNS.LogStream(), was, stored(t, nc, defaultNS.LogStream()))
@@ -600,7 +593,7 @@ func whole(t *testing.T, nc *nats.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	polltest.Nil(t, "the streams are whole", func() error {
 		missing := 0
 		for _, name := range []string{defaultNS.LogStream(), joblog.BucketStream(defaultNS.KindsBucket()), defaultNS.FilesStream()} {
 			stream, err := js.Stream(t.Context(), name)
@@ -614,13 +607,11 @@ func whole(t *testing.T, nc *nats.Conn) {
 				}
 			}
 		}
-		if missing == 0 {
-			return
+		if missing > 0 {
+			return fmt.Errorf("%d replicas of the streams are not current", missing)
 		}
-		if time.Now().After(end) {
-			t.Fatalf("%d replicas of the streams are still not current", missing)
-		}
-	}
+		return nil
+	})
 }
 
 // A backup is of one namespace, and is restored under it alone.

@@ -22,6 +22,8 @@ import (
 	"github.com/hark-jobs/hark/harktest"
 	"github.com/hark-jobs/hark/internal/backup"
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 )
@@ -118,7 +120,7 @@ func (l *ledger) inbox(h *harktest.Hark, user string) map[string]jobs.Notificati
 
 func (l *ledger) enqueue(q *joblog.Store, kind, params string) jobs.Job {
 	l.Helper()
-	job, _, err := q.Enqueue(l.Context(), jobs.Request{Kind: kind, User: "ana", Params: json.RawMessage(params)})
+	job, _, err := q.Enqueue(natstest.Context(l), jobs.Request{Kind: kind, User: "ana", Params: json.RawMessage(params)})
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -127,7 +129,7 @@ func (l *ledger) enqueue(q *joblog.Store, kind, params string) jobs.Job {
 
 func (l *ledger) get(q *joblog.Store, id string) jobs.Job {
 	l.Helper()
-	job, err := q.Get(l.Context(), "ana", id)
+	job, err := q.Get(natstest.Context(l), "ana", id)
 	if err != nil {
 		l.Fatalf("job %s: %v", id, err)
 	}
@@ -136,7 +138,7 @@ func (l *ledger) get(q *joblog.Store, id string) jobs.Job {
 
 func (l *ledger) notify(q *joblog.Store, user, key string) {
 	l.Helper()
-	if _, _, err := q.Notify(l.Context(), user, jobs.Notification{Type: "t", Title: key, Key: key}); err != nil {
+	if _, _, err := q.Notify(natstest.Context(l), user, jobs.Notification{Type: "t", Title: key, Key: key}); err != nil {
 		l.Fatal(err)
 	}
 }
@@ -172,19 +174,19 @@ func TestLedger(t *testing.T) {
 		ended = append(ended, l.enqueue(q, "report", fmt.Sprintf(`{"fail":%v}`, i%4 == 0)))
 	}
 	for i := range ended {
-		until(t, func() bool { ended[i] = l.get(q, ended[i].ID); return ended[i].State.Terminal() })
+		polltest.Until(t, "each job ends", func() bool { ended[i] = l.get(q, ended[i].ID); return ended[i].State.Terminal() })
 	}
 	retried, err := q.Retry(ctx, "ana", ended[0].ID, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, func() bool { j := l.get(q, retried.ID); return j.Run == 2 && j.State.Terminal() })
+	polltest.Until(t, "the second run ends", func() bool { j := l.get(q, retried.ID); return j.Run == 2 && j.State.Terminal() })
 	ended[0] = l.get(q, retried.ID)
 	for range 2 {
 		held = append(held, l.enqueue(q, "report", `{"hold":true}`))
 	}
 	for _, job := range held {
-		until(t, func() bool { return l.get(q, job.ID).State == jobs.Running })
+		polltest.Until(t, "the job runs", func() bool { return l.get(q, job.ID).State == jobs.Running })
 	}
 	for range 3 {
 		queued = append(queued, l.enqueue(q, "later", `{}`))
@@ -196,7 +198,7 @@ func TestLedger(t *testing.T) {
 	l.notify(q, jobs.Everyone, "all 1")
 	l.notify(q, jobs.Everyone, "all 2")
 	var before map[string]jobs.Notification
-	until(t, func() bool { before = l.inbox(h, "ana"); return len(before) == len(ended)+1+6+3 })
+	polltest.Until(t, "the inbox has all", func() bool { before = l.inbox(h, "ana"); return len(before) == len(ended)+1+6+3 })
 	for _, key := range []string{"own 0", "own 1", "all 0"} {
 		l.call(h, "ana", "POST", "/v1/notifications/"+before[key].ID+"/read", nil)
 	}
@@ -211,7 +213,7 @@ func TestLedger(t *testing.T) {
 	l.notify(q, "ana", "between")
 	l.notify(q, jobs.Everyone, "all between")
 	between := l.enqueue(q, "report", `{}`)
-	until(t, func() bool { between = l.get(q, between.ID); return between.State.Terminal() })
+	polltest.Until(t, "the job ends", func() bool { between = l.get(q, between.ID); return between.State.Terminal() })
 	ended = append(ended, between)
 
 	// hark continues meanwhile.
@@ -231,7 +233,7 @@ func TestLedger(t *testing.T) {
 			}
 		})
 	}
-	until(t, func() bool { _, ok := accepted.Load("meanwhile 0 5"); return ok })
+	polltest.Until(t, "jobs are accepted meanwhile", func() bool { _, ok := accepted.Load("meanwhile 0 5"); return ok })
 	began := time.Now()
 	dir := filepath.Join(t.TempDir(), "backup")
 	summary, err := backup.Backup(ctx, q.Conn(), joblog.Location{}, dir, logTo(t))
@@ -276,7 +278,7 @@ func TestLedger(t *testing.T) {
 		}
 	}
 	for _, job := range append(held, queued...) {
-		until(t, func() bool { return l.get(q, job.ID).State == jobs.Succeeded })
+		polltest.Until(t, "the job succeeds", func() bool { return l.get(q, job.ID).State == jobs.Succeeded })
 		if n := l.ran(job.ID); n != 1 {
 			t.Errorf("job %s ran %d times", job.ID, n)
 		}
@@ -289,14 +291,14 @@ func TestLedger(t *testing.T) {
 		if key := what.(string); strings.Contains(key, " ") {
 			want = append(want, key)
 		} else {
-			until(t, func() bool { return l.get(q, key).State == jobs.Succeeded })
+			polltest.Until(t, "the job succeeds", func() bool { return l.get(q, key).State == jobs.Succeeded })
 		}
 		return true
 	})
 	// All messages in transit are ingested before the inbox is read.
 	l.notify(q, "ana", "last")
 	var inbox map[string]jobs.Notification
-	until(t, func() bool { inbox = l.inbox(h, "ana"); return inbox["last"].ID != "" })
+	polltest.Until(t, "the inbox has the last one", func() bool { inbox = l.inbox(h, "ana"); return inbox["last"].ID != "" })
 	for _, key := range want {
 		n, ok := inbox[key]
 		read := key == "own 0" || key == "own 1" || key == "all 0"
@@ -355,14 +357,14 @@ func TestInboxNewer(t *testing.T) {
 	h := harktest.Start(t, harktest.Data(data), harktest.Handlers(report), harktest.Lease(2*time.Second))
 	l.notify(h.Queue.Store(), "ana", "before")
 	job := l.enqueue(h.Queue.Store(), "report", `{"hold":true}`)
-	until(t, func() bool { return l.get(h.Queue.Store(), job.ID).State == jobs.Running })
+	polltest.Until(t, "the job runs", func() bool { return l.get(h.Queue.Store(), job.ID).State == jobs.Running })
 	if _, err := backup.Backup(ctx, h.Queue.Store().Conn(), joblog.Location{}, dir, logTo(t)); err != nil {
 		t.Fatal(err)
 	}
 	l.notify(h.Queue.Store(), "ana", "after")
 	l.release.Store(true)
 	var notified map[string]jobs.Notification
-	until(t, func() bool { notified = l.inbox(h, "ana"); return len(notified) == 3 })
+	polltest.Until(t, "the inbox has all", func() bool { notified = l.inbox(h, "ana"); return len(notified) == 3 })
 	copyInbox(t, filepath.Join(data, "inbox.db"), filepath.Join(copied, "inbox.db"))
 	h.Stop()
 
@@ -377,7 +379,7 @@ func TestInboxNewer(t *testing.T) {
 	l.runs.Clear()
 	h = harktest.Start(t, harktest.Data(copied), harktest.Handlers(report), harktest.Lease(2*time.Second))
 	defer http.DefaultClient.CloseIdleConnections()
-	until(t, func() bool { return l.get(h.Queue.Store(), job.ID).State == jobs.Succeeded })
+	polltest.Until(t, "the job succeeds", func() bool { return l.get(h.Queue.Store(), job.ID).State == jobs.Succeeded })
 	if n := l.ran(job.ID); n != 1 {
 		t.Errorf("the job ran %d times", n)
 	}
@@ -386,7 +388,7 @@ func TestInboxNewer(t *testing.T) {
 		l.notify(h.Queue.Store(), "ana", fmt.Sprint("later ", i))
 	}
 	var inbox map[string]jobs.Notification
-	until(t, func() bool { inbox = l.inbox(h, "ana"); return len(inbox) >= len(notified)+5 })
+	polltest.Until(t, "the inbox has the new ones", func() bool { inbox = l.inbox(h, "ana"); return len(inbox) >= len(notified)+5 })
 	for key, n := range notified {
 		if inbox[key].ID != n.ID {
 			t.Errorf("%s is %s, and was %s", key, inbox[key].ID, n.ID)
