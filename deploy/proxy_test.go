@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -28,12 +29,13 @@ import (
 
 	"github.com/hark-jobs/hark/internal/harkproc"
 	"github.com/hark-jobs/hark/internal/logtest"
+	"github.com/hark-jobs/hark/internal/polltest"
 )
 
 const host = "hark.example.com" // in both configurations
 
 // patience is the timeout of all steps, for a busy machine.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // upstream stands for a notifier behind a proxy.
 type upstream struct {
@@ -173,16 +175,14 @@ func newProxied(t *testing.T, addr string, cert certificate, a, b *upstream) *pr
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
-	var last error
-	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(50 * time.Millisecond) {
+	polltest.Nil(t, "the proxy responds", func() error {
 		answer, err := p.ask(http.MethodGet, "/")
-		if err == nil && answer.StatusCode == http.StatusOK {
-			return p
+		if err == nil && answer.StatusCode != http.StatusOK {
+			err = errors.New(answer.Status)
 		}
-		last = err
-	}
-	t.Fatalf("the proxy does not respond: %v", last)
-	return nil
+		return err
+	})
+	return p
 }
 
 // checkProxy checks what every proxy before notifiers must do.
@@ -368,7 +368,7 @@ func (p *proxied) retries(t *testing.T) {
 
 // stopped checks that the other notifier serves the requests when one has stopped.
 func (p *proxied) stopped(t *testing.T) {
-	until(t, "the first notifier is taken in again", func() bool {
+	polltest.Until(t, "the first notifier is taken in again", func() bool {
 		return p.get("/", "Cookie", p.userOf(p.a)).Header.Get("Upstream") == p.a.name
 	})
 	p.a.server.CloseClientConnections()
@@ -393,16 +393,6 @@ func (p *proxied) userOf(u *upstream) (cookie string) {
 		}
 	}
 	return cookie
-}
-
-func until(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for begin := time.Now(); time.Since(begin) < 2*patience; time.Sleep(50 * time.Millisecond) {
-		if done() {
-			return
-		}
-	}
-	t.Fatalf("not yet: %s", what)
 }
 
 // certificate creates a self-signed certificate for host.
