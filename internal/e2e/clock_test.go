@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -34,28 +33,15 @@ func TestClockAnHourBack(t *testing.T) {
 		}
 		return job.ID
 	}
-	await := func(c *client.Client, id, what string, ok func(jobs.Job) bool) jobs.Job {
-		t.Helper()
-		for end := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
-			job, err := c.Job(t.Context(), id)
-			if err == nil && ok(job) {
-				return job
-			}
-			if time.Now().After(end) {
-				t.Fatalf("not %s after two minutes: %+v, %v", what, job, err)
-			}
-		}
-	}
-	in := func(state jobs.State) func(jobs.Job) bool { return func(j jobs.Job) bool { return j.State == state } }
 	retried := enqueue(ana, `{"seconds":0,"fail":true}`, 100)
-	await(ana, retried, "retrying", func(j jobs.Job) bool { return j.State == jobs.Retrying && j.Attempt >= 2 })
+	awaitJob(t, ana, retried, "retrying", func(j jobs.Job) bool { return j.State == jobs.Retrying && j.Attempt >= 2 })
 	running := enqueue(ana, `{"seconds":3}`, 1)
-	await(ana, running, "running", in(jobs.Running))
+	awaitState(t, ana, running, jobs.Running)
 	var waiting []string // more than the half of the worker's slots that is bob's
 	for range 40 {
 		waiting = append(waiting, enqueue(bob, `{"seconds":0.5}`, 1))
 	}
-	before := await(ana, retried, "retrying", in(jobs.Retrying))
+	before := awaitState(t, ana, retried, jobs.Retrying)
 
 	p.Kill()
 	p.Unshift()
@@ -64,20 +50,12 @@ func TestClockAnHourBack(t *testing.T) {
 	if ahead := time.Until(clockOf(t, url)); ahead > 10*time.Minute {
 		t.Fatalf("its clock is still %v ahead", ahead)
 	}
-	await(ana, retried, "tried again", func(j jobs.Job) bool { return j.Attempt > before.Attempt })
-	await(ana, running, "run again", in(jobs.Succeeded))
-	for i, id := range waiting {
-		await(bob, id, fmt.Sprintf("run: number %d", i), in(jobs.Succeeded))
+	awaitJob(t, ana, retried, "tried again", func(j jobs.Job) bool { return j.Attempt > before.Attempt })
+	awaitState(t, ana, running, jobs.Succeeded)
+	for _, id := range waiting {
+		awaitState(t, bob, id, jobs.Succeeded)
 	}
-	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		page, err := ana.NotificationPage(t.Context(), client.NotificationsQuery{})
-		if err == nil && len(page.Notifications) > 0 {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the inbox has nothing after two minutes: %v", err)
-		}
-	}
+	awaitInbox(t, ana, 1)
 }
 
 // clockOf returns the time that a hark says it is.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/auth"
 	"golang.org/x/sys/unix"
@@ -84,15 +85,13 @@ func TestFullDisk(t *testing.T) {
 	}
 	// The stream may not be open yet, so notifications are sent until one arrives.
 	told := 0
-	for deadline := time.Now().Add(time.Minute); len(heard) == 0; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the stream heard nothing for a minute")
-		}
+	polltest.Until(t, "the stream receives a notification", func() bool {
 		if err := notify(fmt.Sprintf("before %d", told)); err != nil {
 			t.Fatal(err)
 		}
 		told++
-	}
+		return len(heard) > 0
+	})
 
 	fill := filepath.Join(disk, "fill")
 	f, err := os.Create(fill)
@@ -107,11 +106,12 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	var problem *client.Problem
-	for end := time.Now().Add(time.Minute); problem == nil || problem.Code != "storage_unavailable"; {
-		if err := notify("lost"); err != nil && !errors.As(err, &problem) || time.Now().After(end) {
+	polltest.Until(t, "a notification is refused on a full disk", func() bool {
+		if err := notify("lost"); err != nil && !errors.As(err, &problem) {
 			t.Fatalf("on a full disk: %v", err)
 		}
-	}
+		return problem != nil && problem.Code == "storage_unavailable"
+	})
 	if problem.Status != http.StatusServiceUnavailable {
 		t.Errorf("on a full disk: %+v", problem)
 	}
@@ -134,25 +134,15 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	harkproc.Ready(t, url)
-	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		err := notify("after")
-		if err == nil {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
-	for {
-		select {
-		case data := <-heard:
-			if strings.Contains(data, `"title":"after"`) {
-				return
+	polltest.Nil(t, "a notification is stored after it", func() error { return notify("after") })
+	polltest.Until(t, "the stream receives it", func() bool {
+		for len(heard) > 0 {
+			if strings.Contains(<-heard, `"title":"after"`) {
+				return true
 			}
-		case <-time.After(time.Minute):
-			t.Fatal("what came after was never heard")
 		}
-	}
+		return false
+	})
 }
 
 // isRefused expects that a call of ana's is refused for want of room, before anything is looked up or tried.

@@ -12,12 +12,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hark-jobs/hark/harktest"
 	"github.com/hark-jobs/hark/internal/browsertest"
 	"github.com/hark-jobs/hark/internal/harkproc"
 	"github.com/hark-jobs/hark/internal/logtest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -71,15 +71,15 @@ func TestReadmeInABrowser(t *testing.T) {
 	p := browsertest.New(t, browsertest.Options{}).Tab(origin)
 	// The page keeps its connection for itself: that it is live shows in what arrives.
 	service := newClient(t, hark.URL, "service", "notify")
-	for n := 0; !browsertest.Eval[bool](p, `alerts.length > 0`); n++ {
-		if n == 300 {
-			t.Fatalf("nothing arrives; the console says %q", browsertest.Eval[[]string](p, "said"))
+	polltest.Nil(t, "a notification arrives", func() error {
+		if browsertest.Eval[bool](p, `alerts.length > 0`) {
+			return nil
 		}
 		if _, err := service.Notify(t.Context(), "ana", jobs.Notification{Type: "test", Title: "Hello"}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(200 * time.Millisecond)
-	}
+		return fmt.Errorf("the console says %q", browsertest.Eval[[]string](p, "said"))
+	})
 	if got := browsertest.Eval[string](p, "alerts[0]"); got != "Hello" {
 		t.Errorf("alert says %q", got)
 	}

@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/harktest"
 	"github.com/hark-jobs/hark/internal/browsertest"
 	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/internal/polltest"
 )
 
 // connection is true when the page shows a state of the connection, and text beside it.
@@ -128,16 +128,11 @@ func TestSessionEndsInPlace(t *testing.T) {
 	one.Until("what was typed is there, and so is the keyboard", `document.activeElement.dataset.testid === "param-seconds" && document.activeElement.value === "4711"`)
 
 	// Tokens of the second of the revocation are revoked, too.
-	good := ""
-	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		if _, err := newClient(t, s.url, "ana").Kinds(t.Context()); err == nil {
-			good = token(t, "ana")
-			break
-		} else if time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
-	one.Fill(browsertest.ID("sign-in-token"), good)
+	polltest.Nil(t, "a new token is valid", func() error {
+		_, err := newClient(t, s.url, "ana").Kinds(t.Context())
+		return err
+	})
+	one.Fill(browsertest.ID("sign-in-token"), token(t, "ana"))
 	one.Click(browsertest.ID("sign-in-with-token"))
 	for _, p := range []*browsertest.Tab{one, two} {
 		p.Until("the page is live again", connection("live", "Live"))

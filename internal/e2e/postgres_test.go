@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/harktest"
@@ -106,11 +105,7 @@ datasets:
 		t.Errorf("%d rows in the file, %d in the database, %v", len(got)-1, n, rows.Err())
 	}
 
-	page, err := c.NotificationPage(t.Context(), client.NotificationsQuery{})
-	for end := time.Now().Add(time.Minute); err == nil && len(page.Notifications) == 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		page, err = c.NotificationPage(t.Context(), client.NotificationsQuery{})
-	}
-	if err != nil || page.Unread != 1 || page.Notifications[0].JobID != job.ID {
-		t.Errorf("inbox %+v, %v", page, err)
+	if page := awaitInbox(t, c, 1); page.Unread != 1 || page.Notifications[0].JobID != job.ID {
+		t.Errorf("inbox %+v", page)
 	}
 }

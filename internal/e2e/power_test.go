@@ -18,6 +18,7 @@ import (
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -82,11 +83,12 @@ func (b *box) inbox() (all []jobs.Notification) {
 // wait waits until the inbox is as ok wants it.
 func (b *box) wait(what string, ok func(inbox []jobs.Notification) bool) {
 	b.t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(b.inbox()); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			b.t.Fatalf("%s; the inbox has %d", what, len(b.inbox()))
+	polltest.Nil(b.t, what, func() error {
+		if all := b.inbox(); !ok(all) {
+			return fmt.Errorf("the inbox has %d", len(all))
 		}
-	}
+		return nil
+	})
 }
 
 func count(inbox []jobs.Notification, title string) (n int) {
@@ -144,7 +146,7 @@ func TestPowerCutBeginsANewEpoch(t *testing.T) {
 	if _, err := b.service.Notify(t.Context(), jobs.Everyone, jobs.Notification{Type: "test", Title: "a new broadcast"}); err != nil {
 		t.Fatal(err)
 	}
-	b.wait("not everything that was accepted after the power cut is in the inbox", func(inbox []jobs.Notification) bool {
+	b.wait("all that was accepted after the power cut is in the inbox", func(inbox []jobs.Notification) bool {
 		return count(inbox, "after") == 51 && count(inbox, "a new broadcast") == 1
 	})
 	inbox := b.inbox()
@@ -186,16 +188,11 @@ func TestPowerCutBeginsANewEpoch(t *testing.T) {
 // notifyUntil notifies ana until a stream has ended, and checks what it got.
 func (b *box) notifyUntil(ended <-chan []string, title string, check func(types []string)) {
 	b.t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+	polltest.Until(b.t, "the stream ends", func() bool {
 		b.notify(title, 1)
-		select {
-		case types := <-ended:
-			check(types)
-			return
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-	b.t.Fatal("the stream got nothing")
+		return len(ended) > 0
+	})
+	check(<-ended)
 }
 
 // A job that is enqueued after a power cut runs, however far the worker's consumer had come.
@@ -309,11 +306,7 @@ func TestDamagedInboxHasAWayOut(t *testing.T) {
 	b.restart()
 	b.notify("after", 1)
 	untilHealth(t, b.url, `"inbox":`)
-	for end := time.Now().Add(30 * time.Second); !strings.Contains(b.out.String(), "level=ERROR"); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("the log says:\n%s", b.out)
-		}
-	}
+	polltest.Until(t, "the log has an error", func() bool { return strings.Contains(b.out.String(), "level=ERROR") })
 	if !strings.Contains(b.out.String(), "stop hark, move "+path+" away") {
 		t.Errorf("the log says:\n%s", b.out)
 	}

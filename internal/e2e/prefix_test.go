@@ -126,13 +126,7 @@ func (b below) client(t *testing.T) {
 	}
 
 	// Nothing that is stored or answered names a path from the root.
-	var page client.NotificationPage
-	for end := time.Now().Add(time.Minute); len(page.Notifications) == 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if page, err = c.NotificationPage(t.Context(), client.NotificationsQuery{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for what, v := range map[string]any{"the job": job, "its notification": page} {
+	for what, v := range map[string]any{"the job": job, "its notification": awaitInbox(t, c, 1)} {
 		if text, err := json.Marshal(v); err != nil || strings.Contains(string(text), "/v1/") {
 			t.Errorf("%s has a path of the API: %s, %v", what, text, err)
 		}

@@ -2,6 +2,8 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -15,6 +17,7 @@ import (
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/internal/pgtest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -38,14 +41,12 @@ func get(t *testing.T, url string) (int, string) {
 // answers waits until the call is answered with this status and with these words in it.
 func answers(t *testing.T, url string, status int, words string) {
 	t.Helper()
-	var code int
-	var body string
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if code, body = get(t, url); code == status && strings.Contains(body, words) {
-			return
+	polltest.Nil(t, fmt.Sprintf("%s answers %d with %q", url, status, words), func() error {
+		if code, body := get(t, url); code != status || !strings.Contains(body, words) {
+			return fmt.Errorf("it answers %d %s", code, body)
 		}
-	}
-	t.Fatalf("%s answers %d %s, not %d with %q", url, code, body, status, words)
+		return nil
+	})
 }
 
 func writeFile(t *testing.T, path, text string) string {
@@ -99,14 +100,8 @@ func TestAnyOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitState(t, ana, job.ID, jobs.Succeeded)
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		page, err := ana.NotificationPage(t.Context(), client.NotificationsQuery{})
-		if err == nil && len(page.Notifications) == 1 && page.Notifications[0].JobID == job.ID {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the inbox is %+v, %v", page, err)
-		}
+	if page := awaitInbox(t, ana, 1); len(page.Notifications) != 1 || page.Notifications[0].JobID != job.ID {
+		t.Fatalf("the inbox is %+v", page)
 	}
 	for name, p := range map[string]*harkproc.Process{"notifier": notifier, "worker": work} {
 		if code := p.Stop(); code != 0 {
@@ -189,19 +184,19 @@ func TestOpeningIsNotConfiguring(t *testing.T) {
 	// settings waits until the server has all of it, and returns how it is kept.
 	settings := func() (maxAge, fileAge, lease time.Duration) {
 		t.Helper()
-		for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		polltest.Nil(t, "the server has all of it", func() error {
 			stream, err := js.Stream(t.Context(), joblog.DefaultNamespace.LogStream())
-			if err == nil {
-				files, err1 := js.Stream(t.Context(), joblog.DefaultNamespace.FilesStream())
-				consumer, err2 := stream.Consumer(t.Context(), joblog.DefaultNamespace.WorkerConsumer("sleep"))
-				if err1 == nil && err2 == nil {
-					return stream.CachedInfo().Config.MaxAge, files.CachedInfo().Config.MaxAge - 24*time.Hour, consumer.CachedInfo().Config.AckWait
-				}
+			if err != nil {
+				return err
 			}
-			if time.Now().After(end) {
-				t.Fatal(err)
+			files, err1 := js.Stream(t.Context(), joblog.DefaultNamespace.FilesStream())
+			consumer, err2 := stream.Consumer(t.Context(), joblog.DefaultNamespace.WorkerConsumer("sleep"))
+			if err1 == nil && err2 == nil {
+				maxAge, fileAge, lease = stream.CachedInfo().Config.MaxAge, files.CachedInfo().Config.MaxAge-24*time.Hour, consumer.CachedInfo().Config.AckWait
 			}
-		}
+			return errors.Join(err1, err2)
+		})
+		return maxAge, fileAge, lease
 	}
 	check := func(after string, wantMaxAge, wantFileAge, wantLease time.Duration) {
 		t.Helper()
@@ -234,13 +229,9 @@ func TestOpeningIsNotConfiguring(t *testing.T) {
 	check("hark serve without flags", 1000*hour, 240*hour, 7*time.Second)
 	s.Stop()
 	harkproc.Start(t, t.Output(), append(serve, "--lease", "9s")...)
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		if _, _, lease := settings(); lease == 9*time.Second {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("hark serve does not change its own server's lease")
-		}
-	}
+	polltest.Until(t, "hark serve changes its own server's lease", func() bool {
+		_, _, lease := settings()
+		return lease == 9*time.Second
+	})
 	check("hark serve with a flag", 1000*hour, 240*hour, 9*time.Second)
 }

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/internal/polltest"
 )
 
 // folder is one that the proxy's user owns, and nobody else's.
@@ -142,13 +142,13 @@ func runProxy(t *testing.T, cmd *exec.Cmd, addr string) {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // Apache would wait 10 s for its streams
 		_ = cmd.Wait()
 	})
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if conn, err := net.Dial("tcp", addr); err == nil {
+	polltest.Nil(t, cmd.Path+" listens", func() error {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
 			conn.Close()
-			return
 		}
-	}
-	t.Fatalf("%s does not listen at %s", cmd.Path, addr)
+		return err
+	})
 }
 
 // program finds a program that Debian may keep where only root looks.

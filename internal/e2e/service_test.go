@@ -1,17 +1,18 @@
 package e2e_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/internal/harkproc"
 	"github.com/hark-jobs/hark/internal/logtest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -30,15 +31,13 @@ func TestServiceExample(t *testing.T) {
 	}
 	t.Cleanup(func() { report.Process.Kill(); report.Wait() })
 	ana := newClient(t, "http://"+web, "ana")
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	polltest.Nil(t, "the kind report is there", func() error {
 		kinds, err := ana.Kinds(t.Context())
-		if err == nil && slices.ContainsFunc(kinds, func(k jobs.Kind) bool { return k.Name == "report" }) {
-			break
+		if err == nil && !slices.ContainsFunc(kinds, func(k jobs.Kind) bool { return k.Name == "report" }) {
+			err = fmt.Errorf("there are %v\n%s", kinds, out)
 		}
-		if time.Now().After(end) {
-			t.Fatalf("the kind report is not there: %v, %v\n%s", kinds, err, out)
-		}
-	}
+		return err
+	})
 
 	binary := buildExample(t, dir, "service", strings.NewReplacer(), "main.go")
 	for _, run := range [][]string{{"http", "1"}, {"nats", "1"}, {"nats", "2"}, {"http", "2"}} {
@@ -64,21 +63,9 @@ func TestServiceExample(t *testing.T) {
 // notification of it is stored, and a program that follows the job may be faster with its own.
 func titles(t *testing.T, c *client.Client, n int) (all []string) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		page, err := c.NotificationPage(t.Context(), client.NotificationsQuery{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = all[:0]
-		for _, n := range page.Notifications {
-			all = append(all, n.Title)
-		}
-		slices.Sort(all)
-		if len(all) >= n {
-			return all
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the inbox has %q, want %d notifications", all, n)
-		}
+	for _, n := range awaitInbox(t, c, n).Notifications {
+		all = append(all, n.Title)
 	}
+	slices.Sort(all)
+	return all
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/internal/harkproc"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"golang.org/x/sys/unix"
 )
@@ -84,15 +86,7 @@ func TestStartOnAFullDisk(t *testing.T) {
 	fillUp(t, fill)
 	p.Restart()
 
-	var got jobs.Job
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if got, err = ana.Job(t.Context(), job.ID); err == nil && got.State == jobs.Succeeded {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the job is %+v, %v", got, err)
-		}
-	}
+	awaitState(t, ana, job.ID, jobs.Succeeded)
 	listed := 0
 	for _, err := range ana.Jobs(t.Context(), client.JobsQuery{}) {
 		if err != nil {
@@ -103,23 +97,18 @@ func TestStartOnAFullDisk(t *testing.T) {
 	if listed != 1 {
 		t.Errorf("%d jobs are listed", listed)
 	}
-	var page client.NotificationPage
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		page, err = ana.NotificationPage(t.Context(), client.NotificationsQuery{})
-		if err == nil && len(page.Notifications) == 2 {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the inbox is %+v, %v", page, err)
-		}
+	page := awaitInbox(t, ana, 2)
+	if len(page.Notifications) != 2 {
+		t.Fatalf("the inbox is %+v", page)
 	}
 	fillUp(t, fill+".more") // what it has given up to get so far
 	var problem *client.Problem
-	for end := time.Now().Add(30 * time.Second); problem == nil || problem.Code != "storage_unavailable"; {
-		if _, err := enqueue("0"); err != nil && !errors.As(err, &problem) || time.Now().After(end) {
+	polltest.Until(t, "a job is refused", func() bool {
+		if _, err := enqueue("0"); err != nil && !errors.As(err, &problem) {
 			t.Fatalf("enqueued: %v", err)
 		}
-	}
+		return problem != nil && problem.Code == "storage_unavailable"
+	})
 	untilHealth(t, url, `"queue":"no room on the disk"`)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -140,14 +129,7 @@ func TestStartOnAFullDisk(t *testing.T) {
 	}
 	harkproc.Ready(t, url)
 	var again jobs.Job
-	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		if again, err = enqueue("0"); err == nil {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
+	polltest.Nil(t, "a job is enqueued", func() (err error) { again, err = enqueue("0"); return err })
 	awaitState(t, ana, again.ID, jobs.Succeeded)
 }
 
@@ -178,15 +160,7 @@ func TestStartAgainOnAFullDisk(t *testing.T) {
 		fillUp(t, filepath.Join(disk, "fill"+time.Now().Format("150405.000")))
 		p.Restart()
 		untilHealth(t, url, `"queue":"no room on the disk"`)
-		for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-			got, err := ana.Job(t.Context(), job.ID)
-			if err == nil && got.State == jobs.Succeeded {
-				break
-			}
-			if time.Now().After(end) {
-				t.Fatalf("the job is %+v, %v", got, err)
-			}
-		}
+		awaitState(t, ana, job.ID, jobs.Succeeded)
 	}
 	fills, err := os.ReadDir(disk)
 	if err != nil {
@@ -224,19 +198,18 @@ func TestFirstStartOnAFullDisk(t *testing.T) {
 // untilHealth waits until /readyz says something.
 func untilHealth(t *testing.T, url, what string) {
 	t.Helper()
-	var said string
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	polltest.Nil(t, "readyz says "+what, func() error {
 		res, err := http.Get(url + "/readyz")
 		if err != nil {
-			continue
+			return err
 		}
+		defer res.Body.Close()
 		body, err := io.ReadAll(res.Body)
-		res.Body.Close()
-		if said = string(body); err == nil && strings.Contains(said, what) {
-			return
+		if err == nil && !strings.Contains(string(body), what) {
+			err = fmt.Errorf("it says %s", body)
 		}
-	}
-	t.Fatalf("readyz says %s, and not %s", said, what)
+		return err
+	})
 }
 
 // A hark that is started on a data folder that it cannot write to serves the jobs, files and notifications that are there, from
@@ -269,15 +242,9 @@ func TestReadOnlyDataFolder(t *testing.T) {
 	p.Restart()
 	untilHealth(t, url, `"data":"the data folder is read-only"`)
 
-	var page client.NotificationPage
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		page, err = ana.NotificationPage(t.Context(), client.NotificationsQuery{})
-		if err == nil && len(page.Notifications) == 1 {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the inbox is %+v, %v", page, err)
-		}
+	page := awaitInbox(t, ana, 1)
+	if len(page.Notifications) != 1 {
+		t.Fatalf("the inbox is %+v", page)
 	}
 	got, err := ana.Job(t.Context(), job.ID)
 	if err != nil || got.State != jobs.Succeeded {

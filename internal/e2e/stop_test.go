@@ -3,13 +3,13 @@ package e2e_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/internal/harkproc"
@@ -30,15 +30,31 @@ func runningJob(t *testing.T, c *client.Client) jobs.Job {
 
 func awaitState(t *testing.T, c *client.Client, id string, state jobs.State) jobs.Job {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		job, err := c.Job(t.Context(), id)
-		if err == nil && job.State == state {
-			return job
+	return awaitJob(t, c, id, string(state), func(j jobs.Job) bool { return j.State == state })
+}
+
+// awaitJob polls a job until ok accepts it. what names the condition.
+func awaitJob(t *testing.T, c *client.Client, id, what string, ok func(jobs.Job) bool) (job jobs.Job) {
+	t.Helper()
+	polltest.Nil(t, "the job is "+what, func() (err error) {
+		if job, err = c.Job(t.Context(), id); err == nil && !ok(job) {
+			err = fmt.Errorf("it is %+v", job)
 		}
-		if time.Now().After(end) {
-			t.Fatalf("job is %+v, %v", job, err)
+		return err
+	})
+	return job
+}
+
+// awaitInbox waits until an inbox has at least n notifications, and returns its first page.
+func awaitInbox(t *testing.T, c *client.Client, n int) (page client.NotificationPage) {
+	t.Helper()
+	polltest.Nil(t, "the inbox is filled", func() (err error) {
+		if page, err = c.NotificationPage(t.Context(), client.NotificationsQuery{}); err == nil && len(page.Notifications) < n {
+			err = fmt.Errorf("%d notifications of %d are in %+v", len(page.Notifications), n, page)
 		}
-	}
+		return err
+	})
+	return page
 }
 
 // SIGTERM: streams get a time to come back; the running job goes back to the queue without using up its
@@ -101,15 +117,7 @@ func TestStopAtOnce(t *testing.T) {
 	}
 	p.Restart()
 	harkproc.Ready(t, url)
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		again, err := ana.Job(t.Context(), job.ID)
-		if err == nil && again.State == jobs.Running && again.Lost == 1 && again.Attempt == 1 {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the job is %+v, %v", again, err)
-		}
-	}
+	awaitJob(t, ana, job.ID, "running again", func(j jobs.Job) bool { return j.State == jobs.Running && j.Lost == 1 && j.Attempt == 1 })
 	if _, err := ana.Cancel(t.Context(), job.ID); err != nil {
 		t.Fatal(err)
 	}

@@ -5,11 +5,11 @@ import (
 	"slices"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/harktest"
 	"github.com/hark-jobs/hark/internal/browsertest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -109,7 +109,7 @@ func (s *tabs) got(first, last int, all ...*browsertest.Tab) {
 // leader returns the tab that has the stream, and the others.
 func (s *tabs) leader(all ...*browsertest.Tab) (leader *browsertest.Tab, others []*browsertest.Tab) {
 	s.t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	polltest.Until(s.t, "the tabs have one leader", func() bool {
 		leader, others = nil, nil
 		n := 0
 		for _, p := range all {
@@ -120,12 +120,9 @@ func (s *tabs) leader(all ...*browsertest.Tab) (leader *browsertest.Tab, others 
 				others = append(others, p)
 			}
 		}
-		if n == 1 {
-			return leader, others
-		}
-	}
-	s.t.Fatal("the tabs do not have one leader")
-	return nil, nil
+		return n == 1
+	})
+	return leader, others
 }
 
 // streams waits until hark has that number of streams open.
