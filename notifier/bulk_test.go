@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/hark-jobs/hark/harktest"
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 )
@@ -27,7 +29,7 @@ func TestListsDoNotDisturb(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 50 { // more than a list reads at a time, which is 8 MiB
-		if _, _, err := s.Queue.Store().Enqueue(t.Context(), jobs.Request{User: "ana", Kind: "swallow", Params: params}); err != nil {
+		if _, _, err := s.Queue.Store().Enqueue(natstest.Context(t), jobs.Request{User: "ana", Kind: "swallow", Params: params}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -88,7 +90,7 @@ func TestDownloadsOfOneUserAreBounded(t *testing.T) {
 	for _, res := range open {
 		res.Body.Close()
 	}
-	until(t, "a place is free again", func() bool {
+	polltest.Until(t, "a place is free again", func() bool {
 		res := s.open(t.Context(), "HEAD", filePath(job), "", s.as("ana")...)
 		defer res.Body.Close()
 		return res.StatusCode == http.StatusOK

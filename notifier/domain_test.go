@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -52,7 +53,7 @@ func inDomain(t *testing.T, s *site, hubURL, leafURL string) {
 	s.ready()
 
 	connect := func(url string) *nats.Conn {
-		nc, err := nats.Connect(url)
+		nc, err := nats.Connect(url, nats.Timeout(time.Minute))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +71,7 @@ func inDomain(t *testing.T, s *site, hubURL, leafURL string) {
 		t.Fatal(err)
 	}
 	defer q.Close()
-	if seen, err := q.Get(t.Context(), "ana", job.ID); err != nil || seen.ID != job.ID {
+	if seen, err := q.Get(natstest.Context(t), "ana", job.ID); err != nil || seen.ID != job.ID {
 		t.Errorf("a service sees %+v, %v", seen, err)
 	}
 	for nc, want := range map[*nats.Conn]error{hub: nil, leaf: jetstream.ErrStreamNotFound} {

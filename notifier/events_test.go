@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/harktest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/auth"
 )
@@ -126,7 +127,7 @@ func TestEvents(t *testing.T) {
 	defer stopping.Wait() // the end of the test stops hark, too, if it has not stopped
 	stopping.Go(func() {
 		// The stop must come after the notifier has the poll, since it closes idle connections.
-		until(t, "the poll waits", func() bool {
+		polltest.Until(t, "the poll waits", func() bool {
 			stacks := make([]byte, 8<<20)
 			return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("sse.(*Hub).Poll("))
 		})
@@ -195,7 +196,7 @@ func TestEventsNeedToken(t *testing.T) {
 	if e := short.until("bye"); !strings.Contains(e.data, "token_expired") {
 		t.Errorf("%+v", e)
 	}
-	until(t, "it is refused", func() bool { return short.ask().StatusCode == 401 })
+	polltest.Until(t, "it is refused", func() bool { return short.ask().StatusCode == 401 })
 	short.ask().problem(401, "token_expired")
 }
 

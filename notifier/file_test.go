@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/hark-jobs/hark/harktest"
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 	"github.com/nats-io/nats.go/jetstream"
@@ -90,22 +92,22 @@ func TestFile(t *testing.T) {
 	s.call("GET", "/v1/jobs/"+running.ID+"/file", "", s.as("ana")...).problem(404, "file_missing")
 
 	// The file expires before the job, and the job before its notification.
-	stored, err := s.Queue.Store().Get(t.Context(), "ana", job.ID)
+	stored, err := s.Queue.Store().Get(natstest.Context(t), "ana", job.ID)
 	if err == nil {
-		err = s.Queue.Store().DeleteFile(t.Context(), &stored)
+		err = s.Queue.Store().DeleteFile(natstest.Context(t), &stored)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	get("GET").problem(410, "file_gone")
 	get("HEAD").want(410)
-	until(t, "the inbox has it", func() bool { return s.inbox("").Unread == 1 })
-	log, err := s.Queue.Store().JetStream().Stream(t.Context(), defaultNS.LogStream())
+	polltest.Until(t, "the inbox has it", func() bool { return s.inbox("").Unread == 1 })
+	log, err := s.Queue.Store().JetStream().Stream(natstest.Context(t), defaultNS.LogStream())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, subject := range []string{defaultNS.SpecSubject("ana", "leave", job.ID), defaultNS.StateSubject("ana", job.ID)} {
-		if err := log.Purge(t.Context(), jetstream.WithPurgeSubject(subject)); err != nil {
+		if err := log.Purge(natstest.Context(t), jetstream.WithPurgeSubject(subject)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -139,7 +141,7 @@ func TestFileOfManyChunks(t *testing.T) {
 // downloadsEnd waits until the running download has ended: nats.go may read for five seconds after its context has ended.
 func (s *site) downloadsEnd() {
 	s.t.Helper()
-	until(s.t, "the download has ended", func() bool {
+	polltest.Until(s.t, "the download has ended", func() bool {
 		return strings.Contains(string(s.call("GET", "/metrics", "").body), `{method="GET",route="/v1/jobs/:id/file",status="200"} 1`)
 	})
 }

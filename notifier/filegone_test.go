@@ -9,6 +9,8 @@ import (
 
 	"github.com/hark-jobs/hark/harktest"
 	"github.com/hark-jobs/hark/internal/logtest"
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 	"github.com/nats-io/nats.go/jetstream"
@@ -30,17 +32,17 @@ func TestNoLinkToAFileThatIsGone(t *testing.T) {
 	s.call("GET", "/"+old.URL, "").problem(410, "file_gone")
 
 	link(lost, "ana").want(201)
-	if err := s.Queue.Store().DeleteFile(t.Context(), &lost); err != nil {
+	if err := s.Queue.Store().DeleteFile(natstest.Context(t), &lost); err != nil {
 		t.Fatal(err)
 	}
 	link(lost, "ana").problem(410, "file_gone")
 
 	link(forgotten, "ana").want(201)
-	until(t, "the inbox has them", func() bool { return s.inbox("").Unread == 3 })
-	log, err := s.Queue.Store().JetStream().Stream(t.Context(), defaultNS.LogStream())
+	polltest.Until(t, "the inbox has them", func() bool { return s.inbox("").Unread == 3 })
+	log, err := s.Queue.Store().JetStream().Stream(natstest.Context(t), defaultNS.LogStream())
 	for _, subject := range []string{defaultNS.SpecSubject("ana", "leave", forgotten.ID), defaultNS.StateSubject("ana", forgotten.ID)} {
 		if err == nil {
-			err = log.Purge(t.Context(), jetstream.WithPurgeSubject(subject))
+			err = log.Purge(natstest.Context(t), jetstream.WithPurgeSubject(subject))
 		}
 	}
 	if err != nil {
@@ -72,7 +74,7 @@ func TestDeleteDuringADownload(t *testing.T) {
 		t.Errorf("the download went on for %d bytes, and ended with %v", n, err)
 	}
 	s.downloadsEnd()
-	until(t, "it is in the log", func() bool { return strings.Contains(log.String(), "download failed") })
+	polltest.Until(t, "it is in the log", func() bool { return strings.Contains(log.String(), "download failed") })
 	if text := log.String(); strings.Contains(text, "level=ERROR") || strings.Contains(text, "level=WARN") {
 		t.Errorf("the log has an alarm:\n%s", text)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hark-jobs/hark/harktest"
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -13,7 +14,7 @@ import (
 // another file. After that deletion the other job still exists. Other users cannot delete the file.
 func TestUserFilesFull(t *testing.T) {
 	s := start(t, harktest.Handlers(leave))
-	if _, err := joblog.Setup(t.Context(), s.Queue.Store().Conn(), joblog.Location{}, joblog.Settings{UserFileSpace: 256 << 10}, false); err != nil {
+	if _, err := joblog.Setup(natstest.Context(t), s.Queue.Store().Conn(), joblog.Location{}, joblog.Settings{UserFileSpace: 256 << 10}, false); err != nil {
 		t.Fatal(err)
 	}
 	body := `{"kind":"leave","params":{"name":"a.txt","text":"` + strings.Repeat("a", 150<<10) + `"}}`

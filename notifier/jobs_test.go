@@ -11,6 +11,8 @@ import (
 
 	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/harktest"
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 )
@@ -238,8 +240,8 @@ func TestClientGoesAway(t *testing.T) {
 		}
 		gone <- err
 	}()
-	until(t, "the job is there", func() bool {
-		page, err := s.Queue.Store().List(t.Context(), "ana", jobs.ListOptions{Limit: 1})
+	polltest.Until(t, "the job is there", func() bool {
+		page, err := s.Queue.Store().List(natstest.Context(t), "ana", jobs.ListOptions{Limit: 1})
 		return err == nil && len(page.Jobs) == 1
 	})
 	cancel()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -21,7 +22,7 @@ func TestForeignLinksAreLeftOut(t *testing.T) {
 		}
 		for j, name := range []string{"link", "LINK", `l\u0069nk`} {
 			message := fmt.Appendf(nil, `{"key":"%d-%d","type":"t","title":"link %[1]d","%[3]s":%[4]s,"created_at":"2026-01-02T03:04:05Z"}`, i, j, name, text)
-			if _, err := s.Queue.Store().JetStream().Publish(t.Context(), defaultNS.NotificationSubject("ana"), message); err != nil {
+			if _, err := s.Queue.Store().JetStream().Publish(natstest.Context(t), defaultNS.NotificationSubject("ana"), message); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/harktest"
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier"
 	"github.com/hark-jobs/hark/notifier/auth"
@@ -114,7 +116,7 @@ func TestOwnLoginExpires(t *testing.T) {
 	if e := live.until("bye"); !strings.Contains(e.data, `"token_expired"`) {
 		t.Errorf("got %+v", e)
 	}
-	until(t, "the session has expired", func() bool { return s.call("GET", "/v1/jobs", "", ana...).StatusCode == 401 })
+	polltest.Until(t, "the session has expired", func() bool { return s.call("GET", "/v1/jobs", "", ana...).StatusCode == 401 })
 	s.call("GET", "/v1/jobs", "", ana...).problem(401, "token_expired")
 }
 
@@ -140,12 +142,12 @@ func TestBadLogin(t *testing.T) {
 func TestOwnLoginWithTicketsAndRevocations(t *testing.T) {
 	s := start(t, harktest.Secret(secret))
 	store := s.Queue.Store()
-	tickets, err := auth.OpenTickets(t.Context(), store)
+	tickets, err := auth.OpenTickets(natstest.Context(t), store)
 	if err != nil {
 		t.Fatal(err)
 	}
 	revocations := auth.NewRevocations(auth.RevocationsOptions{})
-	if err := revocations.Open(t.Context(), store); err != nil {
+	if err := revocations.Open(natstest.Context(t), store); err != nil {
 		t.Fatal(err)
 	}
 	login := &login{}

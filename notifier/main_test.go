@@ -15,6 +15,7 @@ import (
 	"github.com/hark-jobs/hark/harktest"
 	"github.com/hark-jobs/hark/internal/health"
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"go.uber.org/goleak"
 )
@@ -24,7 +25,7 @@ const defaultNS = joblog.DefaultNamespace
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for something that should come without delay.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // site is a running hark with an HTTP client of its own.
 type site struct {
@@ -195,28 +196,17 @@ func (s *site) finish(user, body string) jobs.Job {
 func (s *site) end(body string, headers ...string) (job jobs.Job) {
 	s.t.Helper()
 	job = s.call("POST", "/v1/jobs", body, headers...).want(202).job()
-	until(s.t, "the job has ended", func() bool {
+	polltest.Until(s.t, "the job has ended", func() bool {
 		job = s.call("GET", "/v1/jobs/"+job.ID, "", headers...).want(200).job()
 		return job.State.Terminal()
 	})
 	return job
 }
 
-// until calls ok until it returns true.
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatal("in vain waited until ", what)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
 // inState waits until a job has a state.
 func (s *site) inState(user, id string, state jobs.State) (job jobs.Job) {
 	s.t.Helper()
-	until(s.t, "the job is "+string(state), func() bool {
+	polltest.Until(s.t, "the job is "+string(state), func() bool {
 		job = s.call("GET", "/v1/jobs/"+id, "", s.as(user)...).job()
 		return job.State == state
 	})

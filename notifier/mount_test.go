@@ -17,6 +17,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/hark-jobs/hark/harktest"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier"
 	"github.com/hark-jobs/hark/notifier/auth"
@@ -53,13 +54,13 @@ func (s *site) another(options notifier.Options) *notifier.Notifier {
 	must(err)
 	run(ingester.Run)
 	run(hub.Run)
-	links, err := auth.OpenLinks(s.t.Context(), store)
+	links, err := auth.OpenLinks(natstest.Context(s.t), store)
 	must(err)
 	options.Store, options.Inbox, options.Hub, options.Links, options.Logger = store, box, hub, links, quiet
 	if options.Authenticator == nil {
 		options.Revocations = auth.NewRevocations(auth.RevocationsOptions{Logger: quiet})
-		must(options.Revocations.Open(s.t.Context(), store))
-		options.Tickets, err = auth.OpenTickets(s.t.Context(), store)
+		must(options.Revocations.Open(natstest.Context(s.t), store))
+		options.Tickets, err = auth.OpenTickets(natstest.Context(s.t), store)
 		must(err)
 		options.Verifier, err = auth.New(auth.Options{Secret: []byte(secret), Revocations: options.Revocations, Logger: quiet})
 		must(err)

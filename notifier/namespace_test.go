@@ -99,7 +99,7 @@ func TestNamespacesApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer q.Close()
-	if _, err := q.Get(t.Context(), "ana", job.ID); !errors.Is(err, jobs.ErrNotFound) {
+	if _, err := q.Get(natstest.Context(t), "ana", job.ID); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("a job of the other namespace: %v", err)
 	}
 	changes, err := joblog.Setup(natstest.Context(t), nc, joblog.Location{Namespace: "a"}, joblog.Settings{MaxAge: time.Hour}, false)
@@ -107,12 +107,12 @@ func TestNamespacesApart(t *testing.T) {
 		t.Errorf("changed %v, %v", changes, err)
 	}
 	for namespace, want := range map[joblog.Namespace]time.Duration{"a": time.Hour, "a_b": 7 * 24 * time.Hour} {
-		log, err := q.Store().JetStream().Stream(t.Context(), namespace.LogStream())
+		log, err := q.Store().JetStream().Stream(natstest.Context(t), namespace.LogStream())
 		if err != nil || log.CachedInfo().Config.MaxAge != want {
 			t.Errorf("%s: %v", namespace, err)
 		}
 	}
-	if _, err := q.Store().JetStream().Stream(t.Context(), joblog.DefaultNamespace.LogStream()); err == nil {
+	if _, err := q.Store().JetStream().Stream(natstest.Context(t), joblog.DefaultNamespace.LogStream()); err == nil {
 		t.Error("there is a stream of the namespace hark")
 	}
 }

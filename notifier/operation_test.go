@@ -10,7 +10,9 @@ import (
 
 	"github.com/hark-jobs/hark/harktest"
 	"github.com/hark-jobs/hark/internal/logtest"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/internal/pgtest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -109,13 +111,13 @@ func TestLog(t *testing.T) {
 			res.Body.Close()
 		}
 	}()
-	until(t, "the job runs", func() bool {
-		page, err := s.Queue.Store().List(t.Context(), "ana", jobs.ListOptions{Limit: 1, States: []jobs.State{jobs.Running}})
+	polltest.Until(t, "the job runs", func() bool {
+		page, err := s.Queue.Store().List(natstest.Context(t), "ana", jobs.ListOptions{Limit: 1, States: []jobs.State{jobs.Running}})
 		return err == nil && len(page.Jobs) == 1
 	})
 	cancel()
 	<-answered
-	until(t, "the stream is closed", func() bool { return strings.Contains(string(s.call("GET", "/metrics", "").body), "hark_streams 0") })
+	polltest.Until(t, "the stream is closed", func() bool { return strings.Contains(string(s.call("GET", "/metrics", "").body), "hark_streams 0") })
 	s.downloadsEnd()
 	s.Stop()
 	text := log.String()
@@ -139,7 +141,7 @@ func TestInboxDown(t *testing.T) {
 	pg := pgtest.Start(t)
 	s := start(t, harktest.Database(pg.DSN(t)), harktest.Handlers(leave))
 	before := s.notify(`{"user":"ana","type":"test","title":"before"}`)
-	until(t, "the inbox has it", func() bool { return s.inbox("").Unread == 1 })
+	polltest.Until(t, "the inbox has it", func() bool { return s.inbox("").Unread == 1 })
 	st, _ := s.listen("/v1/stream", s.as("ana")...)
 	pg.Stop(t)
 	for _, call := range []string{
@@ -163,7 +165,7 @@ func TestInboxDown(t *testing.T) {
 		t.Errorf("%s", a.body)
 	}
 	pg.Start(t)
-	until(t, "the inbox has caught up", func() bool {
+	polltest.Until(t, "the inbox has caught up", func() bool {
 		a := s.call("GET", "/v1/notifications", "", s.as("ana")...)
 		return a.StatusCode == 200 && strings.Contains(string(a.body), job.ID) && strings.Contains(string(a.body), before.ID)
 	})

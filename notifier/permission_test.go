@@ -14,6 +14,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hark-jobs/hark/harktest"
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/worker"
 )
@@ -106,7 +108,7 @@ func TestRetryKeepsTheIdentity(t *testing.T) {
 	job := s.call("POST", "/v1/jobs", `{"kind":"mine","params":{"fail":true}}`, append(as("first"), "Prefer", "wait=30")...).want(200).job()
 	tenant := func() any {
 		t.Helper()
-		snapshot, err := s.Queue.Store().Read(t.Context(), "ana", job.ID)
+		snapshot, err := s.Queue.Store().Read(natstest.Context(t), "ana", job.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,8 +132,8 @@ func TestRetryKeepsTheIdentity(t *testing.T) {
 // failed waits until a run of a job has failed.
 func (s *site) failed(user, id string, run int) {
 	s.t.Helper()
-	until(s.t, "the run has failed", func() bool {
-		job, err := s.Queue.Store().Get(s.t.Context(), user, id)
+	polltest.Until(s.t, "the run has failed", func() bool {
+		job, err := s.Queue.Store().Get(natstest.Context(s.t), user, id)
 		return err == nil && job.Run == run && job.State == jobs.Failed
 	})
 }
@@ -163,16 +165,16 @@ func TestDownloadWhileAllowed(t *testing.T) {
 	job := s.call("POST", "/v1/jobs", `{"kind":"mine"}`, append(ana, "Prefer", "wait=30")...).want(200).job()
 	s.call("GET", filePath(job), "", ana...).want(200)
 	s.call("GET", filePath(job), "", claiming(t, "ana", nil)...).problem(403, "claim_missing")
-	kind, err := s.Queue.Store().Kind(t.Context(), "mine")
+	kind, err := s.Queue.Store().Kind(natstest.Context(t), "mine")
 	if err != nil {
 		t.Fatal(err)
 	}
 	closed := *kind
 	closed.Allow = []jobs.Rule{{Scope: "reports"}}
-	if err := s.Queue.Store().PublishKind(t.Context(), closed); err != nil {
+	if err := s.Queue.Store().PublishKind(natstest.Context(t), closed); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the rule is known", func() bool { return s.call("GET", filePath(job), "", ana...).StatusCode == 403 })
+	polltest.Until(t, "the rule is known", func() bool { return s.call("GET", filePath(job), "", ana...).StatusCode == 403 })
 	s.call("POST", filePath(job)+"/link", "", ana...).problem(403, "kind_forbidden")
 	s.call("GET", filePath(job), "", claiming(t, "ana", map[string]any{"tenant": 7, "scope": "reports"})...).want(200)
 	s.call("GET", filePath(job), "", claiming(t, "boss", map[string]any{"scope": "admin"})...).want(200)
@@ -221,8 +223,8 @@ func TestTooManyWaiting(t *testing.T) {
 	}, worker.Concurrency(2), worker.PerUser(1), worker.MaxWaiting(3))))
 	body := `{"kind":"slow"}`
 	s.enqueue("ana", body) // counting begins here
-	until(t, "the first one runs", func() bool {
-		page, err := s.Queue.Store().List(t.Context(), "ana", jobs.ListOptions{Limit: 1, States: []jobs.State{jobs.Running}})
+	polltest.Until(t, "the first one runs", func() bool {
+		page, err := s.Queue.Store().List(natstest.Context(t), "ana", jobs.ListOptions{Limit: 1, States: []jobs.State{jobs.Running}})
 		return err == nil && len(page.Jobs) == 1
 	})
 	var ids []string
@@ -256,17 +258,17 @@ func TestLostJobsDoNotWait(t *testing.T) {
 		return jobs.Result{}, nil
 	}, worker.Concurrency(1), worker.MaxWaiting(3))))
 	body := `{"kind":"slow"}`
-	until(t, "no more may wait", func() bool {
+	polltest.Until(t, "no more may wait", func() bool {
 		return s.call("POST", "/v1/jobs", body, s.as("ana")...).StatusCode == http.StatusTooManyRequests
 	})
-	log, err := s.Queue.Store().JetStream().Stream(t.Context(), defaultNS.LogStream())
+	log, err := s.Queue.Store().JetStream().Stream(natstest.Context(t), defaultNS.LogStream())
 	if err == nil {
-		err = log.Purge(t.Context(), jetstream.WithPurgeSubject(defaultNS.SpecSubject("ana", "*", "*")))
+		err = log.Purge(natstest.Context(t), jetstream.WithPurgeSubject(defaultNS.SpecSubject("ana", "*", "*")))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, "one more may wait", func() bool {
+	polltest.Until(t, "one more may wait", func() bool {
 		return s.call("POST", "/v1/jobs", body, s.as("ana")...).StatusCode == http.StatusAccepted
 	})
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -21,7 +23,7 @@ func TestPoisonIsCounted(t *testing.T) {
 		"hark.log.00.ana.job.sleep." + id:                        `{"id":"` + id + `","kind":"sleep","user":"ana","run":1,"max_attempts":1}`, // in the shard of others
 		defaultNS.NotificationSubject("ana"):                     "x",
 	} {
-		if _, err := s.Queue.Store().JetStream().Publish(t.Context(), subject, []byte(body)); err != nil {
+		if _, err := s.Queue.Store().JetStream().Publish(natstest.Context(t), subject, []byte(body)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -39,6 +41,6 @@ func TestPoisonIsCounted(t *testing.T) {
 	}
 	for what, n := range map[string]int{"job": 3, "state": 1, "notification": 1, "kind": 0, "live": 0} {
 		line := fmt.Sprintf("hark_log_messages_skipped_total{what=%q} %d\n", what, n)
-		until(t, line, func() bool { return strings.Contains(string(s.call("GET", "/metrics", "").body), line) })
+		polltest.Until(t, line, func() bool { return strings.Contains(string(s.call("GET", "/metrics", "").body), line) })
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/harktest"
+	"github.com/hark-jobs/hark/internal/polltest"
 )
 
 // jti returns the id of a token.
@@ -66,7 +67,7 @@ func TestRevokeUser(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 	var renewed string
-	until(t, "a new token is accepted", func() bool { // iat has whole seconds, and must be later than the revocation
+	polltest.Until(t, "a new token is accepted", func() bool { // iat has whole seconds, and must be later than the revocation
 		renewed = s.Token("ana")
 		return s.call("GET", "/v1/jobs", "", bearer(renewed)...).StatusCode == 200
 	})

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -167,14 +169,14 @@ func TestTicket(t *testing.T) {
 	s.call("GET", "/v1/stream?ticket="+ticket, "").problem(401, "ticket_invalid")
 	// A cookie of another user does not matter, and a ticket that JetStream has expired is gone.
 	ticket = issue(s.as("ana")...)
-	bucket, err := s.Queue.Store().JetStream().KeyValue(t.Context(), defaultNS.TicketsBucket())
+	bucket, err := s.Queue.Store().JetStream().KeyValue(natstest.Context(t), defaultNS.TicketsBucket())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if status, err := bucket.Status(t.Context()); err != nil || status.TTL() != 30*time.Second {
+	if status, err := bucket.Status(natstest.Context(t)); err != nil || status.TTL() != 30*time.Second {
 		t.Error(status, err)
 	}
-	if err := bucket.Purge(t.Context(), ticket); err != nil {
+	if err := bucket.Purge(natstest.Context(t), ticket); err != nil {
 		t.Fatal(err)
 	}
 	s.call("GET", "/v1/stream?ticket="+ticket, "", s.as("bob")...).problem(401, "ticket_invalid")
@@ -231,7 +233,7 @@ func TestUsersApart(t *testing.T) {
 		if s.call("GET", "/v1/jobs", "", s.as(user)...).into(&list); len(list.Jobs) != 1 || list.Jobs[0].User != user {
 			t.Errorf("%q: %+v", user, list.Jobs)
 		}
-		until(t, "the inbox has it", func() bool {
+		polltest.Until(t, "the inbox has it", func() bool {
 			var inbox inboxPage
 			s.call("GET", "/v1/notifications", "", s.as(user)...).into(&inbox)
 			n := 0

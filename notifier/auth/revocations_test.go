@@ -34,7 +34,7 @@ func newServer(t testing.TB) (connect func() jetstream.JetStream) {
 		t.Fatal("the NATS server does not start")
 	}
 	return func() jetstream.JetStream {
-		nc, err := nats.Connect("", nats.InProcessServer(s))
+		nc, err := nats.Connect("", nats.InProcessServer(s), nats.Timeout(time.Minute))
 		if err != nil {
 			t.Fatal(err)
 		}

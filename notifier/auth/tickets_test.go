@@ -28,7 +28,7 @@ func newTickets(t *testing.T, n int) []*auth.Tickets {
 	}
 	all := make([]*auth.Tickets, n)
 	for i := range all {
-		nc, err := nats.Connect("", nats.InProcessServer(s))
+		nc, err := nats.Connect("", nats.InProcessServer(s), nats.Timeout(time.Minute))
 		if err != nil {
 			t.Fatal(err)
 		}

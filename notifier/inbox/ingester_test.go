@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/internal/logtest"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/internal/pgtest"
 	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
@@ -73,7 +74,7 @@ func TestIngest(t *testing.T) {
 		}
 		wantTitles(t, store, "a@b.c", 0, before+after-1)
 		last := s.notify(jobs.Everyone, before+after)
-		e, err := s.epoch(t.Context())
+		e, err := s.epoch(natstest.Context(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +95,7 @@ func TestCallersEndTheBatchDelay(t *testing.T) {
 		}
 		f.SetBatchDelay(24 * time.Hour)
 		s.run(f)
-		e, err := s.epoch(t.Context())
+		e, err := s.epoch(natstest.Context(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,7 +120,7 @@ func TestCallersEndTheBatchDelay(t *testing.T) {
 func TestLeaseOfAClockThatWentBack(t *testing.T) {
 	stores(t, func(t *testing.T, store *inbox.Store) {
 		s := newStream(t)
-		e, err := s.epoch(t.Context())
+		e, err := s.epoch(natstest.Context(t))
 		if err == nil {
 			err = store.AcquireLease(t.Context(), e, "dead")
 		}
@@ -140,7 +141,7 @@ func TestIngestSkipsAStatus(t *testing.T) {
 		number := 0
 		for _, status := range []string{"100", "404", "408", "409", "503", "?"} {
 			s.notify("ana", number)
-			if _, err := s.js.PublishMsg(t.Context(), &nats.Msg{Subject: defaultNS.NotificationSubject("ana"), Header: nats.Header{"Status": {status}}}); err != nil {
+			if _, err := s.js.PublishMsg(natstest.Context(t), &nats.Msg{Subject: defaultNS.NotificationSubject("ana"), Header: nats.Header{"Status": {status}}}); err != nil {
 				t.Fatal(err)
 			}
 			s.notify("ana", number+1)
@@ -287,14 +288,14 @@ func TestIngestOutlivesTheStream(t *testing.T) {
 		if len(names) != 1 {
 			t.Fatalf("%d consumers: %v", len(names), names)
 		}
-		if err := s.js.DeleteConsumer(t.Context(), defaultNS.LogStream(), names[0]); err != nil {
+		if err := s.js.DeleteConsumer(natstest.Context(t), defaultNS.LogStream(), names[0]); err != nil {
 			t.Fatal(err)
 		}
 		s.notify("ana", 1)
 		wantTitles(t, store, "ana", 0, 1)
 
 		// The stream is created again: its sequences begin again.
-		if err := s.js.DeleteStream(t.Context(), defaultNS.LogStream()); err != nil {
+		if err := s.js.DeleteStream(natstest.Context(t), defaultNS.LogStream()); err != nil {
 			t.Fatal(err)
 		}
 		s.create()
@@ -310,7 +311,7 @@ func TestIngestAfterTheStreamLostItsEnd(t *testing.T) {
 	stores(t, func(t *testing.T, store *inbox.Store) {
 		s := newStream(t)
 		s.notify("ana", 0)
-		e, err := s.epoch(t.Context())
+		e, err := s.epoch(natstest.Context(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -354,7 +355,7 @@ func TestIngestNoticesANewEpoch(t *testing.T) {
 	s.ingest(store)
 	s.notify("ana", 0)
 	wantTitles(t, store, "ana", 0, 0)
-	begun, err := s.beginEpoch(t.Context(), 0)
+	begun, err := s.beginEpoch(natstest.Context(t), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

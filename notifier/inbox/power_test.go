@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/notifier/inbox"
 )
 
@@ -27,7 +28,7 @@ func TestSyncAlwaysSyncsEachTransaction(t *testing.T) {
 func TestDeadLeaseIsNotWaitedFor(t *testing.T) {
 	store := open(t, filepath.Join(t.TempDir(), "inbox.db"))
 	s := newStream(t)
-	e, err := s.epoch(t.Context())
+	e, err := s.epoch(natstest.Context(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func (p embedded) InProcessConn() (net.Conn, error) {
 func TestIngestOutlivesNATS(t *testing.T) {
 	stores(t, func(t *testing.T, store *inbox.Store) {
 		s := newStream(t)
-		nc, err := nats.Connect("", nats.InProcessServer(embedded{s.at}), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+		nc, err := nats.Connect("", nats.InProcessServer(embedded{s.at}), nats.Timeout(time.Minute), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/inbox"
@@ -77,7 +78,7 @@ func newStream(t testing.TB) *stream {
 // in the background after a stream is deleted, and creating the next stream may fail.
 func (s *stream) neighbour() {
 	s.t.Helper()
-	if _, err := s.js.CreateStream(s.t.Context(), jetstream.StreamConfig{Name: "NEIGHBOUR"}); err != nil {
+	if _, err := s.js.CreateStream(natstest.Context(s.t), jetstream.StreamConfig{Name: "NEIGHBOUR"}); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -85,7 +86,7 @@ func (s *stream) neighbour() {
 // connect opens a connection like that of another process.
 func (s *stream) connect() jetstream.JetStream {
 	s.t.Helper()
-	nc, err := nats.Connect("", nats.InProcessServer(s.at.Server), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	nc, err := nats.Connect("", nats.InProcessServer(s.at.Server), nats.Timeout(time.Minute), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -99,7 +100,7 @@ func (s *stream) connect() jetstream.JetStream {
 
 func (s *stream) create() {
 	s.t.Helper()
-	_, err := s.js.CreateStream(s.t.Context(), jetstream.StreamConfig{Name: defaultNS.LogStream(), Subjects: []string{defaultNS.LogSubjects()}, AllowDirect: true})
+	_, err := s.js.CreateStream(natstest.Context(s.t), jetstream.StreamConfig{Name: defaultNS.LogStream(), Subjects: []string{defaultNS.LogSubjects()}, AllowDirect: true})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -136,7 +137,7 @@ func (s *stream) publish(subject string, body []byte) (seq uint64) {
 	s.t.Helper()
 	id := jetstream.WithMsgID(nuid.Next())
 	polltest.Until(s.t, "the stream to take a message", func() bool {
-		ack, err := s.js.Publish(s.t.Context(), subject, body, id)
+		ack, err := s.js.Publish(s.t.Context(), subject, body, id) // NATS may restart meanwhile
 		if err == nil {
 			seq = ack.Sequence
 		}
@@ -192,11 +193,11 @@ func (s *stream) run(f *inbox.Ingester) (stop func()) {
 
 func (s *stream) consumers() (names []string) {
 	s.t.Helper()
-	stream, err := s.js.Stream(s.t.Context(), defaultNS.LogStream())
+	stream, err := s.js.Stream(natstest.Context(s.t), defaultNS.LogStream())
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	for name := range stream.ConsumerNames(s.t.Context()).Name() {
+	for name := range stream.ConsumerNames(natstest.Context(s.t)).Name() {
 		names = append(names, name)
 	}
 	return names

@@ -196,7 +196,7 @@ func TestServerRestart(t *testing.T) {
 		}
 		s.ns = ns
 		polltest.Until(t, "back", func() bool {
-			_, _, err := s.queue.Bounds(natstest.Context(t))
+			_, _, err := s.queue.Bounds(t.Context())
 			return err == nil
 		})
 		s.notify("ana", fmt.Sprint("after ", i))

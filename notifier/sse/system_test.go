@@ -153,7 +153,7 @@ func (s *system) begin(o sse.Options, prepare ...func(*system)) {
 
 func (s *system) openQueue(url string, log *slog.Logger) *joblog.Store {
 	s.t.Helper()
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond), nats.ReconnectJitter(0, 0),
+	nc, err := nats.Connect(url, nats.Timeout(time.Minute), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond), nats.ReconnectJitter(0, 0),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrSlowConsumer) && s.hub != nil && !s.mute.Load() {
 				s.hub.NotifySlowConsumer(sub)
