@@ -208,7 +208,7 @@ func TestMariaDB(t *testing.T) {
 		nothingRuns(t, db, "")
 	})
 	t.Run("an export past its time limit ends in the server", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		var got *export.Error
 		if _, err := e.Run(ctx, params(t, `{"dataset":"sleeping"}`), io.Discard, nil); !errors.As(err, &got) || got.Code != export.CodeQueryTimeout || got.Retryable {
