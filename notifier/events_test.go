@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -123,22 +122,31 @@ func TestEvents(t *testing.T) {
 	}
 	p.until("hello") // since other has polled its stream
 	// A notifier that stops sends bye, with the delay for reconnecting.
-	var stopping sync.WaitGroup
-	defer stopping.Wait() // the end of the test stops hark, too, if it has not stopped
-	stopping.Go(func() {
-		// The stop must come after the notifier has the poll, since it closes idle connections.
-		polltest.Until(t, "the poll waits", func() bool {
-			stacks := make([]byte, 8<<20)
-			return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("sse.(*Hub).Poll("))
-		})
-		s.Stop()
-	})
 	p.wait = ""
-	res := s.open(t.Context(), "GET", p.path(), "", p.headers...)
-	defer res.Body.Close()
-	var a polled
-	if err := json.NewDecoder(res.Body).Decode(&a); err != nil || len(a.Events) == 0 {
-		t.Fatalf("%s %v %+v", res.Status, err, a)
+	req, answered := s.request(t.Context(), "GET", p.path(), "", p.headers...), make(chan polled, 1)
+	go func() {
+		defer close(answered)
+		res, err := s.http.Do(req)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer res.Body.Close()
+		var a polled
+		if err := json.NewDecoder(res.Body).Decode(&a); err != nil {
+			t.Errorf("%s %v", res.Status, err)
+		}
+		answered <- a
+	}()
+	// The stop must come after the notifier has the poll, since it closes idle connections.
+	polltest.Until(t, "the poll waits", func() bool {
+		stacks := make([]byte, 8<<20)
+		return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("sse.(*Hub).Poll("))
+	})
+	s.Stop()
+	a := <-answered
+	if len(a.Events) == 0 {
+		t.Fatalf("%+v", a)
 	}
 	if e := a.Events[len(a.Events)-1]; e.Event != "bye" || !strings.Contains(string(e.Data), "shutting_down") || e.Retry < 100 {
 		t.Errorf("%+v", e)

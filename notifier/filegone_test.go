@@ -75,7 +75,10 @@ func TestDeleteDuringADownload(t *testing.T) {
 	}
 	s.downloadsEnd()
 	polltest.Until(t, "it is in the log", func() bool { return strings.Contains(log.String(), "download failed") })
-	if text := log.String(); strings.Contains(text, "level=ERROR") || strings.Contains(text, "level=WARN") {
-		t.Errorf("the log has an alarm:\n%s", text)
+	for line := range strings.Lines(log.String()) {
+		alarm := strings.Contains(line, "level=ERROR") || strings.Contains(line, "level=WARN")
+		if alarm && !strings.Contains(line, "part=nats") { // NATS warns of a machine that stands still
+			t.Errorf("the log has an alarm: %s", line)
+		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/hark-jobs/hark/internal/harkproc"
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -69,7 +70,7 @@ func (c *cluster) notifyAndRun(u int, title string, n int) {
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		c.insist(title, func() error {
+		polltest.Nil(c.t, title, func() error {
 			_, err := service.Notify(c.t.Context(), user, jobs.Notification{Type: "test", Title: title, Key: fmt.Sprint(title, i)})
 			return err
 		})
@@ -77,7 +78,7 @@ func (c *cluster) notifyAndRun(u int, title string, n int) {
 	clients := c.clients(user)
 	request := client.Request{Kind: "sleep", Params: []byte(`{"seconds":0.01}`), MaxAttempts: 2, IdempotencyKey: title}
 	id := c.enqueue(clients, request)
-	c.insist("the end of a job", func() error {
+	polltest.Nil(c.t, "the end of a job", func() error {
 		job, err := clients[0].Job(c.t.Context(), id)
 		if err == nil && !job.State.Terminal() {
 			err = errors.New(string(job.State))
@@ -86,26 +87,12 @@ func (c *cluster) notifyAndRun(u int, title string, n int) {
 	})
 }
 
-// insist does something until it succeeds.
-func (c *cluster) insist(what string, do func() error) {
-	c.t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		err := do()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			c.t.Fatalf("%s: %v", what, err)
-		}
-	}
-}
-
 // inInboxes waits until each inbox has the n notifications with a title, and fails if it has one twice.
 func (c *cluster) inInboxes(title string, n int) {
 	c.t.Helper()
 	for u := range c.s.users {
 		for i, one := range c.clients(userName(u)) {
-			c.insist(fmt.Sprintf("inbox %d of %s", i, userName(u)), func() error {
+			polltest.Nil(c.t, fmt.Sprintf("inbox %d of %s", i, userName(u)), func() error {
 				found := 0
 				for note, err := range one.Notifications(c.t.Context(), client.NotificationsQuery{Limit: 100}) {
 					if err != nil {
@@ -129,7 +116,7 @@ func (c *cluster) inInboxes(title string, n int) {
 
 func (c *cluster) epoch() (epoch jobs.Epoch) {
 	c.t.Helper()
-	c.insist("the epoch", func() (err error) {
+	polltest.Nil(c.t, "the epoch", func() (err error) {
 		epoch, err = c.queue.CurrentEpoch(c.t.Context())
 		return err
 	})
@@ -150,7 +137,7 @@ func (c *cluster) resets() (all []int) {
 func (c *cluster) resumed(epoch jobs.Epoch, before []int) {
 	c.t.Helper()
 	for i, r := range c.readers {
-		c.insist("a stream of "+r.user, func() error {
+		polltest.Nil(c.t, "a stream of "+r.user, func() error {
 			id, err := jobs.ParseEventID(r.position())
 			if err == nil && id.Epoch != epoch {
 				err = fmt.Errorf("it is at %s, and the epoch is %d", id, epoch)
@@ -188,7 +175,7 @@ func (c *cluster) onStreams(marks []uint64, epoch jobs.Epoch) {
 				want = append(want, e.id)
 			}
 		}
-		c.insist("a stream of "+r.user, func() error {
+		polltest.Nil(c.t, "a stream of "+r.user, func() error {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			var got []string
