@@ -80,11 +80,11 @@ func TestFoldersWithPatternsInTheirPathsAreVerified(t *testing.T) {
 // large makes the stream with more than one block.
 func (s *store) large() *store {
 	s.t.Helper()
-	if _, err := s.js.CreateStream(s.t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}}); err != nil {
+	if _, err := s.js.CreateStream(natstest.Context(s.t), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}}); err != nil {
 		s.t.Fatal(err)
 	}
 	for range 12 {
-		if _, err := s.js.Publish(s.t.Context(), "s.x", make([]byte, 900<<10)); err != nil {
+		if _, err := s.js.Publish(natstest.Context(s.t), "s.x", make([]byte, 900<<10)); err != nil {
 			s.t.Fatal(err)
 		}
 	}
@@ -137,7 +137,7 @@ func truncate(t *testing.T, path string, size int64) {
 func TestHalfAMessageIsNoLoss(t *testing.T) {
 	s := open(t, t.TempDir()).fill(20).settle(1).marked(20)
 	dir := natstest.CopyFolder(t, s.dir)
-	if _, err := s.js.Publish(t.Context(), "s.more", []byte("the text of a message")); err != nil {
+	if _, err := s.js.Publish(natstest.Context(t), "s.more", []byte("the text of a message")); err != nil {
 		t.Fatal(err)
 	}
 	blocks := natstest.Blocks(t, s.dir, "S")

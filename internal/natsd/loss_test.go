@@ -53,7 +53,7 @@ func always(o *natsd.Options) { o.SyncAlways = true }
 // fill puts n messages into the stream and each bucket.
 func (s *store) fill(n int) *store {
 	s.t.Helper()
-	ctx := s.t.Context()
+	ctx := natstest.Context(s.t)
 	if _, err := s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}, AllowRollup: true}); err != nil {
 		s.t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestCrashAloneIsNoLoss(t *testing.T) {
 	s := open(t, t.TempDir()).fill(100).settle(7).marked(100)
 	s.fill(5) // the mark may not have these
 	for i := 0; i < 100; i += 3 {
-		if err := s.stream("S").DeleteMsg(t.Context(), uint64(i+1)); err != nil {
+		if err := s.stream("S").DeleteMsg(natstest.Context(t), uint64(i+1)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -177,7 +177,7 @@ func TestCrashAloneIsNoLoss(t *testing.T) {
 
 func (s *store) stream(name string) jetstream.Stream {
 	s.t.Helper()
-	stream, err := s.js.Stream(s.t.Context(), name)
+	stream, err := s.js.Stream(natstest.Context(s.t), name)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -196,13 +196,13 @@ func TestDeletedIsNotLost(t *testing.T) {
 		"by age": func(s *store) {
 			config := s.stream("S").CachedInfo().Config
 			config.MaxAge, config.Duplicates = 100*time.Millisecond, 100*time.Millisecond
-			if _, err := s.js.UpdateStream(s.t.Context(), config); err != nil {
+			if _, err := s.js.UpdateStream(natstest.Context(s.t), config); err != nil {
 				s.t.Fatal(err)
 			}
 			polltest.Until(s.t, "the messages expire", func() bool { return s.stream("S").CachedInfo().State.Msgs == 0 })
 		},
 		"the stream": func(s *store) {
-			if err := s.js.DeleteStream(s.t.Context(), "S"); err != nil {
+			if err := s.js.DeleteStream(natstest.Context(s.t), "S"); err != nil {
 				s.t.Fatal(err)
 			}
 			s.fill(1).marked(1)
@@ -224,7 +224,7 @@ func (s *store) delete(seqs ...uint64) {
 	s.t.Helper()
 	stream := s.stream("S")
 	for _, seq := range seqs {
-		if err := stream.DeleteMsg(s.t.Context(), seq); err != nil {
+		if err := stream.DeleteMsg(natstest.Context(s.t), seq); err != nil {
 			s.t.Fatal(err)
 		}
 	}
@@ -232,7 +232,7 @@ func (s *store) delete(seqs ...uint64) {
 
 func (s *store) purge(options ...jetstream.StreamPurgeOpt) {
 	s.t.Helper()
-	if err := s.stream("S").Purge(s.t.Context(), options...); err != nil {
+	if err := s.stream("S").Purge(natstest.Context(s.t), options...); err != nil {
 		s.t.Fatal(err)
 	}
 }
