@@ -68,6 +68,9 @@ const measureEvery = 128
 // heartbeats come every second.
 const replicaLag = 2 * time.Second
 
+// lagPause is the pause between two measurements of a replica that may lag.
+const lagPause = replicaLag / 10
+
 // enterRoom removes the files of the job's earlier leases, reads the settings of the bucket, and returns the room for a
 // new file of the job, which replaces before. Without room it returns a [*jobs.UserFullError].
 func (q *Store) enterRoom(ctx context.Context, job *jobs.Job, before *jetstream.ObjectInfo) (*room, error) {
@@ -115,7 +118,8 @@ func (r *room) take() {
 // them. No chunk may be on its way to the server.
 func (r *room) measure(ctx context.Context, more int64) error {
 	return soon(ctx, func(ctx context.Context) error {
-		for end := time.Now().Add(r.lag); ; {
+		// The pauses are counted, and not the time: a process that stands still for a while would ask too few times.
+		for waited := time.Duration(0); ; waited += lagPause {
 			stored, err := r.store.countChunks(ctx, userFiles(r.user)+".>")
 			if err != nil {
 				return err
@@ -124,13 +128,13 @@ func (r *room) measure(ctx context.Context, more int64) error {
 			if r.left >= more {
 				return nil
 			}
-			if !time.Now().Before(end) {
+			if waited >= r.lag {
 				return &jobs.UserFullError{Limit: r.limit}
 			}
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-time.After(replicaLag / 10):
+			case <-time.After(lagPause):
 			}
 		}
 	})

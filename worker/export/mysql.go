@@ -43,11 +43,16 @@ const (
 )
 
 // setMySQLTime sets the timeout of statements of the session in the server. MySQL and MariaDB have different variables for it, and each
-// refuses the other's. A server with neither has no timeout.
-func setMySQLTime(ctx context.Context, tx *sql.Tx, ms int64) error {
+// refuses the other's. A server with neither has no timeout. Without a limit it is what the server has for all.
+func setMySQLTime(ctx context.Context, tx *sql.Tx, limit time.Duration) error {
+	execution, statement := "DEFAULT", "DEFAULT"
+	if limit > 0 {
+		ms := max(limit.Milliseconds(), 1) // 0 would mean no limit
+		execution, statement = fmt.Sprint(ms), fmt.Sprintf("%d.%03d", ms/1000, ms%1000)
+	}
 	for _, s := range []string{
-		fmt.Sprintf("SET SESSION max_execution_time = %d", ms),                    // MySQL, in milliseconds
-		fmt.Sprintf("SET SESSION max_statement_time = %d.%03d", ms/1000, ms%1000), // MariaDB, in seconds
+		"SET SESSION max_execution_time = " + execution, // MySQL, in milliseconds
+		"SET SESSION max_statement_time = " + statement, // MariaDB, in seconds
 	} {
 		_, err := tx.ExecContext(ctx, s)
 		var refused *mysql.MySQLError

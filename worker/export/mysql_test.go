@@ -57,6 +57,8 @@ datasets:
       - {name: at, type: time}
   endless: {database: one, query: "SELECT a.seq AS n FROM seq_1_to_1000000 a, seq_1_to_1000000 b", count: none}
   sleeping: {database: one, query: "SELECT sleep(600) FROM seq_1_to_9", count: none}
+  quick: {database: one, query: SELECT 1}
+  napping: {database: one, query: SELECT sleep(2)}
   slow_count: {database: one, query: "SELECT 1", count: "SELECT sleep(600) FROM seq_1_to_9"}
   writing: {database: my, query: "INSERT INTO odd (id) VALUES (7) RETURNING id", count: none}
   wrong: {database: my, query: SELECT nothing FROM odd}
@@ -215,6 +217,16 @@ func TestMariaDB(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		nothingRuns(t, db, "")
+	})
+
+	t.Run("the time limit of one export is not that of the next", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 1250*time.Millisecond)
+		defer cancel()
+		// On a machine that stands still this may fail. Then the connection is closed, and the next export has a new one.
+		_, _ = e.Run(ctx, params(t, `{"dataset":"quick"}`), io.Discard, nil)
+		if _, err := e.Run(t.Context(), params(t, `{"dataset":"napping"}`), io.Discard, nil); err != nil {
+			t.Errorf("an export without a time limit ended with that of the one before: %v", err)
+		}
 	})
 
 	// The server itself ends a query at its timeout, and hark does if the DSN has a longer one.

@@ -83,16 +83,13 @@ func (s *session) begin(limit time.Duration) (err error) {
 			return err
 		}
 	}
-	if limit <= 0 || s.source.limited {
-		return nil
-	}
-	ms := max(limit.Milliseconds(), 1) // 0 would mean no limit
-	switch s.source.Driver {
-	case Postgres:
+	switch {
+	case s.source.limited:
+	case s.source.Driver == Postgres && limit > 0:
 		// Only for the transaction, since a pooler refuses a connection that sets it for its session.
-		_, err = s.tx.ExecContext(s.ctx, fmt.Sprintf("SET LOCAL statement_timeout = %d", ms))
-	case MySQL:
-		err = setMySQLTime(s.ctx, s.tx, ms)
+		_, err = s.tx.ExecContext(s.ctx, fmt.Sprintf("SET LOCAL statement_timeout = %d", max(limit.Milliseconds(), 1))) // 0 would mean no limit
+	case s.source.Driver == MySQL: // also without a limit: the connection may have that of an earlier statement
+		err = setMySQLTime(s.ctx, s.tx, limit)
 	}
 	return err
 }
