@@ -23,6 +23,7 @@ type beats struct {
 	received chan *nats.Msg
 	number   uint64
 	others   map[string]*otherHub
+	lost     []string // hubs with beats that were lost since the last check
 }
 
 type otherHub struct {
@@ -41,6 +42,8 @@ const (
 	forgetHub = time.Minute
 	// beatBuffer is the number of beats that may wait. More are dropped, which then looks like a gap.
 	beatBuffer = 1 << 10
+	// maxHubs is the number of other hubs that are watched. Any program with access to NATS can publish beats.
+	maxHubs = 1 << 10
 )
 
 // publishBeat publishes a beat. It does not block. An error is that of a closed connection, which Run notices.
@@ -63,6 +66,9 @@ func (h *Hub) onBeat(m *nats.Msg, now time.Time) {
 		return
 	}
 	other := h.beats.others[b.Hub]
+	if other == nil && len(h.beats.others) >= maxHubs {
+		return
+	}
 	if other == nil {
 		other = &otherHub{number: b.Number - 1}
 		h.beats.others[b.Hub] = other
@@ -70,27 +76,35 @@ func (h *Hub) onBeat(m *nats.Msg, now time.Time) {
 	// A hub whose first beat here has a high number was there before, behind a lost route.
 	gap := b.Number != other.number+1 || other.at.IsZero() && min(b.Number, h.beats.number) > lateBeat
 	*other = otherHub{number: b.Number, at: now}
-	if gap {
-		h.missBeats(b.Hub, "beats of another notifier were lost; streams with topics get a missed event")
+	if gap && len(h.beats.lost) < maxHubs {
+		h.beats.lost = append(h.beats.lost, b.Hub)
 	}
 }
 
-// checkBeats looks for hubs that have become silent.
+// checkBeats looks for hubs that have become silent, or whose beats were lost. A lost route concerns many hubs at the same
+// time, so there is one missed event for all of them.
 func (h *Hub) checkBeats(now time.Time) {
+	var silent []string
 	for name, other := range h.beats.others {
 		switch silence := now.Sub(other.at); {
 		case silence > forgetHub:
 			delete(h.beats.others, name)
 		case silence > beatTimeout && !other.silent:
 			other.silent = true
-			h.missBeats(name, "another notifier is silent: it has ended, or a route between NATS servers is lost; streams with topics get a missed event")
+			silent = append(silent, name)
 		}
 	}
-}
-
-func (h *Hub) missBeats(hub, why string) {
-	h.log.Warn(why, "notifier", hub)
+	lost := h.beats.lost
+	h.beats.lost = nil
+	if len(silent)+len(lost) == 0 {
+		return
+	}
+	h.log.Warn("another notifier is silent, or some of its beats were lost: it has ended, or a route between NATS servers is lost; streams with topics get a missed event",
+		"silent", firstNames(silent), "lost_beats_of", firstNames(lost))
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	h.missAllLocked()
 }
+
+// firstNames returns the first ten names, for the log.
+func firstNames(names []string) []string { return names[:min(len(names), 10)] }
