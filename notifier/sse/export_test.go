@@ -138,3 +138,12 @@ func (h *Hub) EventsDropped(key string) func() int {
 
 // WaitingEvents returns the number of live events that wait for the hub.
 func (h *Hub) WaitingEvents() int { return len(h.liveEvents.received) }
+
+// BeforeBounds makes each request for the bounds of the log call a function first. It must be called before Run.
+func (h *Hub) BeforeBounds(do func()) {
+	read := h.bounds.read
+	h.bounds.read = func(ctx context.Context) (first, last uint64, err error) {
+		do()
+		return read(ctx)
+	}
+}

@@ -140,6 +140,15 @@ func (s *stream) missLocked(topics ...string) {
 	}
 }
 
+// missBeforeLocked writes a missed event for the time since the reader's last stream. A reader that still has that stream may
+// ignore this event. So it is not merged with the deferred one for events that came while this stream opened.
+func (s *stream) missBeforeLocked(topics []string) {
+	topics = slices.Compact(slices.Sorted(slices.Values(topics)))
+	if len(topics) > 0 && !s.writeLocked(missedFrame(topics)) {
+		s.missLocked(topics...)
+	}
+}
+
 func missedFrame(topics []string) []byte { return jsonFrame("missed", "", missedData{topics}) }
 
 // addMissed adds topics to those of the deferred missed event, and reports whether there is a new one.

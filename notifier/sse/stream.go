@@ -58,7 +58,7 @@ func (s *stream) start(sub Subscriber, epoch jobs.Epoch, first, last uint64) {
 	}
 	s.begun = true
 	if sub.LastEventID != "" {
-		s.missLocked(sub.Topics...) // since the reader's last stream
+		s.missBeforeLocked(sub.Topics)
 	}
 	s.catchUp.upTo = last
 	if !s.goLiveLocked(s.catchUp) {
@@ -198,6 +198,12 @@ func (s *stream) cutLocked(err error) {
 		}
 	}
 	go s.hub.removeStream(s) // not here: Hub.mu comes before stream.mu, and the caller may hold it
+}
+
+func (s *stream) hasEnded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
 }
 
 // connLost ends the stream because its connection is closed.

@@ -41,16 +41,19 @@ func topicKey(name, user string) string {
 	return name
 }
 
-// listen adds a stream to the listeners of topics. It subscribes to those that had none. The order of subscribing and asking
-// for the end of the log makes the server know of the subscription before the stream begins.
+// listen adds a stream to the listeners of topics, unless it has ended. It subscribes to those that had none. The order of
+// subscribing and asking for the end of the log makes the server know of the subscription before the stream begins.
 func (h *Hub) listen(s *stream, user string, names []string) error {
 	if len(names) == 0 {
 		return nil
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s.user == nil || h.closed {
+	if h.closed {
 		return ErrClosed
+	}
+	if s.hasEnded() {
+		return nil // it may have left the hub already, and leaves no second time
 	}
 	s.listening = &listening{names: slices.Clip(slices.Compact(slices.Sorted(slices.Values(names))))}
 	for _, name := range s.listening.names {
