@@ -44,7 +44,8 @@ export class Hark {
   #kinds = [];
   #jobs; #inbox;
   #topics = new Map(); // topic: a set of {onEvent, onMissed}
-  #listening = false; // the share will be told of changed topics
+  #listening = false; // changed topics will be passed to the share
+  #passed = new Set(); // the topics when they were passed on last
   #showing = new Showing(() => this.#share, (notes) => this.#toast(notes));
   #held = new Held((data) => this.#arrive(data));
   #asOf = ""; // the end of the log at the last hello
@@ -123,7 +124,8 @@ export class Hark {
     const others = this.#topics.get(topic);
     if (others) others.add(handlers);
     else this.#topics.set(topic, new Set([handlers]));
-    if (others && onMissed) queueMicrotask(() => this.#topics.get(topic)?.has(handlers) && this.#run(onMissed));
+    // For a topic that the share has already, also if it was given up a moment ago, there is no event missed.
+    if ((others || this.#passed.has(topic)) && onMissed) queueMicrotask(() => this.#topics.get(topic)?.has(handlers) && this.#run(onMissed));
     this.#listen();
     return () => {
       const all = this.#topics.get(topic);
@@ -136,7 +138,11 @@ export class Hark {
   #listen() {
     if (this.#listening) return;
     this.#listening = true;
-    queueMicrotask(() => { this.#listening = false; this.#share?.listen(); });
+    queueMicrotask(() => {
+      this.#listening = false;
+      this.#passed = new Set(this.#topics.keys());
+      this.#share?.listen();
+    });
   }
 
   /** @returns {Job[]} newest first, without gaps, with all that have not ended */

@@ -94,9 +94,14 @@ export class Connection {
     this.#open();
   }
 
-  /** Listens to other topics from now on. @param {string[]} topics sorted */
-  listen(topics) {
+  /**
+   * Listens to other topics from now on.
+   * @param {string[]} topics sorted
+   * @param {string[]} [again] those to try again if the server has refused them
+   */
+  listen(topics, again = []) {
     this.#topics = topics;
+    for (const topic of again) this.#refused.delete(topic);
     const line = this.#line;
     if (this.#stopped || !line || sameTopics(this.#permitted(), (this.#spare ?? line).topics)) return;
     if (line.kind !== "stream" || !line.live) return this.#open();
@@ -226,7 +231,7 @@ export class Connection {
     this.#after = line.after;
     if (type === "auth" && this.#o.token && line.kind === "stream") this.#spareAt = Date.now() + Math.random() * 20_000; // with a new token
     this.#o.onEvent({ type, id, prev, data });
-    if (type === "hello" && line.fresh && line.topics.length) this.#own("missed", { topics: line.topics });
+    if (type === "hello" && line.fresh && line.topics.length && !this.#stopped) this.#own("missed", { topics: line.topics });
   }
   /** Emits an event that is not from the server. */
   #own(type, data) { this.#o.onEvent({ type, id: "", prev: "", data }); }

@@ -293,11 +293,12 @@ export class Share {
   /** Notes the topics of a tab. The leader listens to them. */
   #want(tab, topics, joined = false) {
     const added = this.#wanted.set(tab, topics);
+    for (const topic of added) this.#beyond.delete(topic);
     if (!this.leading) return;
     const has = (joined ? topics : added).filter((topic) => this.#connection.listening.includes(topic));
     if (tab === this.#id) this.#miss(has);
     else if (has.length) this.#post({ t: "missed", to: tab, topics: has });
-    this.#connection.listen(this.#room());
+    this.#connection.listen(this.#room(), added); // a tab with a topic that was refused gets an answer of its own
   }
   #miss(topics) { if (topics.length) this.#o.onEvent("missed", { topics }); }
   /** The topics that a stream has room for. */

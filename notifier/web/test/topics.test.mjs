@@ -177,6 +177,40 @@ test("a topic that the server refuses is an error of its tab, and stops nothing 
   assert.equal(server.requests.filter(({ path, query }) => path.endsWith("/stream") && query.getAll("topic").includes("secret")).length, 1);
 });
 
+test("a tab that subscribes to a topic after the server has refused it asks again, and gets an error of its own", async () => {
+  let permitted = false;
+  server.refusal = ({ query }) => (!permitted && query.getAll("topic").includes("secret")
+    ? new Response(JSON.stringify({ status: 403, code: "topic_forbidden", topic: "secret", detail: "No." }), { status: 403 }) : undefined);
+  const one = await open("a", "secret");
+  await pass(500);
+  await server.hello();
+  assert.deepEqual(one.errors, ["topic_forbidden"]);
+  const two = await open("secret");
+  await pass(500);
+  assert.deepEqual([two.errors, openStreams().length, topicsOf(openStreams()[0])], [["topic_forbidden"], 1, ["a"]]);
+  await pass(10_000);
+  assert.equal(server.requests.filter(({ path, query }) => path.endsWith("/stream") && query.getAll("topic").includes("secret")).length, 2);
+  permitted = true;
+  const three = await open("secret");
+  await pass(500);
+  await server.stream.send("hello", { user: "ana", id: "a-10" }, "a-10");
+  await server.stream.send("missed", { topics: ["a", "secret"] }, "");
+  assert.deepEqual([topicsOf(server.stream), one.missed, two.missed, three.missed], [["a", "secret"], ["a", "secret"], ["secret"], ["secret"]]);
+});
+
+test("a part of a page that subscribes at the moment at which another one ends its subscription fetches its state", async () => {
+  const tab = await open("a");
+  await server.hello();
+  const streams = server.streams.length;
+  tab.missed.length = 0;
+  tab.run(() => tab.ends.a());
+  subscribe(tab, "a");
+  await turn();
+  assert.deepEqual([tab.missed, server.streams.length], [["a"], streams]);
+  await live("a", 1);
+  assert.deepEqual(tab.got, ["a 1"]);
+});
+
 test("more topics than a stream has room for are an error, and the others are listened to", async () => {
   const tab = await open(...Array.from({ length: 101 }, (_, i) => `t${1000 + i}`));
   await server.hello();
