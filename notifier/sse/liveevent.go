@@ -16,6 +16,16 @@ type liveEvents struct {
 	received chan *nats.Msg // from the subscriptions of all topics
 	prefix   string         // of their subjects
 	queue    []delivery     // events that some listeners have not got yet
+
+	taken uint64 // counts the events that were received
+	lost  lost
+}
+
+// lost says what was lost while older events waited for the hub. See noteLost.
+type lost struct {
+	topics map[string]bool // by their keys
+	all    bool
+	before uint64 // up to this value of taken the events may be older
 }
 
 // delivery is a live event on its way.
@@ -61,6 +71,8 @@ func (h *Hub) receiveEvent(ctx context.Context, events <-chan nats.Status, m *na
 	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
+	h.liveEvents.taken++
+	defer h.repeatMissedLocked()
 	t := h.topics[strings.TrimPrefix(m.Subject, h.liveEvents.prefix)]
 	if t == nil {
 		return err // the last listener has left
@@ -97,6 +109,7 @@ func (h *Hub) serveListenersLocked() {
 	d.unserved = d.unserved[n:]
 	if len(d.unserved) == 0 {
 		h.liveEvents.queue = slices.Delete(h.liveEvents.queue, 0, 1)
+		h.repeatMissedLocked()
 	}
 }
 
@@ -164,11 +177,54 @@ func (c *catchUp) addMissed(topics []string) (added bool) {
 	return added
 }
 
-// missAllLocked makes every stream with topics write a missed event that names all of them.
+// noteLost notes that events of a topic, or of all topics for nil, were lost. The reader of a missed event fetches its state.
+// An event from before the loss that it gets after that would show an older state. So the missed event is repeated after the
+// events that wait now. While more is lost all the time, it is repeated after the end of that.
+func (l *liveEvents) noteLost(t *topic) {
+	if len(l.received)+len(l.queue) == 0 {
+		return
+	}
+	l.lost.before = l.taken + uint64(len(l.received))
+	if t == nil {
+		l.lost.all = true
+		return
+	}
+	if l.lost.topics == nil {
+		l.lost.topics = make(map[string]bool)
+	}
+	l.lost.topics[t.key] = true
+}
+
+// repeatMissedLocked repeats missed events once no older events wait.
+func (h *Hub) repeatMissedLocked() {
+	l := &h.liveEvents
+	if !l.lost.all && l.lost.topics == nil || l.taken < l.lost.before || len(l.queue) > 0 {
+		return
+	}
+	lost := l.lost
+	l.lost.all, l.lost.topics = false, nil
+	if lost.all {
+		h.writeMissedToAllLocked()
+		return
+	}
+	for key := range lost.topics {
+		if t := h.topics[key]; t != nil {
+			t.miss()
+		}
+	}
+}
+
+// missAllLocked handles a loss of events that may concern all topics.
 func (h *Hub) missAllLocked() {
 	if len(h.topics) == 0 {
 		return
 	}
+	h.liveEvents.noteLost(nil)
+	h.writeMissedToAllLocked()
+}
+
+// writeMissedToAllLocked makes every stream with topics write a missed event that names all of them.
+func (h *Hub) writeMissedToAllLocked() {
 	for _, us := range h.users {
 		for s := range us.eachLocked {
 			if s.listening != nil {
@@ -186,6 +242,12 @@ func (h *Hub) checkTopicDropsLocked(t *topic) {
 		return
 	}
 	t.droppedSeen = n
+	h.liveEvents.noteLost(t)
+	t.miss()
+}
+
+// miss makes the listeners of the topic write a missed event.
+func (t *topic) miss() {
 	for _, s := range t.listeners {
 		s.miss(t.name)
 	}

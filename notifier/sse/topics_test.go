@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/notifier/sse"
 )
 
@@ -51,5 +52,30 @@ func TestMissedWhileOpening(t *testing.T) {
 	}
 	if got := missed(t, second.expect("missed")); !slices.Equal(got, []string{"a"}) {
 		t.Errorf("missed %q while the stream opened, want a", got)
+	}
+}
+
+// A page fetches its state after a missed event. Events from before the loss that it gets later would show an older state, so
+// one more missed event follows them.
+func TestMissedAfterEventsFromBefore(t *testing.T) {
+	s := newSystem(t, ways[0], sse.Options{}, func(s *system) { s.hub.SetEventBuffer(5); s.mute.Store(true) })
+	r := s.listen("ana", "", "a", "b")
+	release := s.hub.PauseDelivery()
+	for i := range 20 {
+		s.publish("a", i)
+	}
+	if err := s.hubConn.FlushWithContext(natstest.Context(t)); err != nil { // all of them are in the buffer, or dropped
+		t.Fatal(err)
+	}
+	release()
+	poll(t, "there is room again", func() bool { return s.hub.WaitingEvents() == 0 })
+	s.publish("b", 1)
+	events, last := 0, ""
+	for e := r.expectOne("live", "missed"); e.name == "missed" || number(t, e) != "b 1"; e = r.expectOne("live", "missed") {
+		events++
+		last = e.name
+	}
+	if last != "missed" || events < 5 {
+		t.Errorf("the last of %d events before that of another topic is %s, want missed", events, last)
 	}
 }
