@@ -42,7 +42,7 @@ import { compareIds, epochOf } from "./state.js";
 import { Wanted, maxTopics, topicTimes } from "./topics.js";
 
 /** In ms. */
-export const shareTimes = { tick: 250, ask: 450, silent: 1500, late: 1000, again: 1000, resume: 200 };
+export const shareTimes = { tick: 250, ask: 450, silent: 1500, late: 1250, again: 1000, resume: 200 };
 
 /** Whether tabs can share here. */
 export const canShare = () => Boolean(globalThis.BroadcastChannel && globalThis.navigator?.locks?.request);

@@ -160,6 +160,20 @@ test("a tab that was frozen fetches what may be missing", async () => {
   assert.deepEqual([two.got, two.missed], [[], ["a"]]);
 });
 
+test("a hidden tab, whose timers the browser runs about once a second, does not fetch its state each time", async () => {
+  const [, two] = [await open("a"), await open("a")];
+  await server.hello();
+  await pass(2000);
+  two.missed.length = 0;
+  for (let i = 0; i < 5; i++) {
+    two.hang();
+    await pass(1100);
+    two.goOn();
+    await turn();
+  }
+  assert.deepEqual([two.missed, openStreams().length], [[], 1]);
+});
+
 test("a topic that the server refuses is an error of its tab, and stops nothing else", async () => {
   const refuse = ({ query }) => (query.getAll("topic").includes("secret")
     ? new Response(JSON.stringify({ status: 403, code: "topic_forbidden", topic: "secret", detail: "No." }), { status: 403 }) : undefined);
