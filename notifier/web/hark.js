@@ -30,7 +30,7 @@ import { JobFeed } from "./assets/jobfeed.js";
 import { Lease } from "./assets/lease.js";
 import { Share, canShare } from "./assets/share.js";
 import { Held, Showing } from "./assets/showing.js";
-import { checkTopic } from "./assets/topics.js";
+import { checkTopic, retried } from "./assets/topics.js";
 import { backoff, compareIds, countLimit, hasEnded, snapshot } from "./assets/state.js";
 export { HarkError, caller, compareIds, countLimit, hasEnded, sessionChannel, uniqueKey };
 
@@ -43,7 +43,7 @@ export class Hark {
   #handlers = new Map();
   #kinds = [];
   #jobs; #inbox;
-  #topics = new Map(); // topic: a set of {onEvent, onMissed}
+  #topics = new Map(); // topic: a set of {onEvent, fetch}
   #listening = false; // changed topics will be passed to the share
   #passed = new Set(); // the topics when they were passed on last
   #showing = new Showing(() => this.#share, (notes) => this.#toast(notes));
@@ -113,21 +113,22 @@ export class Hark {
    * @param {string} topic
    * @param {(event: LiveEvent) => void} onEvent an event may come twice when the topics change, so it should carry a whole
    *   value (likes: 7) and no difference
-   * @param {() => void} [onMissed] fetches what the events are about: called once when the topic is listened to, and again whenever
-   *   events may be missing, such as after a reconnect
+   * @param {() => (void|Promise<void>)} [onMissed] fetches what the events are about: called once when the topic is listened to, and again
+   *   whenever events may be missing, such as after a reconnect; if its promise is rejected, also again later
    * @returns {() => void} ends it
    * @throws {TypeError} if the topic is not well-formed; a topic that the server refuses is an event "error"
    */
   subscribe(topic, onEvent, onMissed) {
     checkTopic(topic);
-    const handlers = { onEvent, onMissed };
+    const handlers = { onEvent, fetch: onMissed && retried(onMissed) };
     const others = this.#topics.get(topic);
     if (others) others.add(handlers);
     else this.#topics.set(topic, new Set([handlers]));
     // For a topic that the share has already, also if it was given up a moment ago, there is no event missed.
-    if ((others || this.#passed.has(topic)) && onMissed) queueMicrotask(() => this.#topics.get(topic)?.has(handlers) && this.#run(onMissed));
+    if ((others || this.#passed.has(topic)) && onMissed) queueMicrotask(() => this.#topics.get(topic)?.has(handlers) && handlers.fetch.run());
     this.#listen();
     return () => {
+      handlers.fetch?.stop();
       const all = this.#topics.get(topic);
       if (!all?.delete(handlers) || all.size) return;
       this.#topics.delete(topic);
@@ -240,6 +241,7 @@ export class Hark {
     this.#session?.close();
     this.#nudge?.();
     clearTimeout(this.#listTimer);
+    for (const handlers of this.#topics.values()) for (const { fetch } of handlers) fetch?.stop();
     this.#jobsNow.stop(); this.#inboxNow.stop(); this.#showing.clear(); this.#held.clear();
     globalThis.removeEventListener?.("online", this.#hurry);
     globalThis.document?.removeEventListener("visibilitychange", this.#hurry);
@@ -349,7 +351,7 @@ export class Hark {
       case "missed": {
         const topics = data.topics.filter((topic) => this.#topics.has(topic));
         if (!topics.length) return;
-        for (const topic of topics) for (const { onMissed } of this.#topics.get(topic)) if (onMissed) this.#run(onMissed);
+        for (const topic of topics) for (const { fetch } of this.#topics.get(topic)) fetch?.run();
         this.#emit(type, { topics });
         break;
       }

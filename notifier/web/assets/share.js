@@ -39,7 +39,7 @@
  */
 import { Flow } from "./flow.js";
 import { compareIds, epochOf } from "./state.js";
-import { Wanted, maxTopics, topicTimes } from "./topics.js";
+import { Wanted, roomFor, topicTimes } from "./topics.js";
 
 /** In ms. */
 export const shareTimes = { tick: 250, ask: 450, silent: 1500, late: 1250, again: 1000, resume: 200 };
@@ -303,13 +303,13 @@ export class Share {
   #miss(topics) { if (topics.length) this.#o.onEvent("missed", { topics }); }
   /** The topics that a stream has room for. */
   #room() {
-    const all = this.#wanted.all, detail = `The tabs of this browser listen to more than ${maxTopics} topics.`;
-    for (const topic of all.slice(maxTopics)) {
+    const all = this.#wanted.all, room = roomFor(all), detail = `The tabs of this browser listen to more topics than the ${room} that one stream has room for.`;
+    for (const topic of all.slice(room)) {
       if (this.#beyond.has(topic)) continue;
       this.#beyond.add(topic);
       this.#hand({ type: "refused", id: "", prev: "", data: { topic, status: 0, code: "too_many_topics", detail } });
     }
-    return all.slice(0, maxTopics);
+    return all.slice(0, room);
   }
   #tickTopics(now) {
     if (now - this.#told < topicTimes.repeat) return;

@@ -1,5 +1,31 @@
-/** The largest number of topics of one stream. */
-export const maxTopics = 100;
+import { backoff } from "./state.js";
+
+/** The largest number of topics of one stream, and of bytes that they may have in its URL: many proxies refuse more than 8 KiB. */
+export const maxTopics = 100, maxTopicBytes = 6000;
+
+/** How many of the topics a stream has room for. */
+export function roomFor(topics) {
+  let bytes = 0;
+  const end = topics.findIndex((topic, i) => i === maxTopics || (bytes += encodeURIComponent(topic).length + "&topic=".length) > maxTopicBytes);
+  return end < 0 ? topics.length : end;
+}
+
+/** Calls a function that fetches the state. If its promise is rejected, calls it again later, until it is called meanwhile or stopped. */
+export function retried(fetchState) {
+  let calls = 0, failures = 0, timer;
+  async function run() {
+    const call = ++calls;
+    clearTimeout(timer);
+    try {
+      await fetchState();
+      failures = 0;
+    } catch (err) {
+      console.error(err);
+      if (call === calls) timer = setTimeout(run, backoff(failures++));
+    }
+  }
+  return { run, stop() { calls++; clearTimeout(timer); } };
+}
 
 /** Throws unless a topic is well-formed: a stream with one that is not would be refused as a whole. */
 export function checkTopic(topic) {

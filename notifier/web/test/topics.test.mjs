@@ -225,6 +225,39 @@ test("a part of a page that subscribes at the moment at which another one ends i
   assert.deepEqual(tab.got, ["a 1"]);
 });
 
+test("a fetch of the state that fails is tried again, later each time, until it succeeds or the subscription ends", async () => {
+  t.mock.method(console, "error", () => {});
+  const tab = await open();
+  let calls = 0, fails = true, end;
+  tab.run(() => {
+    end = tab.hark.subscribe("a", () => {}, async () => { calls++; if (fails) throw new Error("no network"); });
+  });
+  await turn();
+  await server.hello();
+  assert.equal(calls, 1);
+  await pass(10_000);
+  assert.ok(calls >= 3 && calls < 10, `${calls} calls in 10 s`);
+  fails = false;
+  for (let i = 0; i < 4; i++) { await server.stream.send("heartbeat", {}, ""); await pass(15_000); }
+  const done = calls;
+  await server.stream.send("heartbeat", {}, "");
+  await pass(10_000);
+  assert.equal(calls, done);
+  fails = true;
+  await server.stream.send("missed", { topics: ["a"] }, "");
+  tab.run(end);
+  await server.stream.send("heartbeat", {}, "");
+  await pass(10_000);
+  assert.equal(calls, done + 1);
+});
+
+test("topics that would make a URL too long for a proxy are an error, and the others are listened to", async () => {
+  const tab = await open(...Array.from({ length: 60 }, (_, i) => `t${1000 + i}.${"a=40b=2Ec.".repeat(10)}x`));
+  await server.hello();
+  assert.ok(server.stream.query.toString().length < 7000, server.stream.query.toString().length);
+  assert.deepEqual([topicsOf(server.stream).length > 35, tab.errors.length + topicsOf(server.stream).length, new Set(tab.errors)], [true, 60, new Set(["too_many_topics"])]);
+});
+
 test("more topics than a stream has room for are an error, and the others are listened to", async () => {
   const tab = await open(...Array.from({ length: 101 }, (_, i) => `t${1000 + i}`));
   await server.hello();
