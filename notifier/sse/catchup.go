@@ -17,6 +17,8 @@ type catchUp struct {
 	deferred      []update      // to be written after the notifications
 	deferredBytes int           // the size of deferred
 	missed        []string      // the topics in the deferred missed event
+	full          bool          // there was no room for a live event: there is none until the stream is live
+	hadRoom       bool          // half of the backlog was free after that
 	cancel        func()        // stops the replay; nil before it starts
 	paused        bool          // the replay waits for the next poll
 	roomNeeded    int           // bytes that the replay waits to write
@@ -56,7 +58,7 @@ func (g *goal) request(jobsSince uint64) {
 // goLiveLocked makes the stream live if nothing is left to read and the deferred updates fit the connection. It
 // reports whether the replay is over: the stream is live or has ended.
 func (s *stream) goLiveLocked(c *catchUp) bool {
-	if s.ended || c.jobsSince > 0 || s.ownSeq < max(c.ownHeard, c.upTo) || s.broadcastSeq < max(c.broadcastHeard, c.upTo) {
+	if s.ended || c.full && !c.hadRoom || c.jobsSince > 0 || s.ownSeq < max(c.ownHeard, c.upTo) || s.broadcastSeq < max(c.broadcastHeard, c.upTo) {
 		return s.ended
 	}
 	for len(c.deferred) > 0 {
@@ -98,6 +100,9 @@ func (s *stream) replay(ctx context.Context, c *catchUp) {
 			c.readTimeout = 0
 			err = s.waitWritable(ctx, next)
 			if err == nil {
+				s.mu.Lock()
+				c.hadRoom = true
+				s.mu.Unlock()
 				pause = 20 * time.Millisecond
 				continue // more has come meanwhile, or the connection had no room
 			}

@@ -124,8 +124,19 @@ func (d *delivery) serve(streams []*stream) {
 func (s *stream) sendLive(topic string, frame []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.begun && s.writeLocked(frame) {
+	full := s.catchUp != nil && s.catchUp.full
+	if s.begun && !full && s.writeLocked(frame) {
 		return
+	}
+	if s.begun && !s.ended {
+		// There may be room for a small missed event, and for one more after the next live event. So they are merged until half
+		// of the backlog is free, and no live event takes that room before.
+		if s.catchUp == nil {
+			s.beginCatchUpLocked()
+		}
+		if !full {
+			s.catchUp.full, s.catchUp.hadRoom = true, false
+		}
 	}
 	s.missLocked(topic)
 }

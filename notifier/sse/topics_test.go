@@ -1,11 +1,14 @@
 package sse_test
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 )
 
@@ -77,5 +80,45 @@ func TestMissedAfterEventsFromBefore(t *testing.T) {
 	}
 	if last != "missed" || events < 5 {
 		t.Errorf("the last of %d events before that of another topic is %s, want missed", events, last)
+	}
+}
+
+// A reader that polls seldom misses live events that its stream has no room for. It learns of that, and goes on.
+func TestMissedBetweenPolls(t *testing.T) {
+	s := newPolled(t, sse.Options{})
+	p := s.polling("ana", "")
+	p.Topics = []string{"a"}
+	p.open()
+	data := fmt.Appendf(nil, "%q", strings.Repeat("x", 4<<10))
+	for range 40 {
+		if err := s.queue.PublishEvent(natstest.Context(t), jobs.LiveEvent{Topic: "a", Type: "large", Data: data}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := s.notify("ana", "end")
+	if err := s.hubConn.FlushWithContext(natstest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	poll(t, "all have been delivered", func() bool { return s.hub.WaitingEvents() == 0 && s.hub.WaitingLive() == 0 })
+	large, times, notified := 0, 0, false
+	for times == 0 || !notified {
+		for _, e := range p.next() {
+			switch e.name {
+			case "live":
+				large++
+			case "missed":
+				times++
+			case "notification":
+				notified = e.id == id.String()
+			}
+		}
+	}
+	// A reader fetches its state after each missed event. The stream may run out of room twice.
+	if large == 0 || large >= 40 || times > 2 {
+		t.Errorf("%d of 40 events came, and %d missed events", large, times)
+	}
+	s.publish("a", 7)
+	if got := number(t, p.next()[0]); got != "a 7" {
+		t.Errorf("got %q, want a 7", got)
 	}
 }
