@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 )
@@ -19,7 +20,7 @@ func TestStreamThatEndsBeforeItListens(t *testing.T) {
 	p.Topics = []string{"a", "b"}
 	p.Check = func() error {
 		s.hub.EndUser("ana", time.Now())
-		poll(t, "the stream has left the hub", func() bool { return s.hub.Open() == 0 })
+		polltest.Until(t, "the stream has left the hub", func() bool { return s.hub.Open() == 0 })
 		return nil
 	}
 	if events := p.next(); slices.ContainsFunc(events, func(e event) bool { return e.name == "hello" }) {
@@ -71,7 +72,7 @@ func TestMissedAfterEventsFromBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	release()
-	poll(t, "there is room again", func() bool { return s.hub.WaitingEvents() == 0 })
+	polltest.Until(t, "there is room again", func() bool { return s.hub.WaitingEvents() == 0 })
 	s.publish("b", 1)
 	events, last := 0, ""
 	for e := r.expectOne("live", "missed"); e.name == "missed" || number(t, e) != "b 1"; e = r.expectOne("live", "missed") {
@@ -99,7 +100,7 @@ func TestMissedBetweenPolls(t *testing.T) {
 	if err := s.hubConn.FlushWithContext(natstest.Context(t)); err != nil {
 		t.Fatal(err)
 	}
-	poll(t, "all have been delivered", func() bool { return s.hub.WaitingEvents() == 0 && s.hub.WaitingLive() == 0 })
+	polltest.Until(t, "all have been delivered", func() bool { return s.hub.WaitingEvents() == 0 && s.hub.WaitingLive() == 0 })
 	large, times, notified := 0, 0, false
 	for times == 0 || !notified {
 		for _, e := range p.next() {
