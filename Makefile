@@ -17,7 +17,7 @@ BESIDE = ./worker/export ./notifier/inbox ./internal/chaos
 LONGEST = ./internal/joblog ./notifier/sse ./notifier ./internal/backup
 OTHERS = $(LONGEST) $$($(GO) list ./... | grep -vxF "$$($(GO) list ./deploy $(BROWSER) $(BESIDE) $(LONGEST))")
 
-.PHONY: help run build setup test test-others test-deploy test-web test-fuzz fuzz-later chaos compose-test lint fmt
+.PHONY: help run build setup test test-others test-deploy test-web fuzz-later fuzz chaos compose-test lint fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,13 +42,14 @@ endif
 test-others:
 	$(TEST) -timeout 15m $(OTHERS)
 fuzz-later: test-others
-	scripts/fuzz.sh
+	FUZZTIME=500x scripts/fuzz.sh
 test-deploy:
 	$(TEST) -timeout 20m ./deploy
 test-web:
 	cd notifier/web && node --test test/
-test-fuzz:
-	scripts/fuzz.sh
+
+fuzz: ## Run each fuzz target with 50,000 inputs (10 minutes)
+	FUZZTIME=50000x scripts/fuzz.sh
 
 chaos: ## Kill processes at random while 2,000 jobs run, cut the power of others, and count what was lost (under 6 minutes)
 	HARK_CHAOS_JOBS=2000 $(GO) test -count=1 -timeout 10m -v -run 'TestChaos|TestPowerCut' ./internal/chaos
