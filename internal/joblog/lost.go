@@ -2,6 +2,7 @@ package joblog
 
 import (
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -112,6 +113,9 @@ func isGone(err error) bool {
 	return errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamNotFound
 }
 
+// creatorKey is the metadata of a stream that was created again: a value that only the process knows that has created it.
+const creatorKey = "hark.creator"
+
 // restoreTime is the timeout of one try to create a stream again.
 const restoreTime = 30 * time.Second
 
@@ -187,6 +191,8 @@ func (k *keptStream) recreate(ctx context.Context) error {
 	}
 	config := *k.config.Load()
 	k.change(&config)
+	// The server takes a stream with the same configuration for created. Two processes may choose the same epoch.
+	config.Metadata = withMetadata(config.Metadata, creatorKey, crand.Text())
 	// On a cluster the server does not answer some requests that come while another process creates the stream.
 	short, cancel := context.WithTimeout(ctx, callTimeout)
 	_, err = k.js.CreateStream(short, config)
@@ -200,8 +206,8 @@ func (k *keptStream) recreate(ctx context.Context) error {
 	}
 	for { // a busy cluster may report for a moment that a new stream does not exist
 		if exists, err := k.exists(ctx); err != nil || exists {
-			if exists && unanswered && k.config.Load().Metadata[epochKey] == config.Metadata[epochKey] {
-				k.logLoss() // this process may have created it
+			if exists && unanswered && k.config.Load().Metadata[creatorKey] == config.Metadata[creatorKey] {
+				k.logLoss() // this process has created it
 			}
 			return err
 		}
