@@ -233,11 +233,9 @@ func TestSlowReadersShareFrames(t *testing.T) {
 			for i := range 60 {
 				s.large("ana", fmt.Sprint(i), 3900)
 			}
-			polltest.Until(t, "all are owed what they may be", func() bool { return s.hub.FullStreams() == readers })
+			// A stream counts as full with half of its backlog, and is filled further.
+			polltest.Until(t, "much is owed to all", func() bool { return s.hub.PendingBytes() >= readers*40<<10 })
 			owed := s.hub.PendingBytes()
-			if owed < readers*40<<10 {
-				t.Errorf("only %d bytes are owed; the test is blind", owed)
-			}
 			polltest.Until(t, "they hold less than half of that", func() bool { return heap()-before < owed/2 })
 		})
 	}
