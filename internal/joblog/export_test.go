@@ -1,5 +1,13 @@
 package joblog
 
+import (
+	"strconv"
+	"sync"
+
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
 // WentBack is for tests.
 var WentBack = wentBack
 
@@ -17,4 +25,20 @@ func (b *Backlogs) Remembered() (users, jobs int) {
 		panic("joblog: the account of what is remembered is wrong")
 	}
 	return len(b.users), jobs
+}
+
+// CreateTogether makes stores choose one epoch for the next log that they create in place of a lost one, and wait for each
+// other just before they create it.
+func CreateTogether(epoch jobs.Epoch, stores ...*Store) {
+	var all sync.WaitGroup
+	all.Add(len(stores))
+	for _, q := range stores {
+		change := q.stream.change
+		q.stream.change = func(c *jetstream.StreamConfig) {
+			change(c)
+			c.Metadata[epochKey] = strconv.FormatInt(int64(epoch), 10)
+			all.Done()
+			all.Wait()
+		}
+	}
 }

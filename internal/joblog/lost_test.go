@@ -154,6 +154,21 @@ func TestLostLogIsCreatedAgain(t *testing.T) {
 	}
 }
 
+// Of two processes that create a lost log at the same moment, with the same epoch, one says that it has created it.
+func TestLostLogWithOneEpoch(t *testing.T) {
+	nc := natstest.Connect(t)
+	var log logtest.Buffer
+	a, b := openLogged(t, nc, joblog.Settings{}, &log), openLogged(t, nc, joblog.Settings{}, &log)
+	joblog.CreateTogether(a.Epoch()+1000, a, b)
+	if err := a.JetStream().DeleteStream(natstest.Context(t), defaultNS.LogStream()); err != nil {
+		t.Fatal(err)
+	}
+	atOnce(t, map[string]func(context.Context) error{"a": a.Writable, "b": b.Writable})
+	if n := log.Count(createdAgain); n != 1 {
+		t.Errorf("it was created again %d times, want 1:\n%s", n, log.String())
+	}
+}
+
 // Two processes on a cluster notice at once that the log is gone. One creates it, with its replicas.
 func TestLostLogOnCluster(t *testing.T) {
 	t.Parallel()
