@@ -7,7 +7,8 @@ PKG ?= ./...
 # translated to Go; with the race detector in it, it takes five times as long. What calls it has the detector. The NATS server
 # keeps the detector: without it tests take a third less, and races are reported that are none (probably since functions with
 # type parameters, as those of sync.Map, are compiled in several packages, and the linker takes one of them for all).
-TEST = $(GO) test -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false -shuffle=on -parallel 4
+RACE = -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false
+TEST = $(GO) test $(RACE) -shuffle=on -parallel 4 -vet=off
 
 # The containers of deploy's test come and go with network interfaces, and each change interrupts what a browser is
 # loading (Chromium: ERR_NETWORK_CHANGED). So the packages with a browser are run first, beside a few long ones, and deploy,
@@ -17,7 +18,7 @@ BESIDE = ./worker/export ./notifier/inbox ./internal/chaos
 LONGEST = ./internal/joblog ./notifier/sse ./notifier ./internal/backup
 OTHERS = $(LONGEST) $$($(GO) list ./... | grep -vxF "$$($(GO) list ./deploy $(BROWSER) $(BESIDE) $(LONGEST))")
 
-.PHONY: help run build setup test test-others test-deploy test-web fuzz-later fuzz chaos compose-test lint fmt
+.PHONY: help run build setup compile test test-others test-deploy test-web fuzz-later fuzz chaos compose-test lint fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +32,13 @@ build: ## Build bin/hark
 setup: ## Install what the tests need: Chromium, PostgreSQL, LibreOffice, nginx, Caddy, by apt
 	@scripts/test-setup.sh
 
-test: setup ## Run all tests, as CI does
+# On a new machine this takes as long as apt, which mostly waits: the two run side by side. The race detector needs gcc, which
+# setup may still be installing; then the tests compile what they need.
+compile:
+	@! command -v gcc >/dev/null || $(GO) list $(RACE) -export -deps -test $(PKG) >/dev/null
+
+test: ## Run all tests, as CI does
+	@$(MAKE) --no-print-directory -j 2 setup compile
 ifeq ($(PKG),./...)
 	$(TEST) -timeout 15m $(BROWSER) $(BESIDE)
 	@$(MAKE) --no-print-directory --output-sync=target -j 3 test-others test-deploy test-web fuzz-later
