@@ -26,13 +26,17 @@ package hark
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hark-jobs/hark/internal/door"
 	"github.com/hark-jobs/hark/internal/health"
 )
 
@@ -121,6 +125,30 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+}
+
+// Serve runs the server as [Server.Run] does, and answers HTTP on l with handler, until ctx ends or one of the two fails. It is for
+// programs with a router of their own and no HTTP server. When ctx ends, the streams end first, since
+// [http.Server.Shutdown] would wait for them, and then the requests, which have [Options].Drain. l is closed. Options.Deadlines
+// are those of the HTTP server, except for that of a response, which handlers have to set. It returns nil if ctx ended, and otherwise
+// the error. It must be called once at most, in place of Run.
+func (s *Server) Serve(ctx context.Context, l net.Listener, handler http.Handler) error {
+	deadlines := door.Deadlines(s.options.Deadlines)
+	server := door.NewServer(door.Options{Handler: handler, Deadlines: deadlines, Logger: s.log})
+	server.WriteTimeout = 0
+	go func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.fail(fmt.Errorf("hark: http: %w", err))
+		}
+	}()
+	failed := s.Run(ctx)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.Drain)
+	defer cancel()
+	if err := server.Shutdown(last); err != nil {
+		s.log.Warn("requests cut off", "err", err)
+		server.Close()
+	}
+	return failed
 }
 
 // do takes steps until one fails.

@@ -9,16 +9,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"log"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 )
 
 func main() {
@@ -47,20 +44,5 @@ func run(ctx context.Context, listener net.Listener, o options) error {
 		return err
 	}
 	defer a.close()
-	server := &http.Server{Handler: a.router, ReadHeaderTimeout: 10 * time.Second}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- a.hark.Run(ctx) }()
-	select {
-	case err = <-served: // only an error ends it
-		cancel()
-		return errors.Join(err, <-ended)
-	case err = <-ended:
-	}
-	last, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer done()
-	return errors.Join(err, server.Shutdown(last))
+	return a.hark.Serve(ctx, listener, a.router)
 }
