@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"syscall"
 
 	"github.com/hark-jobs/hark/internal/door"
 	"github.com/hark-jobs/hark/internal/health"
+	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier"
 	"github.com/hark-jobs/hark/notifier/auth"
 	"github.com/hark-jobs/hark/notifier/sse"
@@ -130,6 +132,9 @@ func (s *Server) openHub(context.Context) (err error) {
 		OnTakeOver: s.limit.Taken, WriteTimeout: s.options.Deadlines.Write,
 		SubscribeAll: s.natsd != nil, // with NATSListen there may be other notifiers, but mostly there is one
 		Exclusive:    s.natsd != nil && s.options.NATSListen == "",
+		Announced: func(topic string) bool {
+			return slices.ContainsFunc(s.options.Topics, func(r jobs.TopicRule) bool { return r.Announces(topic) })
+		},
 	})
 	if err != nil {
 		return err

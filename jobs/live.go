@@ -104,6 +104,11 @@ type TopicRule struct {
 	Topic string `json:"topic"`
 	// Allow has the rules of which one must hold. Without rules every signed-in user may listen.
 	Allow []Rule `json:"allow,omitempty"`
+	// Listeners says that those who may listen by this rule may also see who listens. Defaults to false: they see how many do.
+	Listeners bool `json:"listeners,omitempty"`
+	// Announce says that the listeners get live events of the types join and leave, with data like {"users":["ana"]}, when users
+	// begin and end to listen. It concerns all who may listen to these topics, by whatever rule or token. Defaults to false.
+	Announce bool `json:"announce,omitempty"`
 }
 
 // Check returns an error if the rule is not well-formed.
@@ -123,6 +128,27 @@ func (r *TopicRule) Check() error {
 func (r *TopicRule) Permits(topic, user string, g Grant) bool {
 	return MatchTopic(r.Topic, topic, user) && allowed(r.Allow, &g)
 }
+
+// Announces reports whether the listeners of a topic get the events join and leave by this rule. {user} stands for any user here.
+func (r *TopicRule) Announces(topic string) bool {
+	return r.Announce && MatchTopic(strings.ReplaceAll(r.Topic, "{user}", "*"), topic, "")
+}
+
+// Presence is who listens to a topic at a moment.
+type Presence struct {
+	Topic string `json:"topic"`
+	// Streams is the number of open streams that listen. The tabs of a browser share one.
+	Streams int `json:"streams"`
+	// Users is the number of their users.
+	Users int `json:"users"`
+	// Listeners has the users, sorted, at most [MaxListeners]. It is nil if the caller may not see them.
+	Listeners []string `json:"listeners,omitzero"`
+	// Complete is false if a notifier did not answer within a second, so that its streams are missing.
+	Complete bool `json:"complete"`
+}
+
+// MaxListeners is the number of users that a [Presence] lists.
+const MaxListeners = 1000
 
 // CheckTopicPattern returns an [*InvalidError] unless pattern is well-formed: a topic in which a token may be * for any one
 // token, {user} for the escaped name of the listener, or, as the last one, > for one or more tokens.

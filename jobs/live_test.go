@@ -69,3 +69,21 @@ func TestLiveEventCheck(t *testing.T) {
 		}
 	}
 }
+
+func TestTopicRuleAnnounces(t *testing.T) {
+	for _, c := range []struct {
+		rule  jobs.TopicRule
+		topic string
+		want  bool
+	}{
+		{jobs.TopicRule{Topic: "room.*"}, "room.1", false},
+		{jobs.TopicRule{Topic: "room.*", Announce: true}, "room.1", true},
+		{jobs.TopicRule{Topic: "room.*", Announce: true}, "hall.1", false},
+		{jobs.TopicRule{Topic: "room.{user}.x", Announce: true, Allow: []jobs.Rule{{Scope: "staff"}}}, "room.a=40b=2Ec.x", true},
+		{jobs.TopicRule{Topic: "room.{user}.x", Announce: true}, "room.a=40b=2Ec.y", false},
+	} {
+		if got := c.rule.Announces(c.topic); got != c.want {
+			t.Errorf("%+v announces %s: %v, want %v", c.rule, c.topic, got, c.want)
+		}
+	}
+}

@@ -63,6 +63,7 @@ func (n *Notifier) Register(r gin.IRouter) {
 	call := []gin.HandlerFunc{timeLimit(callTime), m.authenticate}
 	get := func(path string, h handler) { api.get(path, with(call, m.handle(h))...) }
 	get("/v1/kinds", m.getKinds)
+	get("/v1/topics/:topic", m.getTopic)
 	get("/v1/jobs", m.getJobs)
 	get("/v1/jobs/:id", m.getJob)
 	get("/v1/notifications", m.getNotifications)

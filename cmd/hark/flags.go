@@ -112,7 +112,7 @@ type httpFlags struct {
 	RateLimit    float64       `help:"Requests a second that each user may make, with a fifth of that for jobs to be enqueued; 0 means no limit." default:"50"`
 	MaxConns     int           `name:"max-connections" help:"Connections that may be open, streams among them. By default 25000, or fewer if the limit of open files demands it." placeholder:"N"`
 	MaxConnsEach int           `name:"max-connections-per-address" help:"Connections that one client address may have open; 0 means no limit. Behind a proxy all have the proxy's address." placeholder:"N"`
-	Topic        []topicRule   `help:"Topic of live events, as a pattern, that every signed-in user may listen to: comments.*, orders.{user}.> or board.>. With a scope or a claim only those who have it may: 'ops.> scope:admin', 'team.red claim:team=red,blue'. May be given several times." sep:"none" placeholder:"PATTERN"`
+	Topic        []topicRule   `help:"Topic of live events, as a pattern, that every signed-in user may listen to: comments.*, orders.{user}.> or board.>. With a scope or a claim only those who have it may: 'ops.> scope:admin', 'team.red claim:team=red,blue'. With the word listeners these also see who listens, and with announce all listeners get the events join and leave. May be given several times." sep:"none" placeholder:"PATTERN"`
 	AllowOrigin  []string      `help:"Origin, besides hark's own, whose pages may call hark, with a token or the cookie. May be given several times." placeholder:"ORIGIN"`
 }
 

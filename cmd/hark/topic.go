@@ -7,7 +7,8 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// topicRule is the value of --topic: a pattern, and after spaces what a user needs besides being signed in, all of it.
+// topicRule is the value of --topic: a pattern, and after spaces what a user needs besides being signed in, all of it, and the words
+// listeners and announce.
 type topicRule jobs.TopicRule
 
 // UnmarshalText implements [encoding.TextUnmarshaler].
@@ -18,7 +19,17 @@ func (r *topicRule) UnmarshalText(text []byte) error {
 	}
 	*r = topicRule{Topic: fields[0]}
 	var need jobs.Rule
+	restricted := false
 	for _, field := range fields[1:] {
+		switch field {
+		case "listeners":
+			r.Listeners = true
+			continue
+		case "announce":
+			r.Announce = true
+			continue
+		}
+		restricted = true
 		if scope, ok := strings.CutPrefix(field, "scope:"); ok && need.Scope == "" {
 			need.Scope = scope
 			continue
@@ -26,14 +37,14 @@ func (r *topicRule) UnmarshalText(text []byte) error {
 		claim, ok := strings.CutPrefix(field, "claim:")
 		name, values, hasValues := strings.Cut(claim, "=")
 		if !ok || !hasValues {
-			return fmt.Errorf("%.40q is neither scope:NAME, once, nor claim:NAME=VALUE,VALUE", field)
+			return fmt.Errorf("%.40q is none of scope:NAME, once, claim:NAME=VALUE,VALUE, listeners and announce", field)
 		}
 		if need.Claims == nil {
 			need.Claims = make(map[string][]string)
 		}
 		need.Claims[name] = append(need.Claims[name], strings.Split(values, ",")...)
 	}
-	if len(fields) > 1 {
+	if restricted {
 		r.Allow = []jobs.Rule{need}
 	}
 	return (*jobs.TopicRule)(r).Check()

@@ -15,6 +15,9 @@ func TestTopicRule(t *testing.T) {
 		"team.red claim:team=red,blue scope:x claim:age=7": {Topic: "team.red", Allow: []jobs.Rule{
 			{Scope: "x", Claims: map[string][]string{"team": {"red", "blue"}, "age": {"7"}}},
 		}},
+		"room.* announce":                    {Topic: "room.*", Announce: true},
+		"room.* listeners scope:x":           {Topic: "room.*", Listeners: true, Allow: []jobs.Rule{{Scope: "x"}}},
+		"room.* scope:x announce  listeners": {Topic: "room.*", Listeners: true, Announce: true, Allow: []jobs.Rule{{Scope: "x"}}},
 	} {
 		var got topicRule
 		if err := got.UnmarshalText([]byte(text)); err != nil || !reflect.DeepEqual(jobs.TopicRule(got), want) {

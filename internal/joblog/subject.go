@@ -15,9 +15,12 @@ const (
 	logPart  = ".log."
 	livePart = ".live."
 	pollPart = ".poll." // requests between notifiers; neither stored nor republished
-	// topicPart begins the topics of live events, and hubsPart is what notifiers publish once a second. Neither is stored.
-	topicPart = ".topic."
-	hubsPart  = ".hubs"
+	// topicPart begins the topics of live events, hubsPart is what notifiers publish once a second, and presencePart and audiencePart
+	// are about who listens to a topic. None of them is stored.
+	topicPart    = ".topic."
+	hubsPart     = ".hubs"
+	presencePart = ".presence"
+	audiencePart = ".audience."
 )
 
 func newID() string { return ulid.Make().String() }
@@ -91,6 +94,12 @@ func (ns Namespace) TopicSubject(topic string) string { return string(ns) + topi
 
 // HubsSubject returns the subject on which each notifier publishes once a second. Its messages are not stored.
 func (ns Namespace) HubsSubject() string { return string(ns) + hubsPart }
+
+// PresenceSubject returns the subject on which a notifier asks all notifiers who listens to a topic. Its messages are not stored.
+func (ns Namespace) PresenceSubject() string { return string(ns) + presencePart }
+
+// AudienceSubject returns the subject on which notifiers publish which of their users listen to a topic. Its messages are not stored.
+func (ns Namespace) AudienceSubject(topic string) string { return string(ns) + audiencePart + topic }
 
 // ofUser returns what the subjects of a user have in common, without the dot at the end.
 func (ns Namespace) ofUser(part, user string) string {

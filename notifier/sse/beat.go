@@ -23,7 +23,8 @@ type beats struct {
 	received chan *nats.Msg
 	number   uint64
 	others   map[string]*otherHub
-	lost     []string // hubs with beats that were lost since the last check
+	lost     []string             // hubs with beats that were lost since the last check
+	departed map[string]time.Time // hubs that have closed or become silent, and since when: see dropDeparted
 }
 
 type otherHub struct {
@@ -62,9 +63,11 @@ func (h *Hub) onBeat(m *nats.Msg, now time.Time) {
 		return // its own, or not sent by a hub
 	}
 	if b.Bye {
+		h.departLater(b.Hub, now)
 		delete(h.beats.others, b.Hub)
 		return
 	}
+	delete(h.beats.departed, b.Hub)
 	other := h.beats.others[b.Hub]
 	if other == nil && len(h.beats.others) >= maxHubs {
 		return
@@ -73,8 +76,9 @@ func (h *Hub) onBeat(m *nats.Msg, now time.Time) {
 		other = &otherHub{number: b.Number - 1}
 		h.beats.others[b.Hub] = other
 	}
-	// A hub whose first beat here has a high number was there before, behind a lost route.
-	gap := b.Number != other.number+1 || other.at.IsZero() && min(b.Number, h.beats.number) > lateBeat
+	// A hub whose first beat here has a high number was there before, behind a lost route. One that was silent may have all its beats
+	// delivered late; but who listens there was unknown, so what pages have fetched since may lack that.
+	gap := other.silent || b.Number != other.number+1 || other.at.IsZero() && min(b.Number, h.beats.number) > lateBeat
 	*other = otherHub{number: b.Number, at: now}
 	if gap && len(h.beats.lost) < maxHubs {
 		h.beats.lost = append(h.beats.lost, b.Hub)
@@ -91,6 +95,7 @@ func (h *Hub) checkBeats(now time.Time) {
 			delete(h.beats.others, name)
 		case silence > beatTimeout && !other.silent:
 			other.silent = true
+			h.departLater(name, now)
 			silent = append(silent, name)
 		}
 	}
@@ -104,6 +109,16 @@ func (h *Hub) checkBeats(now time.Time) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	h.missAllLocked()
+	if len(lost) > 0 {
+		h.askAudiencesLocked()
+	}
+}
+
+// departLater notes that a hub has closed or become silent. Only hubs that were known are noted.
+func (h *Hub) departLater(hub string, now time.Time) {
+	if h.beats.others[hub] != nil {
+		h.beats.departed[hub] = now
+	}
 }
 
 // firstNames returns the first ten names, for the log.

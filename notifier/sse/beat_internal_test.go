@@ -15,7 +15,7 @@ import (
 // However many hubs are lost at the same time, there is one missed event, and what is known about hubs has a limit.
 func TestManyHubsAreLost(t *testing.T) {
 	var out logtest.Buffer
-	h := &Hub{log: slog.New(slog.NewTextHandler(&out, nil)), beats: beats{number: 100, others: make(map[string]*otherHub)}}
+	h := &Hub{log: slog.New(slog.NewTextHandler(&out, nil)), beats: beats{number: 100, others: make(map[string]*otherHub), departed: make(map[string]time.Time)}}
 	now := time.Now()
 	beatOf := func(name string, number uint64) {
 		data, err := json.Marshal(beat{Hub: name, Number: number})

@@ -147,3 +147,24 @@ func (h *Hub) BeforeBounds(do func()) {
 		return read(ctx)
 	}
 }
+
+// SetLeaveGrace sets the time after which a user without streams has left a topic. It must be called before Run.
+func (h *Hub) SetLeaveGrace(d time.Duration) { h.leaveGrace = d }
+
+// KnownHubs returns the number of other hubs that this one knows.
+func (h *Hub) KnownHubs() int { return len(h.known.Load().hubs) }
+
+// Audiences returns the number of announced topics with listeners.
+func (h *Hub) Audiences() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return len(h.audiences)
+}
+
+// PublishedUsers returns the number of users here who listen to an announced topic, without those who are not published yet.
+func (h *Hub) PublishedUsers(key string) int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	a := h.audiences[key]
+	return len(a.own) - len(a.came)
+}

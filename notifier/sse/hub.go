@@ -52,6 +52,9 @@ type Options struct {
 	// OnTakeOver is called for each connection that is taken over from net/http. It returns a function that is
 	// called when the connection is closed, or nil. That function must not block. Defaults to none.
 	OnTakeOver func(net.Conn) (closed func())
+	// Announced says whether the listeners of a topic get the events join and leave, with the users who begin and end to listen.
+	// It must not block, and must always say the same of a topic, at all hubs. Defaults to none.
+	Announced func(topic string) bool
 	// Logger defaults to [slog.Default].
 	Logger *slog.Logger
 }
@@ -81,11 +84,16 @@ type Hub struct {
 	polls     pollSessions
 	forwarded sync.WaitGroup // polls that other hubs have forwarded to this one
 
+	presences  presences
+	known      atomic.Pointer[knownHubs]
+	leaveGrace time.Duration
+
 	tokenSeed maphash.Seed // for tokenHash
 
 	mu          sync.RWMutex
 	users       map[string]*userStreams // by the user's subject token
 	topics      map[string]*topic       // those with listeners, by their keys
+	audiences   map[string]*audience    // those of announced topics, by their keys
 	closed      bool
 	openStreams int
 
@@ -97,9 +105,10 @@ type Hub struct {
 	comparison    comparison
 	liveEvents    liveEvents
 	beats         beats
-	commonDropped int       // messages that commonSub had dropped at the last check
-	lastHeard     uint64    // the greatest sequence received live
-	replayFloor   [2]uint64 // lastHeard one and two heartbeats ago; job states up to replayFloor[1] need no replay
+	attendances   chan *nats.Msg // from the subscriptions of all audiences
+	commonDropped int            // messages that commonSub had dropped at the last check
+	lastHeard     uint64         // the greatest sequence received live
+	replayFloor   [2]uint64      // lastHeard one and two heartbeats ago; job states up to replayFloor[1] need no replay
 	logPositions  chan logPosition
 	checkingEpoch atomic.Bool        // checkEpoch is under way
 	cancelFetch   context.CancelFunc // stops fetchLogPosition
@@ -156,12 +165,15 @@ func New(o Options) (*Hub, error) {
 		tokenSeed: maphash.MakeSeed(), unverified: unverified{answers: make(chan logEnd)},
 		comparison: comparison{answers: make(chan storedMessages), heard: make(map[string]uint64)},
 		liveEvents: liveEvents{received: make(chan *nats.Msg, eventBuffer), prefix: o.Queue.Namespace().TopicSubject("")},
-		beats:      beats{received: make(chan *nats.Msg, beatBuffer), others: make(map[string]*otherHub)},
-		topics:     make(map[string]*topic),
-		users:      make(map[string]*userStreams), logPositions: make(chan logPosition), cancelFetch: func() {}, takeOver: true,
+		beats:      beats{received: make(chan *nats.Msg, beatBuffer), others: make(map[string]*otherHub), departed: make(map[string]time.Time)},
+		presences:  presences{asking: make(map[string]*asking)}, leaveGrace: defaultLeaveGrace,
+		audiences: make(map[string]*audience), attendances: make(chan *nats.Msg, attendanceBuffer),
+		topics: make(map[string]*topic),
+		users:  make(map[string]*userStreams), logPositions: make(chan logPosition), cancelFetch: func() {}, takeOver: true,
 	}
 	h.epoch.Store(int64(o.Queue.Epoch()))
 	h.bounds.read = o.Queue.Bounds
+	h.noteKnownHubs()
 	return h, nil
 }
 
@@ -181,6 +193,7 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	defer func() {
 		h.close()
 		h.forwarded.Wait()
+		h.presences.running.Wait()
 		h.poller.stop()
 		<-polled
 	}()
@@ -213,6 +226,12 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("sse: %w", err)
 	}
 	defer otherHubs.Unsubscribe()
+	presence, err := h.servePresence()
+	if err != nil {
+		return fmt.Errorf("sse: %w", err)
+	}
+	defer presence.Unsubscribe()
+	h.publishBeat(false) // at once, so that the others know of this hub
 	defer h.publishBeat(true)
 	comparing, stopComparing := context.WithCancel(ctx)
 	defer h.endComparison()
@@ -234,6 +253,8 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 			err = h.doShare(ctx, events, h.serveListenersLocked)
 		case m := <-h.beats.received:
 			h.onBeat(m, time.Now())
+		case m := <-h.attendances:
+			h.onAttendance(m)
 		case <-h.broadcasts.ready():
 			err = h.doShare(ctx, events, func() { h.broadcasts.serveChunkLocked(h) })
 		case <-h.housekeeping.ready():
@@ -253,6 +274,8 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 		case now := <-second.C:
 			h.publishBeat(false)
 			h.checkBeats(now)
+			h.noteKnownHubs()
+			h.updateAudiences(now)
 			h.startHousekeeping(now)
 			h.startComparing(comparing)
 			if h.housekeeping.second%h.heartbeatPeriod() == 0 || h.queue.Epoch() != h.currentEpoch() {

@@ -106,6 +106,8 @@ func (h *Hub) onConnStatus(ctx context.Context, status nats.Status) error {
 	h.mu.RLock()
 	h.requestReplayLocked()
 	h.missAllLocked()
+	h.askAudiencesLocked()
+	h.publishAudiencesLocked()
 	h.mu.RUnlock()
 	h.cancelFetch()
 	ctx, h.cancelFetch = context.WithCancel(ctx)

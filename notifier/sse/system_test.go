@@ -108,10 +108,10 @@ func newSystemIn(t testing.TB, w way, dir string, o sse.Options, prepare ...func
 }
 
 // another starts a second hub on the same NATS server.
-func (s *system) another(o sse.Options) *system {
+func (s *system) another(o sse.Options, prepare ...func(*system)) *system {
 	s.t.Helper()
 	two := &system{t: s.t, way: s.way, ns: s.ns, wait: func() {}, run: make(chan error, 1), served: make(chan error, 1000)}
-	two.begin(o)
+	two.begin(o, prepare...)
 	return two
 }
 

@@ -16,6 +16,7 @@ type topic struct {
 	key       string // as in the subject: for the events to one user it also names the user
 	sub       *nats.Subscription
 	listeners []*stream
+	audience  *audience // nil unless the topic is announced
 
 	droppedSeen int // messages that sub had dropped at the last check; belongs to Run
 }
@@ -64,6 +65,9 @@ func (h *Hub) listen(s *stream, user string, names []string) error {
 		}
 		s.listening.places = append(s.listening.places, place{t, len(t.listeners)})
 		t.listeners = append(t.listeners, s)
+		if t.audience != nil {
+			t.audience.joinLocked(s.user.token)
+		}
 	}
 	return nil
 }
@@ -76,6 +80,9 @@ func (h *Hub) topicLocked(name, key string) (*topic, error) {
 	}
 	t = &topic{name: name, key: key}
 	var err error
+	if t.audience, err = h.audienceLocked(name, key); err != nil {
+		return nil, err
+	}
 	if t.sub, err = h.nc.ChanSubscribe(h.ns.TopicSubject(key), h.liveEvents.received); err != nil {
 		return nil, fmt.Errorf("sse: topic %s: %w", name, err)
 	}
@@ -96,6 +103,9 @@ func (h *Hub) leaveTopicsLocked(s *stream) {
 		}
 		t.listeners[end] = nil
 		t.listeners = t.listeners[:end]
+		if t.audience != nil {
+			t.audience.leaveLocked(s.user.token)
+		}
 		if end > 0 {
 			continue
 		}

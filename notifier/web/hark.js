@@ -135,6 +135,18 @@ export class Hark {
       this.#listen();
     };
   }
+
+  /**
+   * Who listens to a topic at this moment, at all notifiers.
+   * @param {string} topic one that this user may listen to
+   * @returns {Promise<{topic: string, streams: number, users: number, listeners?: string[], complete: boolean}>} listeners are there if
+   *   the server lets this user see them
+   */
+  async presence(topic) {
+    checkTopic(topic);
+    return this.#call("GET", `/v1/topics/${encodeURIComponent(topic)}`);
+  }
+
   /** Passes the topics on, once for all changes of this moment. */
   #listen() {
     if (this.#listening) return;

@@ -282,3 +282,13 @@ test("a page without subscriptions asks for no topics", async () => {
   await server.stream.send("missed", { topics: ["a"] }, "");
   assert.deepEqual([topicsOf(server.stream), tab.got, tab.missed], [[], [], []]);
 });
+
+test("a page fetches who listens to a topic", async () => {
+  const tab = await open();
+  const answer = { topic: "room.a=40b", streams: 2, users: 1, listeners: ["ana"], complete: true };
+  server.routes["GET /v1/topics/room.a%3D40b"] = () => answer;
+  assert.deepEqual(await tab.hark.presence("room.a=40b"), answer);
+  server.routes["GET /v1/topics/staff"] = () => problem(403, "topic_forbidden");
+  await assert.rejects(tab.hark.presence("staff"), { status: 403, code: "topic_forbidden" });
+  await assert.rejects(tab.hark.presence("a..b"), TypeError);
+});

@@ -1,0 +1,376 @@
+package sse
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/nats-io/nats.go"
+)
+
+// The listeners of an announced topic get an event when a user begins or ends to listen, at whichever hub. Each hub publishes once
+// a second which of its users have come and left. From that every hub knows the whole audience, and tells its own listeners what
+// has changed. A hub that may have lost such a message, as a gap in the beats shows, asks the others for all their users.
+
+// audience is the users who listen to an announced topic, at all hubs. It exists while users of this hub listen. Users are named
+// by their subject tokens.
+type audience struct {
+	name string // of the topic
+	key  string // in the subject
+	sub  *nats.Subscription
+
+	// Hub.mu guards these.
+	own     map[string]int       // the users at this hub with the number of their streams, which is 0 while they are leaving
+	leaving map[string]time.Time // those without a stream, and since when
+	came    map[string]bool      // those who have come since the last publication
+
+	// The fields below belong to Run.
+	droppedSeen int
+	others      map[string]map[string]bool // the users at each other hub
+	parts       map[string][]string        // the users of a hub that has not published all of them yet
+	met         map[string]bool            // the hubs whose users are known, and those that have come later than this one
+	hubs        map[string]int             // the number of hubs at which a user listens
+	before      map[string]bool            // the users for whom that has changed, and whether they listened at the last announcement
+}
+
+// attendance is what a hub publishes about the audience of a topic.
+type attendance struct {
+	Hub  string   `json:"hub"`
+	Came []string `json:"came,omitempty"`
+	Left []string `json:"left,omitempty"`
+	All  bool     `json:"all,omitempty"`  // Came has all users at the hub
+	More bool     `json:"more,omitempty"` // the next message has more of them
+	Ask  bool     `json:"ask,omitempty"`  // the other hubs publish all their users
+}
+
+// presenceChange is the data of the events join and leave.
+type presenceChange struct {
+	Users []string `json:"users"`
+}
+
+// The types of the live events that announce users.
+const (
+	joinType  = "join"
+	leaveType = "leave"
+)
+
+const (
+	// defaultLeaveGrace is the time after the last stream of a user until the user has left. A page that is loaded again, or
+	// reconnects, takes less.
+	defaultLeaveGrace = 5 * time.Second
+	// maxAnnounced is the number of users whose changes are announced at a time. For more the listeners get a missed event, since
+	// n events for n listeners each would be too many.
+	maxAnnounced = 100
+	// attendanceBuffer is the number of messages that may wait. More are dropped, and the hub asks for all users.
+	attendanceBuffer = 1 << 10
+)
+
+// audienceLocked returns the audience of a topic, or nil if the topic is not announced.
+func (h *Hub) audienceLocked(name, key string) (*audience, error) {
+	if h.o.Announced == nil || !h.o.Announced(name) {
+		return nil, nil
+	}
+	if a := h.audiences[key]; a != nil {
+		return a, nil
+	}
+	a := &audience{
+		name: name, key: key, own: make(map[string]int), leaving: make(map[string]time.Time), came: make(map[string]bool),
+		others: make(map[string]map[string]bool), parts: make(map[string][]string), met: make(map[string]bool), hubs: make(map[string]int), before: make(map[string]bool),
+	}
+	var err error
+	if a.sub, err = h.nc.ChanSubscribe(h.ns.AudienceSubject(key), h.attendances); err != nil {
+		return nil, fmt.Errorf("sse: audience of %s: %w", name, err)
+	}
+	h.audiences[key] = a
+	h.publishAttendance(a, attendance{Ask: true})
+	return a, nil
+}
+
+// joinLocked notes that a stream of a user listens.
+func (a *audience) joinLocked(user string) {
+	delete(a.leaving, user)
+	if _, here := a.own[user]; !here {
+		a.came[user] = true
+	}
+	a.own[user]++
+}
+
+// leaveLocked notes that a stream of a user no longer listens.
+func (a *audience) leaveLocked(user string) {
+	a.own[user]--
+	if a.own[user] == 0 {
+		a.leaving[user] = time.Now()
+	}
+}
+
+// updateAudiences publishes what has changed here in the last second, and announces what has changed at all hubs. It ends the
+// audiences without users here.
+func (h *Hub) updateAudiences(now time.Time) {
+	h.dropDeparted(now)
+	h.mu.Lock()
+	audiences := make([]*audience, 0, len(h.audiences))
+	for key, a := range h.audiences {
+		audiences = append(audiences, a)
+		h.publishChangesLocked(a, now)
+		if len(a.own) > 0 {
+			continue
+		}
+		delete(h.audiences, key)
+		if err := a.sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+			h.log.Warn("unsubscribe failed", "topic", key, "err", err)
+		}
+	}
+	h.mu.Unlock()
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, a := range audiences {
+		if n, err := a.sub.Dropped(); err == nil && n != a.droppedSeen {
+			a.droppedSeen = n
+			h.publishAttendance(a, attendance{Ask: true})
+		}
+		h.announceLocked(a)
+	}
+}
+
+// publishChangesLocked publishes which users have come and left here since the last time.
+func (h *Hub) publishChangesLocked(a *audience, now time.Time) {
+	var came, left []string
+	for user, since := range a.leaving {
+		if now.Sub(since) < h.leaveGrace {
+			continue
+		}
+		delete(a.leaving, user)
+		delete(a.own, user)
+		if a.came[user] {
+			delete(a.came, user) // no other hub knows of the user
+			continue
+		}
+		left = append(left, user)
+		a.remove(user)
+	}
+	for user := range a.came {
+		came = append(came, user)
+		a.add(user)
+	}
+	clear(a.came)
+	for part := range slices.Chunk(came, namesPerMessage) {
+		h.publishAttendance(a, attendance{Came: part})
+	}
+	for part := range slices.Chunk(left, namesPerMessage) {
+		h.publishAttendance(a, attendance{Left: part})
+	}
+}
+
+// publishAllLocked publishes all users who listen here, except for those who have just come and are published as such.
+func (h *Hub) publishAllLocked(a *audience) {
+	users := make([]string, 0, len(a.own))
+	for user := range a.own {
+		if !a.came[user] {
+			users = append(users, user)
+		}
+	}
+	for {
+		n := min(len(users), namesPerMessage)
+		h.publishAttendance(a, attendance{All: true, Came: users[:n], More: len(users) > n})
+		if users = users[n:]; len(users) == 0 {
+			return
+		}
+	}
+}
+
+// publishAttendance publishes a message to the other hubs with listeners of the topic. It does not block. An error is that of a
+// closed connection, which Run notices.
+func (h *Hub) publishAttendance(a *audience, m attendance) {
+	m.Hub = h.name
+	data, err := json.Marshal(m)
+	if err == nil {
+		_ = h.nc.Publish(h.ns.AudienceSubject(a.key), data)
+	}
+}
+
+// onAttendance handles a message of another hub about an audience.
+func (h *Hub) onAttendance(msg *nats.Msg) {
+	var m attendance
+	if json.Unmarshal(msg.Data, &m) != nil || !hubName.MatchString(m.Hub) || m.Hub == h.name {
+		return // its own, or not sent by a hub
+	}
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	a := h.audiences[strings.TrimPrefix(msg.Subject, h.ns.AudienceSubject(""))]
+	switch {
+	case a == nil: // the last user here has left
+	case m.Ask:
+		a.met[m.Hub] = true // otherwise it would be one of those that this hub has asked when the audience began
+		h.publishAllLocked(a)
+	case m.All:
+		a.parts[m.Hub] = append(a.parts[m.Hub], m.Came...)
+		if !m.More {
+			if all := a.parts[m.Hub]; a.met[m.Hub] {
+				a.replace(m.Hub, all)
+			} else {
+				a.met[m.Hub] = true
+				a.begin(m.Hub, all)
+			}
+			delete(a.parts, m.Hub)
+		}
+	default:
+		a.change(m.Hub, m.Came, m.Left)
+	}
+}
+
+// change notes who has come and left at another hub.
+func (a *audience) change(hub string, came, left []string) {
+	users := a.others[hub]
+	if users == nil {
+		users = make(map[string]bool)
+		a.others[hub] = users
+	}
+	for _, user := range came {
+		if _, err := joblog.UnescapeUser(user); err == nil && !users[user] {
+			users[user] = true
+			a.add(user)
+		}
+	}
+	for _, user := range left {
+		if users[user] {
+			delete(users, user)
+			a.remove(user)
+		}
+	}
+	if len(users) == 0 {
+		delete(a.others, hub)
+	}
+}
+
+// begin notes all users at another hub for the first time. They listened before the audience of this hub existed, so they are not
+// announced. A listener here has fetched who listens after that.
+func (a *audience) begin(hub string, all []string) {
+	for _, user := range all {
+		if _, noted := a.before[user]; !noted {
+			a.before[user] = true
+		}
+	}
+	a.replace(hub, all)
+}
+
+// replace notes all users at another hub.
+func (a *audience) replace(hub string, all []string) {
+	here := make(map[string]bool, len(all))
+	for _, user := range all {
+		here[user] = true
+	}
+	var left []string
+	for user := range a.others[hub] {
+		if !here[user] {
+			left = append(left, user)
+		}
+	}
+	a.change(hub, all, left)
+}
+
+// add notes that a user listens at one hub more.
+func (a *audience) add(user string) {
+	a.noteBefore(user)
+	a.hubs[user]++
+}
+
+// remove notes that a user listens at one hub less.
+func (a *audience) remove(user string) {
+	a.noteBefore(user)
+	if a.hubs[user]--; a.hubs[user] == 0 {
+		delete(a.hubs, user)
+	}
+}
+
+func (a *audience) noteBefore(user string) {
+	if _, noted := a.before[user]; !noted {
+		a.before[user] = a.hubs[user] > 0
+	}
+}
+
+// announceLocked sends the listeners here the changes since the last announcement.
+func (h *Hub) announceLocked(a *audience) {
+	if len(a.before) == 0 {
+		return
+	}
+	var join, leave []string
+	for token, listened := range a.before {
+		listens := a.hubs[token] > 0
+		user, err := joblog.UnescapeUser(token)
+		switch {
+		case err != nil || listens == listened:
+		case listens:
+			join = append(join, user)
+		default:
+			leave = append(leave, user)
+		}
+	}
+	clear(a.before)
+	t := h.topics[a.key]
+	if t == nil || len(join)+len(leave) == 0 {
+		return
+	}
+	joined, okJoin := presenceEvent(a.name, joinType, join)
+	left, okLeave := presenceEvent(a.name, leaveType, leave)
+	if len(join)+len(leave) > maxAnnounced || !okJoin || !okLeave {
+		h.liveEvents.noteLost(t)
+		t.miss()
+		return
+	}
+	for _, frame := range [][]byte{joined, left} {
+		if frame != nil {
+			h.deliverEventLocked(delivery{a.name, frame, t.listeners})
+		}
+	}
+}
+
+// presenceEvent returns the frame of an event that announces users, or nil without users. It reports false if the event would be
+// too large.
+func presenceEvent(topic, typ string, users []string) (frame []byte, ok bool) {
+	if len(users) == 0 {
+		return nil, true
+	}
+	slices.Sort(users)
+	data, err := json.Marshal(presenceChange{users})
+	e := jobs.LiveEvent{Topic: topic, Type: typ, Data: data}
+	if err != nil || len(data) > jobs.MaxLiveEventBytes/2 {
+		return nil, false
+	}
+	return jsonFrame("live", "", e), true
+}
+
+// askAudiencesLocked asks the other hubs for all their users, after messages may have been lost.
+func (h *Hub) askAudiencesLocked() {
+	for _, a := range h.audiences {
+		h.publishAttendance(a, attendance{Ask: true})
+	}
+}
+
+// publishAudiencesLocked publishes all users who listen here, after own messages may have been lost.
+func (h *Hub) publishAudiencesLocked() {
+	for _, a := range h.audiences {
+		h.publishAllLocked(a)
+	}
+}
+
+// dropDeparted removes the users of hubs that have closed or become silent, once these have had the time to connect elsewhere.
+func (h *Hub) dropDeparted(now time.Time) {
+	for hub, since := range h.beats.departed {
+		if now.Sub(since) < h.leaveGrace+h.o.Drain {
+			continue
+		}
+		delete(h.beats.departed, hub)
+		h.mu.RLock()
+		for _, a := range h.audiences {
+			delete(a.parts, hub)
+			a.met[hub] = true
+			a.replace(hub, nil)
+		}
+		h.mu.RUnlock()
+	}
+}
