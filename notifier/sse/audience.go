@@ -14,7 +14,7 @@ import (
 )
 
 // The listeners of an announced topic get an event when a user begins or ends to listen, at whichever hub. Each hub publishes once
-// a second which of its users have come and left. From that every hub knows the whole audience, and tells its own listeners what
+// a second which of its users have come and left. From that every hub has the whole audience, and sends its own listeners what
 // has changed. A hub that may have lost such a message, as a gap in the beats shows, asks the others for all their users.
 
 // audience is the users who listen to an announced topic, at all hubs. It exists while users of this hub listen. Users are named
@@ -147,7 +147,7 @@ func (h *Hub) publishChangesLocked(a *audience, now time.Time) {
 		delete(a.leaving, user)
 		delete(a.own, user)
 		if a.came[user] {
-			delete(a.came, user) // no other hub knows of the user
+			delete(a.came, user) // no other hub has the user
 			continue
 		}
 		left = append(left, user)

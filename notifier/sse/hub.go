@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/sharedcall"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
 )
@@ -84,7 +85,7 @@ type Hub struct {
 	polls     pollSessions
 	forwarded sync.WaitGroup // polls that other hubs have forwarded to this one
 
-	presences  presences
+	presences  *sharedcall.Group[string, jobs.Presence] // by the keys of topics
 	known      atomic.Pointer[knownHubs]
 	leaveGrace time.Duration
 
@@ -166,13 +167,14 @@ func New(o Options) (*Hub, error) {
 		comparison: comparison{answers: make(chan storedMessages), heard: make(map[string]uint64)},
 		liveEvents: liveEvents{received: make(chan *nats.Msg, eventBuffer), prefix: o.Queue.Namespace().TopicSubject("")},
 		beats:      beats{received: make(chan *nats.Msg, beatBuffer), others: make(map[string]*otherHub), departed: make(map[string]time.Time)},
-		presences:  presences{asking: make(map[string]*asking)}, leaveGrace: defaultLeaveGrace,
-		audiences: make(map[string]*audience), attendances: make(chan *nats.Msg, attendanceBuffer),
+		leaveGrace: defaultLeaveGrace,
+		audiences:  make(map[string]*audience), attendances: make(chan *nats.Msg, attendanceBuffer),
 		topics: make(map[string]*topic),
 		users:  make(map[string]*userStreams), logPositions: make(chan logPosition), cancelFetch: func() {}, takeOver: true,
 	}
 	h.epoch.Store(int64(o.Queue.Epoch()))
-	h.bounds.read = o.Queue.Bounds
+	h.bounds.init(o.Queue.Bounds)
+	h.presences = sharedcall.New(presenceTimeout, h.gather)
 	h.noteKnownHubs()
 	return h, nil
 }
@@ -193,7 +195,7 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	defer func() {
 		h.close()
 		h.forwarded.Wait()
-		h.presences.running.Wait()
+		h.presences.Close()
 		h.poller.stop()
 		<-polled
 	}()

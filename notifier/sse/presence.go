@@ -3,12 +3,13 @@ package sse
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/sharedcall"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
 )
@@ -22,25 +23,6 @@ const (
 	namesPerMessage = 1000
 )
 
-// presences has the questions to all hubs that are under way.
-type presences struct {
-	mu      sync.Mutex
-	asking  map[string]*asking // by the key of the topic
-	running sync.WaitGroup
-}
-
-// asking is a question about a topic that is under way, and the one after it. A caller must not get an answer from before its
-// call. So callers that come while a question is under way share the next one, and there is one at a time for each topic.
-type asking struct {
-	now, next *question
-}
-
-type question struct {
-	done   chan struct{} // closed once answer and err are set
-	answer jobs.Presence
-	err    error
-}
-
 // presenceAnswer is what one hub knows about a topic: how many streams listen there, and some of their users.
 type presenceAnswer struct {
 	Hub     string   `json:"hub"`
@@ -53,62 +35,17 @@ type presenceAnswer struct {
 // [Subscriber].Topics. It blocks for a round trip to the other hubs, and for a second if one does not answer; then the result is
 // not Complete. Listeners has all users, sorted. It returns an error if the hub is closed, ctx ends, or the connection does.
 func (h *Hub) Presence(ctx context.Context, topic, user string) (jobs.Presence, error) {
-	q, err := h.ask(topicKey(topic, user))
-	if err != nil {
-		return jobs.Presence{}, err
+	p, err := h.presences.Do(ctx, topicKey(topic, user))
+	if errors.Is(err, sharedcall.ErrClosed) {
+		err = ErrClosed
 	}
-	select {
-	case <-q.done:
-	case <-ctx.Done():
-		return jobs.Presence{}, ctx.Err()
-	}
-	answer := q.answer
-	answer.Topic = topic
-	answer.Listeners = slices.Clone(answer.Listeners)
-	return answer, q.err
+	p.Topic = topic
+	p.Listeners = slices.Clone(p.Listeners)
+	return p, err
 }
 
-// ask returns the question about a topic that begins after this call.
-func (h *Hub) ask(key string) (*question, error) {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	if h.closed {
-		return nil, ErrClosed
-	}
-	p := &h.presences
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	a := p.asking[key]
-	if a == nil {
-		a = &asking{now: &question{done: make(chan struct{})}}
-		p.asking[key] = a
-		p.running.Go(func() { h.answerAll(key, a) })
-		return a.now, nil
-	}
-	if a.next == nil {
-		a.next = &question{done: make(chan struct{})}
-	}
-	return a.next, nil
-}
-
-// answerAll answers the questions about a topic, one after another, until there is none.
-func (h *Hub) answerAll(key string, a *asking) {
-	for q := a.now; q != nil; q = a.now {
-		q.answer, q.err = h.gather(key)
-		close(q.done)
-		h.presences.mu.Lock()
-		a.now, a.next = a.next, nil
-		if a.now == nil {
-			delete(h.presences.asking, key)
-		}
-		h.presences.mu.Unlock()
-	}
-}
-
-// gather asks all hubs about a topic, also this one.
-func (h *Hub) gather(key string) (p jobs.Presence, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), presenceTimeout)
-	defer cancel()
+// gather asks all hubs about a topic, also this one, until ctx ends.
+func (h *Hub) gather(ctx context.Context, key string) (p jobs.Presence, err error) {
 	inbox := h.nc.NewInbox()
 	answers, err := h.nc.SubscribeSync(inbox)
 	if err != nil {
