@@ -113,6 +113,13 @@ const (
 	pingsOut     = 2
 )
 
+// echo makes the server send messages also to the connection that has published them, whatever a program has set for its own
+// connection: notifiers ask themselves, too.
+func echo(o *nats.Options) error {
+	o.NoEcho = false
+	return nil
+}
+
 // dialTimeout is the timeout of connecting to one server. [Connect] blocks for the first one.
 const dialTimeout = time.Second
 
@@ -202,7 +209,7 @@ func open(o nats.Options, name, server string, log *slog.Logger, others nats.Err
 	ours := []nats.Option{
 		nats.Name(name), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(),
 		nats.CustomReconnectDelay(pause), nats.Timeout(dialTimeout),
-		nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(pingsOut),
+		nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(pingsOut), echo,
 		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
 			if Refused(err) {
 				c.trouble.Begin(err)

@@ -241,3 +241,28 @@ func TestRedacted(t *testing.T) {
 		}
 	}
 }
+
+// A connection like one of a program gets its own messages, also if that one does not.
+func TestLikeHearsItself(t *testing.T) {
+	t.Parallel()
+	theirs, err := nats.Connect(serve(t, server.Options{}), nats.NoEcho(), nats.Timeout(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	nc, err := natsconn.Like(theirs, "hark", slog.New(slog.NewTextHandler(t.Output(), nil)), func(*nats.Conn, *nats.Subscription, error) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	sub, err := nc.SubscribeSync("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Publish("a", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sub.NextMsg(time.Minute); err != nil {
+		t.Error("its own message did not arrive:", err)
+	}
+}

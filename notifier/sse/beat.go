@@ -59,8 +59,12 @@ func (h *Hub) publishBeat(bye bool) {
 // onBeat handles the beat of a hub.
 func (h *Hub) onBeat(m *nats.Msg, now time.Time) {
 	var b beat
-	if json.Unmarshal(m.Data, &b) != nil || !hubName.MatchString(b.Hub) || b.Hub == h.name {
-		return // its own, or not sent by a hub
+	if json.Unmarshal(m.Data, &b) != nil || !hubName.MatchString(b.Hub) {
+		return // not sent by a hub
+	}
+	if b.Hub == h.name {
+		h.cutOff.onOwnBeat(b.Number)
+		return
 	}
 	if b.Bye {
 		h.departLater(b.Hub, now)

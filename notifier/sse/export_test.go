@@ -168,3 +168,6 @@ func (h *Hub) PublishedUsers(key string) int {
 	a := h.audiences[key]
 	return len(a.own) - len(a.came)
 }
+
+// SecondsWithoutNATS returns for how long the hub has had no connection.
+func (h *Hub) SecondsWithoutNATS() int { return int(h.cutOff.seconds.Load()) }

@@ -106,6 +106,7 @@ type Hub struct {
 	comparison    comparison
 	liveEvents    liveEvents
 	beats         beats
+	cutOff        cutOff
 	attendances   chan *nats.Msg // from the subscriptions of all audiences
 	commonDropped int            // messages that commonSub had dropped at the last check
 	lastHeard     uint64         // the greatest sequence received live
@@ -275,6 +276,7 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 			h.checkDrops()
 		case now := <-second.C:
 			h.publishBeat(false)
+			h.checkConnection()
 			h.checkBeats(now)
 			h.noteKnownHubs()
 			h.updateAudiences(now)

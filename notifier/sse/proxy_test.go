@@ -1,7 +1,6 @@
 package sse_test
 
 import (
-	"io"
 	"net"
 	"sync"
 	"testing"
@@ -15,7 +14,7 @@ type proxy struct {
 
 	mu    sync.Mutex
 	down  bool
-	conns map[net.Conn]bool
+	conns map[net.Conn]bool // whether packets pass
 }
 
 func newProxy(t testing.TB, target string) *proxy {
@@ -60,13 +59,41 @@ func (p *proxy) accept() {
 }
 
 func (p *proxy) pass(to, from net.Conn) {
-	io.Copy(to, from)
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			break
+		}
+		if p.isFrozen(from) {
+			continue // the packets vanish
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			break
+		}
+	}
 	to.Close()
 	from.Close()
 	p.mu.Lock()
 	delete(p.conns, to)
 	delete(p.conns, from)
 	p.mu.Unlock()
+}
+
+// freeze makes all packets on the open connections vanish. New connections work.
+func (p *proxy) freeze() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for conn := range p.conns {
+		p.conns[conn] = false
+	}
+}
+
+func (p *proxy) isFrozen(conn net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	passes, open := p.conns[conn]
+	return open && !passes
 }
 
 // cut ends every connection and lets none in until restore.
