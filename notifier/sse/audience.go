@@ -33,7 +33,7 @@ type audience struct {
 	droppedSeen int
 	others      map[string]map[string]bool // the users at each other hub
 	parts       map[string][]string        // the users of a hub that has not published all of them yet
-	met         map[string]bool            // the hubs whose users are known, and those that have come later than this one
+	met         map[string]bool            // the hubs that have published all their users
 	hubs        map[string]int             // the number of hubs at which a user listens
 	before      map[string]bool            // the users for whom that has changed, and whether they listened at the last announcement
 }
@@ -205,7 +205,6 @@ func (h *Hub) onAttendance(msg *nats.Msg) {
 	switch {
 	case a == nil: // the last user here has left
 	case m.Ask:
-		a.met[m.Hub] = true // otherwise it would be one of those that this hub has asked when the audience began
 		h.publishAllLocked(a)
 	case m.All:
 		a.parts[m.Hub] = append(a.parts[m.Hub], m.Came...)
@@ -247,8 +246,8 @@ func (a *audience) change(hub string, came, left []string) {
 	}
 }
 
-// begin notes all users at another hub for the first time. They listened before the audience of this hub existed, so they are not
-// announced. A listener here has fetched who listens after that.
+// begin notes all users at another hub for the first time. They listened before the audience of this hub existed, or while its beats
+// were lost, so they are not announced. A listener here fetches who listens after that.
 func (a *audience) begin(hub string, all []string) {
 	for _, user := range all {
 		if _, noted := a.before[user]; !noted {
@@ -368,7 +367,6 @@ func (h *Hub) dropDeparted(now time.Time) {
 		h.mu.RLock()
 		for _, a := range h.audiences {
 			delete(a.parts, hub)
-			a.met[hub] = true
 			a.replace(hub, nil)
 		}
 		h.mu.RUnlock()

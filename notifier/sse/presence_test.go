@@ -270,6 +270,19 @@ func TestReloadIsNotAnnounced(t *testing.T) {
 	}
 }
 
+// Who has fetched the listeners while a hub was unreachable fetches them again when it is back, also if all that it has published
+// comes late.
+func TestUnreachableHub(t *testing.T) {
+	one, two := twoHubs(t, ways[0], sse.Options{Announced: announced, Drain: time.Hour}) // so that its users do not leave
+	ana := one.watch("ana", "room.1")
+	two.listen("bo", "", "room.1")
+	ana.sees("ana", "bo")
+	two.proxy.cut()
+	ana.sees("ana")
+	two.proxy.restore()
+	ana.sees("ana", "bo")
+}
+
 // The users of a hub that is gone have left. If it was only unreachable, they come again.
 func TestUsersOfALostHub(t *testing.T) {
 	one, two := twoHubs(t, ways[0], sse.Options{Announced: announced, Drain: 10 * time.Millisecond})
