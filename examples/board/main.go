@@ -15,12 +15,15 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/gin-gonic/gin"
 )
 
 func main() {
 	listen := flag.String("listen", "localhost:8080", "Where to answer HTTP.")
 	data := flag.String("data", "board-data", "Folder of the lines, and of hark.")
 	flag.Parse()
+	gin.SetMode(gin.ReleaseMode) // it prints no routes
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", *listen)
