@@ -140,6 +140,7 @@ func TestSameOrder(t *testing.T) {
 		t.Helper()
 		tab.Fill("[name=text]", text)
 		tab.Click("#form button")
+		tab.Until("the page has sent it", `document.querySelector("[name=text]").value === ""`)
 	}
 	say(one, "Is anybody here?")
 	two.Shows("#lines", "Is anybody here?")
@@ -157,9 +158,7 @@ func TestSameOrder(t *testing.T) {
 	}
 	for i := range 5 {
 		say(one, fmt.Sprintf("one says %d", i))
-		one.Until("the page has sent it", `document.querySelector("[name=text]").value === ""`)
 		say(two, fmt.Sprintf("two says %d", i))
-		two.Until("the page has sent it", `document.querySelector("[name=text]").value === ""`)
 	}
 	others.Wait()
 	showsAll(t, one, base, 112)
