@@ -45,6 +45,8 @@ var forbidden = map[string][]string{
 	"examples":            {"internal", "cmd", "notifier", "harktest"},
 	"examples/embed":      {"internal", "cmd", "harktest", kong},
 	"examples/likes":      {"internal", "cmd", "harktest", kong},
+	"examples/board":      {"internal", "cmd", "harktest", kong},
+	"examples/token-push": {"internal", "cmd", "harktest", kong},
 	"cmd":                 {"internal", "internal/exact", "internal/trouble", "harktest", sqlite, pgx, mysql},
 	"bench":               {"internal", "internal/exact", "internal/secret", "internal/trouble", "cmd"},
 	"internal/demo":       {"notifier", "internal", "cmd", "harktest", nats, gin, sqlite, pgx, mysql, kong},
