@@ -147,6 +147,35 @@ export class Hark {
     return this.#call("GET", `/v1/topics/${encodeURIComponent(topic)}`);
   }
 
+  /**
+   * Shows who listens to a topic, for as long as the page does: one that the server announces (its rule has the word announce).
+   * @param {string} topic
+   * @param {(users: string[]) => void} onChange gets all users, sorted, when the list was fetched and whenever it changes
+   * @returns {() => void} ends it
+   */
+  watchListeners(topic, onChange) {
+    const users = new Set();
+    let late; // events that came while the list was fetched, which may be from before them
+    const apply = ({ type, data }) => { for (const user of data.users) type === "join" ? users.add(user) : users.delete(user); };
+    const show = () => onChange([...users].sort());
+    return this.subscribe(topic, (event) => {
+      if (event.type !== "join" && event.type !== "leave") return;
+      late?.push(event);
+      apply(event);
+      show();
+    }, async () => {
+      const events = (late = []);
+      const { listeners = [], complete } = await this.presence(topic);
+      if (events !== late) return; // another call is later
+      late = undefined;
+      users.clear();
+      for (const user of listeners) users.add(user);
+      events.forEach(apply);
+      show();
+      if (!complete) throw new Error("A notifier did not answer."); // so the list is fetched again
+    });
+  }
+
   /** Passes the topics on, once for all changes of this moment. */
   #listen() {
     if (this.#listening) return;

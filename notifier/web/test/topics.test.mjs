@@ -292,3 +292,36 @@ test("a page fetches who listens to a topic", async () => {
   await assert.rejects(tab.hark.presence("staff"), { status: 403, code: "topic_forbidden" });
   await assert.rejects(tab.hark.presence("a..b"), TypeError);
 });
+
+test("a page shows who listens: the list, and what changes while and after it is fetched", async () => {
+  const tab = browser.open(), shown = [];
+  let answer;
+  server.routes["GET /v1/topics/room"] = () => new Promise((resolve) => { answer = (listeners, complete = true) => resolve({ topic: "room", listeners, complete }); });
+  const users = (type, ...names) => server.stream.send("live", { topic: "room", type, data: { users: names } }, "");
+  let end;
+  tab.run(() => {
+    tab.hark = connect({ base: "https://hark.example" });
+    end = tab.hark.watchListeners("room", (all) => shown.push(all.join(" ")));
+  });
+  await turn();
+  await server.hello();
+  await users("leave", "bo");
+  await users("join", "cyd");
+  await live("room", 1);
+  answer(["ana", "bo"]); // from before the events
+  await turn();
+  assert.equal(shown.at(-1), "ana cyd");
+  await users("join", "bo", "dan");
+  await users("leave", "ana");
+  assert.equal(shown.at(-1), "bo cyd dan");
+  await server.stream.send("missed", { topics: ["room"] }, "");
+  answer(["ana"], false); // a notifier has not answered
+  await pass(3000);
+  answer(["ana", "eve"]);
+  await turn();
+  assert.equal(shown.at(-1), "ana eve");
+  const n = shown.length;
+  end();
+  await users("join", "fay");
+  assert.equal(shown.length, n);
+});
