@@ -51,6 +51,9 @@ var forbidden = map[string][]string{
 	"bench":               {"internal", "internal/exact", "internal/secret", "internal/trouble", "cmd"},
 	"internal/demo":       {"notifier", "internal", "cmd", "harktest", nats, gin, sqlite, pgx, mysql, kong},
 	"internal/backup":     {"worker", "notifier", "cmd", "harktest", gin, sqlite, pgx, mysql, kong},
+
+	"examples/export-notify":  {"internal", "cmd", "harktest", kong},
+	"examples/slow-operation": {"internal", "cmd", "harktest", kong},
 }
 
 const (
