@@ -30,6 +30,19 @@ func (s *Server) RegisterHealth(r gin.IRouter) {
 	r.GET(health.Ready, gin.WrapF(s.health.ServeReady))
 }
 
+// Stream returns a handler for a route of the program: the event stream of the user who makes the request, as GET /v1/stream. It listens to
+// topics, and to those that the request names; the user must be permitted to. It panics for a server without a notifier.
+func (s *Server) Stream(topics ...string) http.Handler {
+	s.mustNotifier()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		inner, url, query := *r, *r.URL, r.URL.Query()
+		query["topic"] = append(query["topic"], topics...)
+		url.Path, url.RawPath, url.RawQuery = "/v1/stream", "", query.Encode()
+		inner.URL = &url
+		s.front.ServeHTTP(w, &inner)
+	})
+}
+
 // gate lets requests through while the notifier runs.
 func (s *Server) gate(c *gin.Context) {
 	switch phase(s.phase.Load()) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/hark-jobs/hark"
 	"github.com/hark-jobs/hark/internal/polltest"
+	"github.com/hark-jobs/hark/jobs"
 )
 
 // serve serves router and hark below /hark, until stop is called.
@@ -107,5 +109,71 @@ func TestServeLosesItsListener(t *testing.T) {
 	listener.Close()
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "hark: http: ") {
 		t.Errorf("Serve returned %v", err)
+	}
+}
+
+// The stream at a route of the program listens to the topics that the program names and to those of the request, if the user may.
+func TestStreamAtARoute(t *testing.T) {
+	srv, err := hark.New(t.Context(), hark.Options{
+		Data: t.TempDir(), Auth: byHeader{}, Topics: []jobs.TopicRule{{Topic: "board.*"}}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	router := gin.New()
+	router.GET("/news/stream", gin.WrapH(srv.Stream("board.1", "_all")))
+	router.GET("/secret", gin.WrapH(srv.Stream("secret")))
+	site := httptest.NewServer(router)
+	defer site.Close()
+	open := func(path string) *http.Response {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), "GET", site.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-User", "ana")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	refused := func(path string, status int, code string) {
+		t.Helper()
+		res := open(path)
+		defer res.Body.Close()
+		if text, _ := io.ReadAll(res.Body); res.StatusCode != status || !strings.Contains(string(text), code) {
+			t.Errorf("%s: got %s %s, want %d %s", path, res.Status, text, status, code)
+		}
+	}
+	refused("/news/stream", 503, "starting")
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx) }()
+	<-srv.Ready()
+	refused("/secret", 403, "topic_forbidden")
+	refused("/news/stream?topic=secret", 403, "topic_forbidden")
+	res := open("/news/stream?topic=board.2")
+	defer res.Body.Close()
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() && lines.Text() != "event: hello" {
+	}
+	for _, topic := range []string{"board.3", "board.1", "board.2", jobs.TopicAll} {
+		if err := srv.Queue().Publish(ctx, jobs.LiveEvent{Topic: topic, Type: "line"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for len(got) < 3 && lines.Scan() {
+		if data, ok := strings.CutPrefix(lines.Text(), `data: {"topic":`); ok {
+			got = append(got, data)
+		}
+	}
+	if want := `"board.1","type":"line"} "board.2","type":"line"} "_all","type":"line"}`; strings.Join(got, " ") != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

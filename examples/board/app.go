@@ -68,7 +68,7 @@ func newApp(ctx context.Context, data string, logger *slog.Logger) (_ *app, err 
 	a.router.GET("/", func(c *gin.Context) { c.Data(http.StatusOK, "text/html; charset=utf-8", page) })
 	a.router.POST("/send", a.send)
 	a.router.GET("/lines", a.list)
-	a.router.GET("/stream", a.stream)
+	a.router.GET("/stream", gin.WrapH(a.hark.Stream(topic))) // hark's stream; the reader names no topic
 	at := a.router.Group("/hark")
 	a.hark.Register(at)
 	a.hark.RegisterPage(at)
@@ -147,13 +147,6 @@ func (a *app) list(c *gin.Context) {
 		return
 	}
 	c.JSON(http.StatusOK, all)
-}
-
-// stream answers with hark's stream that listens to the topic of the board. The reader names no topic.
-func (a *app) stream(c *gin.Context) {
-	r := c.Request.Clone(c.Request.Context())
-	r.URL.Path, r.URL.RawPath, r.URL.RawQuery = "/v1/stream", "", "topic="+topic
-	a.hark.Handler().ServeHTTP(c.Writer, r)
 }
 
 func (a *app) fail(c *gin.Context, err error) {

@@ -56,7 +56,7 @@ func newApp(ctx context.Context, o options) (_ *app, err error) {
 	a.router.GET("/", func(c *gin.Context) { c.Data(http.StatusOK, "text/html; charset=utf-8", page) })
 	guarded := a.router.Group("", a.guard)
 	guarded.POST("/sign-in", a.login.begin)
-	guarded.GET("/notification/socket-connection", a.stream)
+	guarded.GET("/notification/socket-connection", gin.WrapH(a.hark.Stream()))
 	guarded.GET("/notification/export-excel", a.export)
 	at := a.router.Group("/hark") // checks the origins itself
 	a.hark.Register(at)
@@ -74,13 +74,6 @@ func (a *app) guard(c *gin.Context) {
 		c.String(http.StatusForbidden, "Pages of this origin may not call.")
 		c.Abort()
 	}
-}
-
-// stream is the user's event stream: hark's, at the path that the pages of this application know.
-func (a *app) stream(c *gin.Context) {
-	request := c.Request.Clone(c.Request.Context())
-	request.URL.Path = "/v1/stream"
-	a.hark.Handler().ServeHTTP(c.Writer, request)
 }
 
 // export starts an export for the user. Its progress and its end come on the stream, whether or not this tab is still there.
