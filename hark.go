@@ -102,7 +102,7 @@ func New(ctx context.Context, options Options) (_ *Server, err error) {
 }
 
 // Run runs the server until ctx ends, or a part of it fails, and closes it. It returns nil if ctx ended, and otherwise the
-// error of that part. Each step of closing takes [Options].Drain at most. Run must be called once at most.
+// error of that part. Closing begins after [Options].DrainDelay, and each step of it takes [Options].Drain at most. Run must be called once at most.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.Close()
 	var steps []func(context.Context) error
@@ -123,6 +123,24 @@ func (s *Server) Run(ctx context.Context) error {
 	case err := <-s.failed:
 		return err
 	case <-ctx.Done():
+		return s.delayDrain()
+	}
+}
+
+// delayDrain keeps the server working for Options.DrainDelay, while its readiness check says that it stops. It returns the error of a part
+// that fails meanwhile.
+func (s *Server) delayDrain() error {
+	if s.options.DrainDelay == 0 {
+		return nil
+	}
+	s.health.Stopping()
+	s.log.Info("not ready any more; stopping soon", "in", s.options.DrainDelay)
+	delay := time.NewTimer(s.options.DrainDelay)
+	defer delay.Stop()
+	select {
+	case err := <-s.failed:
+		return err
+	case <-delay.C:
 		return nil
 	}
 }

@@ -122,6 +122,9 @@ type Options struct {
 	Deadlines Deadlines
 	// Drain is how long each step of closing may take. Defaults to 10 s.
 	Drain time.Duration
+	// DrainDelay is the time between the end of Run's context and the begin of closing. Meanwhile the readiness check fails and all else
+	// goes on, so that a proxy notices and sends new requests elsewhere. Defaults to 0.
+	DrainDelay time.Duration
 
 	// Handlers are the kinds of jobs that this process runs. Without them, and without Export, it runs no worker.
 	Handlers []worker.Handler
@@ -331,6 +334,7 @@ func (o *Options) checkNumbers() error {
 		{"Options.InboxAge", o.InboxAge, time.Hour},
 		{"Options.Export.Timeout", o.Export.Timeout, time.Second},
 		{"Options.Drain", o.Drain, time.Millisecond},
+		{"Options.DrainDelay", o.DrainDelay, 0},
 	} {
 		if d.value < d.least {
 			return &Error{Code: "setting_invalid", Message: fmt.Sprintf("%s is %v; it must be at least %v.", d.name, d.value, d.least)}

@@ -66,6 +66,7 @@ func TestOptions(t *testing.T) {
 		"an age of no time":             {Options{InboxAge: 1}, "setting_invalid", "at least 1h0m0s"},
 		"a negative export timeout":     {Options{Export: Export{Timeout: -time.Second}}, "setting_invalid", "Options.Export.Timeout"},
 		"a negative drain":              {Options{Drain: -time.Second}, "setting_invalid", "Options.Drain"},
+		"a negative delay":              {Options{DrainDelay: -time.Second}, "setting_invalid", "Options.DrainDelay"},
 		"a negative rate":               {Options{RateLimit: -1}, "setting_invalid", "Options.RateLimit is -1"},
 		"a rate that is no number":      {Options{RateLimit: math.NaN()}, "setting_invalid", "Options.RateLimit is NaN"},
 		"an unknown part":               {Options{Only: "hub"}, "part_unknown", `"hub"`},

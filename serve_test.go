@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -175,5 +176,47 @@ func TestStreamAtARoute(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// During the delay before it drains, a server says that it is not ready, and works.
+func TestDrainDelay(t *testing.T) {
+	t.Parallel()
+	const delay = 15 * time.Second
+	srv, err := hark.New(t.Context(), hark.Options{
+		Data: t.TempDir(), Auth: byHeader{}, Handlers: handlers, DrainDelay: delay, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx) }()
+	<-srv.Ready()
+	call := func(method, path, body string) (int, string) {
+		t.Helper()
+		rec := httptest.NewRecorder()
+		req := httptest.NewRequest(method, path, strings.NewReader(body))
+		req.Header.Set("X-User", "ana")
+		srv.Handler().ServeHTTP(rec, req)
+		return rec.Code, rec.Body.String()
+	}
+	if code, body := call("GET", "/readyz", ""); code != 200 {
+		t.Fatalf("before the end: %d %s", code, body)
+	}
+	begin := time.Now()
+	stop()
+	polltest.Until(t, "the server is not ready any more", func() bool {
+		code, body := call("GET", "/readyz", "")
+		return code == 503 && strings.Contains(body, "shutting_down")
+	})
+	if code, body := call("POST", "/v1/jobs", `{"kind":"hello"}`); code != 202 && time.Since(begin) < delay {
+		t.Errorf("a job during the delay: %d %s", code, body)
+	}
+	if err := <-ended; err != nil || time.Since(begin) < delay {
+		t.Errorf("Run ended after %v with %v, want %v", time.Since(begin), err, delay)
+	}
+	if code, _ := call("POST", "/v1/jobs", `{"kind":"hello"}`); code != 503 {
+		t.Errorf("after the end: %d, want 503", code)
 	}
 }

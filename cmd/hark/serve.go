@@ -86,7 +86,7 @@ func (c *WorkerCmd) Run(ctx context.Context, s Streams) error {
 // options begins the options of a process. Parts that run alone on one machine do not share a folder.
 func (f *processFlags) options(s Streams, only hark.Part, nats *natsFlags, settings *settingFlags) (_ hark.Options, err error) {
 	o := hark.Options{
-		Only: only, Data: f.Data, Drain: f.Drain, Admin: f.Admin, NATSServers: nats.servers(),
+		Only: only, Data: f.Data, Drain: f.Drain, DrainDelay: f.DrainDelay, Admin: f.Admin, NATSServers: nats.servers(),
 		Namespace: nats.Namespace, JSDomain: nats.JSDomain, JSAPIPrefix: nats.JSAPIPrefix, Settings: settings.settings(),
 		Version: release(), Logger: newLog(s, f),
 	}

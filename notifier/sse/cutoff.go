@@ -16,8 +16,9 @@ const (
 	// maxBeatsOut is the number of own beats that may be on their way. With more the connection counts as silent. They are counted,
 	// since the time also passes while this process stands still.
 	maxBeatsOut = 3
-	// byeAfter is the number of seconds without a connection after which readers are sent to another notifier.
-	byeAfter = 5
+	// defaultByeAfter is the number of seconds without a connection after which readers are sent to another notifier. It is no less,
+	// since all notifiers may have lost NATS: then a stream that stays has what it missed as soon as NATS is back.
+	defaultByeAfter = 30
 )
 
 // onOwnBeat notes that a beat of this hub has come back.
@@ -36,7 +37,7 @@ func (h *Hub) checkConnection() {
 		if err := h.nc.ForceReconnect(); err != nil {
 			h.log.Warn("reconnect failed", "err", err)
 		}
-	} else if c.seconds.Add(1) == byeAfter && len(h.beats.others) > 0 {
+	} else if c.seconds.Add(1) == h.byeAfter && len(h.beats.others) > 0 {
 		h.log.Warn("no connection to NATS; streams end, so that their readers reach another notifier", "streams", h.Open())
 		h.endAll("nats_lost", "This server has lost its connection; reconnect.")
 	}

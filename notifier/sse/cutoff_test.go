@@ -29,7 +29,7 @@ func TestSilentConnection(t *testing.T) {
 
 // Without NATS for some seconds a hub sends its readers away, if there is another hub for them. Otherwise they stay.
 func TestCutOff(t *testing.T) {
-	one, two := twoHubs(t, ways[0], sse.Options{Drain: 10 * time.Millisecond})
+	one, two := twoHubs(t, ways[0], sse.Options{Drain: 10 * time.Millisecond}, func(s *system) { s.hub.SetByeAfter(3) })
 	r := two.listen("ana", "", "a")
 	stays := one.listen("bob", "", "a")
 	two.proxy.cut()
@@ -52,10 +52,10 @@ func TestCutOff(t *testing.T) {
 
 // The readers of the only hub stay with it: it serves them as soon as NATS is back.
 func TestOnlyHubIsCutOff(t *testing.T) {
-	s := newSystem(t, ways[0], sse.Options{})
+	s := newSystem(t, ways[0], sse.Options{}, func(s *system) { s.hub.SetByeAfter(3) })
 	r := s.listen("ana", "", "a")
 	s.proxy.cut()
-	polltest.Until(t, "the hub has been without NATS for longer than the readers of one of several stay", func() bool { return s.hub.SecondsWithoutNATS() > 6 })
+	polltest.Until(t, "the hub has been without NATS for longer than the readers of one of several stay", func() bool { return s.hub.SecondsWithoutNATS() > 4 })
 	s.proxy.restore()
 	s.notify("ana", "back")
 	for _, e := range comes(r, titled(t, "back")) {

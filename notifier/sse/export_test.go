@@ -151,6 +151,9 @@ func (h *Hub) BeforeBounds(do func()) {
 // SetLeaveGrace sets the time after which a user without streams has left a topic. It must be called before Run.
 func (h *Hub) SetLeaveGrace(d time.Duration) { h.leaveGrace = d }
 
+// SetByeAfter sets the seconds without a connection after which streams end. It must be called before Run.
+func (h *Hub) SetByeAfter(seconds int64) { h.byeAfter = seconds }
+
 // KnownHubs returns the number of other hubs that this one knows.
 func (h *Hub) KnownHubs() int { return len(h.known.Load().hubs) }
 

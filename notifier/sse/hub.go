@@ -88,6 +88,7 @@ type Hub struct {
 	presences  *sharedcall.Group[string, jobs.Presence] // by the keys of topics
 	known      atomic.Pointer[knownHubs]
 	leaveGrace time.Duration
+	byeAfter   int64
 
 	tokenSeed maphash.Seed // for tokenHash
 
@@ -168,8 +169,8 @@ func New(o Options) (*Hub, error) {
 		comparison: comparison{answers: make(chan storedMessages), heard: make(map[string]uint64)},
 		liveEvents: liveEvents{received: make(chan *nats.Msg, eventBuffer), prefix: o.Queue.Namespace().TopicSubject("")},
 		beats:      beats{received: make(chan *nats.Msg, beatBuffer), others: make(map[string]*otherHub), departed: make(map[string]time.Time)},
-		leaveGrace: defaultLeaveGrace,
-		audiences:  make(map[string]*audience), attendances: make(chan *nats.Msg, attendanceBuffer),
+		leaveGrace: defaultLeaveGrace, byeAfter: defaultByeAfter,
+		audiences: make(map[string]*audience), attendances: make(chan *nats.Msg, attendanceBuffer),
 		topics: make(map[string]*topic),
 		users:  make(map[string]*userStreams), logPositions: make(chan logPosition), cancelFetch: func() {}, takeOver: true,
 	}

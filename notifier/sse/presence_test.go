@@ -31,11 +31,11 @@ func summary(p jobs.Presence) string {
 }
 
 // twoHubs returns two hubs on one NATS server that know each other.
-func twoHubs(t *testing.T, w way, o sse.Options) (one, two *system) {
+func twoHubs(t *testing.T, w way, o sse.Options, prepare ...func(*system)) (one, two *system) {
 	t.Helper()
-	soon := func(s *system) { s.hub.SetLeaveGrace(10 * time.Millisecond) }
-	one = newSystem(t, w, o, soon)
-	two = one.another(o, soon)
+	prepare = append(prepare, func(s *system) { s.hub.SetLeaveGrace(10 * time.Millisecond) })
+	one = newSystem(t, w, o, prepare...)
+	two = one.another(o, prepare...)
 	polltest.Until(t, "the hubs know each other", func() bool { return one.hub.KnownHubs() == 1 && two.hub.KnownHubs() == 1 })
 	return one, two
 }
