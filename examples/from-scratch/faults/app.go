@@ -126,6 +126,9 @@ func (a *App) start() *process {
 	return p
 }
 
+// URL is where the program is, without a slash at the end.
+func (a *App) URL() string { return a.process.url }
+
 // restart ends the process and starts another one.
 func (a *App) restart() {
 	a.t.Helper()

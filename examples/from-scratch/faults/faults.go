@@ -176,7 +176,7 @@ func (a *App) untilMark(tab *Tab) (next func() (string, bool)) {
 
 // many returns messages that no connection has room for.
 func many() (all []string) {
-	for i := range 600 {
+	for i := range 300 {
 		all = append(all, fmt.Sprint(i, strings.Repeat("…", 3900)))
 	}
 	return all
