@@ -19,6 +19,9 @@ type Options struct {
 	Start func(l net.Listener, track func(http.Handler) http.Handler) (stop func())
 	// Events is the path of the stream. Defaults to /events.
 	Events string
+	// Hello says that a stream begins with an event that has an id. A tab reads it at once, also a slow one: if it is cut, it
+	// resumes from there.
+	Hello bool
 	// Login says that users sign in: POST /login sets a cookie, or answers with a token for the URL. Without it the URL has
 	// the name of the user.
 	Login bool

@@ -23,6 +23,7 @@ type Tab struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	body     io.ReadCloser
+	lines    *bufio.Scanner
 	last     string // the id of the last event; of the goroutine that reads, until ended
 	messages chan string
 	ended    chan struct{}
@@ -37,7 +38,12 @@ func (t *Tab) connect() error {
 		res.Body.Close()
 		return fmt.Errorf("the stream is answered with %s", res.Status)
 	}
-	t.body = res.Body
+	t.body, t.lines = res.Body, bufio.NewScanner(res.Body)
+	t.lines.Buffer(nil, 1<<20)
+	if t.process.app.o.Hello {
+		for t.last == "" && t.readEvent() {
+		}
+	}
 	return nil
 }
 
@@ -45,7 +51,8 @@ func (t *Tab) read() {
 	defer close(t.ended)
 	defer close(t.messages)
 	for {
-		t.readStream()
+		for t.readEvent() {
+		}
 		t.body.Close()
 		for {
 			select {
@@ -62,13 +69,11 @@ func (t *Tab) read() {
 	}
 }
 
-// readStream reads events until the stream ends (WHATWG HTML, section 9.2.6).
-func (t *Tab) readStream() {
-	lines := bufio.NewScanner(t.body)
-	lines.Buffer(nil, 1<<20)
+// readEvent reads an event (WHATWG HTML, section 9.2.6). It returns false at the end of the stream.
+func (t *Tab) readEvent() bool {
 	var event, data string
-	for lines.Scan() {
-		name, value, _ := strings.Cut(lines.Text(), ":")
+	for t.lines.Scan() {
+		name, value, _ := strings.Cut(t.lines.Text(), ":")
 		value = strings.TrimPrefix(value, " ")
 		switch name {
 		case "event":
@@ -81,9 +86,10 @@ func (t *Tab) readStream() {
 			if text, ok := message(event, data); ok {
 				t.messages <- text
 			}
-			event, data = "", ""
+			return true
 		}
 	}
+	return false
 }
 
 // message returns the text of an event that is a message.

@@ -49,7 +49,7 @@ func program(t *testing.T, o hark.Options) faults.Options {
 			}
 		}
 	}
-	return faults.Options{Start: start, Events: "/hark/v1/stream", Login: true, TCP: true, Log: out.String, Work: work}
+	return faults.Options{Start: start, Events: "/hark/v1/stream", Hello: true, Login: true, TCP: true, Log: out.String, Work: work}
 }
 
 // No fault of the seven programs is in this one.
