@@ -92,6 +92,8 @@ func (a *App) TabCloses() error {
 // Deploy: the program is restarted before a report is done. The report is made all the same.
 func (a *App) Deploy() error {
 	tab := a.Open("ana")
+	a.Send("ana", "one")
+	tab.mustGet("one")
 	a.report("ana")
 	a.restart()
 	a.o.Work.Finish()

@@ -103,6 +103,8 @@ func message(event, data string) (text string, ok bool) {
 			return err.Error(), true
 		}
 		return cmp.Or(n.Body, n.Title), true
+	case "reset": // of hark: its page lists all messages again
+		return event + " " + data, true
 	}
 	return "", false
 }

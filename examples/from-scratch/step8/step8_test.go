@@ -28,6 +28,11 @@ func TestMain(m *testing.M) {
 // program has the processes of a program with these options of hark.
 func program(t *testing.T, o hark.Options) faults.Options {
 	out, work := new(logtest.Buffer), faults.NewWork()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(out)
+		}
+	})
 	o.Drain, o.Logger = time.Second, slog.New(slog.NewTextHandler(out, nil))
 	start := func(l net.Listener, track func(http.Handler) http.Handler) (stop func()) {
 		s, err := newServer(t.Context(), o, log.New(out, "", 0), work.Do)
