@@ -54,6 +54,7 @@ var forbidden = map[string][]string{
 
 	"examples/export-notify":  {"internal", "cmd", "harktest", kong},
 	"examples/slow-operation": {"internal", "cmd", "harktest", kong},
+	"examples/from-scratch":   {"internal", "cmd", "harktest", kong},
 }
 
 const (
