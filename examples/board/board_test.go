@@ -20,7 +20,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/hark-jobs/hark/internal/browsertest"
-	"github.com/hark-jobs/hark/internal/polltest"
+	"github.com/hark-jobs/hark/internal/exampletest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -50,29 +50,7 @@ func start(t *testing.T) (*app, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "localhost:0")
-	if err != nil {
-		a.close()
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- a.serve(ctx, listener{l}) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("the application ended with %v", err)
-		}
-	})
-	base := "http://" + l.Addr().String()
-	polltest.Until(t, "the application is ready", func() bool {
-		res, err := http.Get(base + "/hark/readyz")
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		return res.StatusCode == http.StatusOK
-	})
+	base, _ := exampletest.Run(t, "/hark/readyz", func(ctx context.Context, l net.Listener) error { return a.serve(ctx, listener{l}) })
 	return a, base
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/hark-jobs/hark/internal/browsertest"
+	"github.com/hark-jobs/hark/internal/exampletest"
 	"github.com/hark-jobs/hark/internal/pgtest"
 )
 
@@ -27,29 +28,8 @@ func TestMain(m *testing.M) {
 // start runs the application until the test ends, and returns its URL.
 func start(t *testing.T, o options) string {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, listener, o) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("the application ended with %v", err)
-		}
-	})
-	base := "http://" + listener.Addr().String()
-	for {
-		status, body := get(t, http.DefaultClient, base+"/internal/hark/readyz")
-		if status == http.StatusOK {
-			return base
-		}
-		if status != http.StatusServiceUnavailable || !strings.Contains(body, `"starting"`) {
-			t.Fatalf("/readyz answers %d, %s", status, body)
-		}
-	}
+	base, _ := exampletest.Run(t, "/internal/hark/readyz", func(ctx context.Context, l net.Listener) error { return run(ctx, l, o) })
+	return base
 }
 
 // Two users sign in at the application, enqueue a job in its page, download its file, and are notified, each of their own;

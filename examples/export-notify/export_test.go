@@ -13,14 +13,13 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/gin-gonic/gin"
 	"github.com/xuri/excelize/v2"
 
 	"github.com/hark-jobs/hark/internal/browsertest"
-	"github.com/hark-jobs/hark/internal/polltest"
+	"github.com/hark-jobs/hark/internal/exampletest"
 )
 
 func TestMain(m *testing.M) {
@@ -31,36 +30,9 @@ func TestMain(m *testing.M) {
 // start runs the application on a data folder until stop is called or the test ends.
 func start(t *testing.T, data string, allow ...string) (base string, stop func()) {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- run(ctx, listener, options{data: data, allow: allow, log: slog.New(slog.NewTextHandler(t.Output(), nil))})
-	}()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("the application ended with %v", err)
-		}
+	return exampletest.Run(t, "/hark/readyz", func(ctx context.Context, l net.Listener) error {
+		return run(ctx, l, options{data: data, allow: allow, log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	})
-	t.Cleanup(stop)
-	base = "http://" + listener.Addr().String()
-	polltest.Until(t, "the application is ready", func() bool {
-		req, err := http.NewRequestWithContext(t.Context(), "GET", base+"/hark/readyz", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		return res.StatusCode == http.StatusOK
-	})
-	return base, stop
 }
 
 // signIn opens the page in a tab and signs in there.

@@ -16,7 +16,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/hark-jobs/hark/internal/browsertest"
-	"github.com/hark-jobs/hark/internal/polltest"
+	"github.com/hark-jobs/hark/internal/exampletest"
 )
 
 func TestMain(m *testing.M) {
@@ -27,26 +27,9 @@ func TestMain(m *testing.M) {
 // start runs the application on a data folder until stop is called or the test ends.
 func start(t *testing.T, data string) (base string, stop func()) {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, listener, data, slog.New(slog.NewTextHandler(t.Output(), nil))) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("the application ended with %v", err)
-		}
+	return exampletest.Run(t, "/hark/readyz", func(ctx context.Context, l net.Listener) error {
+		return run(ctx, l, data, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	})
-	t.Cleanup(stop)
-	base = "http://" + listener.Addr().String()
-	polltest.Until(t, "the application is ready", func() bool {
-		status, _ := call(t, http.DefaultClient, "GET", base+"/hark/readyz")
-		return status == 200
-	})
-	return base, stop
 }
 
 func call(t *testing.T, c *http.Client, method, url string) (status int, body string) {

@@ -5,15 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
-	"sync"
 	"testing"
 
 	"github.com/gin-gonic/gin"
 
 	"github.com/hark-jobs/hark/internal/browsertest"
-	"github.com/hark-jobs/hark/internal/polltest"
+	"github.com/hark-jobs/hark/internal/exampletest"
 )
 
 func TestMain(m *testing.M) {
@@ -24,10 +22,6 @@ func TestMain(m *testing.M) {
 // start runs the application on a data folder until stop is called or the test ends. An operation takes a step for each value in gate.
 func start(t *testing.T, data string, gate <-chan struct{}) (base string, stop func()) {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	step := func(ctx context.Context) error {
 		select {
 		case <-gate:
@@ -37,30 +31,7 @@ func start(t *testing.T, data string, gate <-chan struct{}) (base string, stop f
 		}
 	}
 	o := options{data: data, step: step, log: slog.New(slog.NewTextHandler(t.Output(), nil))}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, listener, o) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("the application ended with %v", err)
-		}
-	})
-	t.Cleanup(stop)
-	base = "http://" + listener.Addr().String()
-	polltest.Until(t, "the application is ready", func() bool {
-		req, err := http.NewRequestWithContext(t.Context(), "GET", base+"/hark/readyz", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		return res.StatusCode == http.StatusOK
-	})
-	return base, stop
+	return exampletest.Run(t, "/hark/readyz", func(ctx context.Context, l net.Listener) error { return run(ctx, l, o) })
 }
 
 // allow lets operations take n steps. It does not block: no operation begins before the one before it has ended.
