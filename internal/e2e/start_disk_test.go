@@ -235,6 +235,7 @@ func TestReadOnlyDataFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitState(t, ana, job.ID, jobs.Succeeded)
+	awaitInbox(t, ana, 1) // the notification is stored after the state, and nothing can be stored later
 	p.Kill()
 	if err := unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
