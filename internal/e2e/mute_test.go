@@ -29,6 +29,7 @@ func TestBehindABufferingProxy(t *testing.T) {
 	s.tell("ana", 20)
 	s.got(2, 21, one, two)
 	page.Shows(browsertest.ID("unread"), "21")
+	s.hearLive(one, two)
 }
 
 // Where a browser has no Web Locks, as on a plain HTTP address in a LAN, each tab has its own connection. Four have a
@@ -66,6 +67,7 @@ func TestTabsWithoutLocks(t *testing.T) {
 	}
 	s.tell("ana", 3)
 	s.got(1, 3, all...)
+	s.hearLive(all...)
 	// A place that becomes free is taken.
 	for _, p := range all[:4] {
 		p.Close()

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -64,6 +65,28 @@ func (s *tabs) live(all ...*browsertest.Tab) {
 	s.t.Helper()
 	for _, p := range all {
 		p.Until("the tab is live", `hark.status === "live" && hark.loaded.notifications && hark.loaded.jobs`)
+	}
+}
+
+// hearLive makes tabs listen to the live events for everyone, publishes some once they do, and waits until each tab has all, in order.
+func (s *tabs) hearLive(all ...*browsertest.Tab) {
+	s.t.Helper()
+	for _, p := range all {
+		browsertest.Eval[bool](p, `Object.assign(window, { heard: [], listens: false }), hark.subscribe("_all", (event) => heard.push(event.data), () => { listens = true }), true`)
+	}
+	for _, p := range all {
+		p.Until("the tab listens", "listens")
+	}
+	for i := range 5 {
+		if err := s.service.Publish(s.t.Context(), jobs.LiveEvent{Topic: jobs.TopicAll, Type: "number", Data: json.RawMessage(strconv.Itoa(i))}); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	for _, p := range all {
+		p.Until("the tab has all live events", "heard.length >= 5")
+		if got := browsertest.Eval[string](p, "heard.join()"); got != "0,1,2,3,4" {
+			s.t.Errorf("a tab got the live events %s", got)
+		}
 	}
 }
 

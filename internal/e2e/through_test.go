@@ -91,6 +91,13 @@ func TestThroughProxies(t *testing.T) {
 			w.page.Until(w.name+": the page says since when it is not live", `[...said].some((it) => /^(Reconnecting|Offline) since \S+/.test(it))`)
 		}
 	}
+	var uncut []*browsertest.Tab
+	for _, w := range ways {
+		if !w.cut {
+			uncut = append(uncut, w.tab)
+		}
+	}
+	s.hearLive(uncut...)
 	time.Sleep(time.Until(quiet.Add(26 * time.Second))) // longer than the silence that is allowed
 	s.tell("ana", 5)
 	got(1, 10)
