@@ -26,7 +26,8 @@ func logTo(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(t.Ou
 func TestSetup(t *testing.T) {
 	t.Parallel()
 	ctx, at := natstest.Context(t), hark.Location{NATS: natstest.Connect(t)}
-	created := []hark.Change{{What: "hark_log"}, {What: "OBJ_hark_files"}, {What: "KV_hark_kinds"}}
+	created := []hark.Change{{What: "hark_log"}, {What: "OBJ_hark_files"}, {What: "KV_hark_kinds"},
+		{What: "KV_hark_tickets"}, {What: "KV_hark_revoked"}, {What: "KV_hark_link_key"}}
 	longer := []hark.Change{{What: "hark_log", Setting: "max_age", From: "168h0m0s", To: "720h0m0s"},
 		{What: "OBJ_hark_files", Setting: "file_space", From: "0", To: "1000000000"}}
 	for _, step := range []struct {

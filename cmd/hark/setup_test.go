@@ -45,11 +45,11 @@ func TestSetup(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"--dry-run"}, 0, "hark_log created\nOBJ_hark_files created\nKV_hark_kinds created\nNothing was changed: this was a dry run.\n"},
-		{[]string{"--max-age", "720h"}, 0, "hark_log created\nOBJ_hark_files created\nKV_hark_kinds created\n"},
+		{[]string{"--dry-run"}, 0, "hark_log created\nOBJ_hark_files created\nKV_hark_kinds created\nKV_hark_tickets created\nKV_hark_revoked created\nKV_hark_link_key created\nNothing was changed: this was a dry run.\n"},
+		{[]string{"--max-age", "720h"}, 0, "hark_log created\nOBJ_hark_files created\nKV_hark_kinds created\nKV_hark_tickets created\nKV_hark_revoked created\nKV_hark_link_key created\n"},
 		{nil, 0, "Nothing to change.\n"},
 		{[]string{"--max-age", "240h", "--lease", "1m"}, 0, "hark_log: max_age 720h0m0s -> 240h0m0s\nhark_log: lease 30s -> 1m0s\n"},
-		{[]string{"--namespace", "shop"}, 0, "shop_log created\nOBJ_shop_files created\nKV_shop_kinds created\n"},
+		{[]string{"--namespace", "shop"}, 0, "shop_log created\nOBJ_shop_files created\nKV_shop_kinds created\nKV_shop_tickets created\nKV_shop_revoked created\nKV_shop_link_key created\n"},
 		{[]string{"--namespace", "Shop"}, 2, ""},
 		{[]string{"--js-domain", "a.b"}, 2, ""},
 		{[]string{"--replicas", "3"}, 1, ""}, // refused at once, not waited for

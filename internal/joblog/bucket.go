@@ -3,6 +3,7 @@ package joblog
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -12,6 +13,34 @@ import (
 type Bucket struct {
 	kv     jetstream.KeyValue
 	stream *keptStream
+}
+
+// TicketTTL is how long a ticket is valid.
+const TicketTTL = 30 * time.Second
+
+// kindsConfig returns the configuration of the bucket of kinds.
+func kindsConfig(ns Namespace) jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{Bucket: ns.KindsBucket(), Description: "hark: the kinds that workers run"}
+}
+
+// TicketsConfig returns the configuration of the bucket of tickets.
+func TicketsConfig(ns Namespace) jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{Bucket: ns.TicketsBucket(), Description: "hark: one-use tickets for event streams", TTL: TicketTTL}
+}
+
+// RevokedConfig returns the configuration of the bucket of revocations.
+func RevokedConfig(ns Namespace) jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{Bucket: ns.RevokedBucket(), Description: "hark: users and tokens that were revoked"}
+}
+
+// LinkConfig returns the configuration of the bucket of the key of links.
+func LinkConfig(ns Namespace) jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{Bucket: ns.LinkBucket(), Description: "hark: the key of links to files"}
+}
+
+// bucketConfigs returns the configurations of all key-value buckets.
+func bucketConfigs(ns Namespace) []jetstream.KeyValueConfig {
+	return []jetstream.KeyValueConfig{kindsConfig(ns), TicketsConfig(ns), RevokedConfig(ns), LinkConfig(ns)}
 }
 
 // BindBucket returns the key-value bucket that config names, and creates it if it is missing, with the description, time to

@@ -31,11 +31,6 @@ type cachedKind struct {
 	read time.Time
 }
 
-// kindsConfig returns the configuration of the bucket of kinds.
-func kindsConfig(ns Namespace) jetstream.KeyValueConfig {
-	return jetstream.KeyValueConfig{Bucket: ns.KindsBucket(), Description: "hark: the kinds that workers run"}
-}
-
 // PublishKind publishes a kind, so that jobs of it can be enqueued: through this store at once, through others within a
 // second.
 func (q *Store) PublishKind(ctx context.Context, kind jobs.Kind) error {

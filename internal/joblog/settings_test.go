@@ -132,7 +132,7 @@ func TestSetup(t *testing.T) {
 		}
 		return said
 	}
-	created := []string{"hark_log created", "OBJ_hark_files created", "KV_hark_kinds created"}
+	created := []string{"hark_log created", "OBJ_hark_files created", "KV_hark_kinds created", "KV_hark_tickets created", "KV_hark_revoked created", "KV_hark_link_key created"}
 	equal(t, "a dry run on nothing", setup(joblog.Settings{Lease: time.Minute}, true), created...)
 	equal(t, "is kept after it", kept(t, nc))
 	equal(t, "setup of nothing", setup(joblog.Settings{MaxAge: 48 * time.Hour}, false), created...)
@@ -149,15 +149,16 @@ func TestSetup(t *testing.T) {
 	changes := []string{
 		"hark_log: replicas 1 -> 3", "hark_log: lease 30s -> 9s", "OBJ_hark_files: file_age 168h0m0s -> 24h0m0s",
 		"OBJ_hark_files: user_file_space 5368709120 -> 1073741824", "OBJ_hark_files: replicas 1 -> 3",
-		"KV_hark_kinds: replicas 1 -> 3", "hark-worker-export: lease 30s -> 9s", "hark-worker-sleep: lease 30s -> 9s",
+		"KV_hark_kinds: replicas 1 -> 3", "KV_hark_tickets: replicas 1 -> 3", "KV_hark_revoked: replicas 1 -> 3", "KV_hark_link_key: replicas 1 -> 3",
+		"hark-worker-export: lease 30s -> 9s", "hark-worker-sleep: lease 30s -> 9s",
 	}
 	other := joblog.Settings{Replicas: 3, Lease: 9 * time.Second, FileAge: 24 * time.Hour, UserFileSpace: 1 << 30}
 	dry := setup(other, true)
-	slices.Sort(dry[6:])
+	slices.Sort(dry[9:])
 	equal(t, "a dry run", dry, changes...)
 	equal(t, "is kept after it", kept(t, nc), before...)
 	wet := setup(other, false)
-	slices.Sort(wet[6:])
+	slices.Sort(wet[9:])
 	equal(t, "setup", wet, changes...)
 	equal(t, "is kept after it", kept(t, nc), "KV_hark_kinds 0s R3", "OBJ_hark_files 48h0m0s R3", "hark_log 48h0m0s R3", "hark_log hark-worker-export 9s", "hark_log hark-worker-sleep 9s")
 	// The stream is still moving to its new servers, and takes no new consumer meanwhile.

@@ -43,7 +43,7 @@ func Setup(ctx context.Context, nc *nats.Conn, at Location, want Settings, dryRu
 		return nil, fmt.Errorf("joblog: %w", err)
 	}
 	s := &setup{js: js, ns: at.WithDefaults().Namespace, want: want, dryRun: dryRun}
-	for _, step := range []func(context.Context) error{s.stream, s.files, s.kinds, s.buckets, s.consumers} {
+	for _, step := range []func(context.Context) error{s.stream, s.files, s.buckets, s.consumers} {
 		if err := step(ctx); err != nil {
 			return s.changes, fmt.Errorf("joblog: setup: %w", err)
 		}
@@ -57,6 +57,8 @@ type setup struct {
 	want    Settings
 	dryRun  bool
 	changes []Change // made, or in a dry run, to be made
+	// replicas are those of the log if it existed. What is created gets as many, unless others are wanted.
+	replicas int
 }
 
 // do calls make and records the changes, if there are any. In a dry run it only records them.
@@ -75,7 +77,7 @@ func (s *setup) do(changes []Change, make func() error) error {
 
 // create creates a missing stream or bucket.
 func (s *setup) create(name string, make func(Settings) error) error {
-	return s.do([]Change{{What: name}}, func() error { return make(s.want.or(defaultSettings)) })
+	return s.do([]Change{{What: name}}, func() error { return make(s.want.or(Settings{Replicas: s.replicas}).or(defaultSettings)) })
 }
 
 // update writes the configuration of a stream.
@@ -108,6 +110,7 @@ func (s *setup) stream(ctx context.Context) error {
 	config := found.CachedInfo().Config
 	was := Settings{MaxAge: config.MaxAge, Lease: leaseOf(&config), Replicas: config.Replicas}
 	wanted := s.want.or(was)
+	s.replicas = wanted.Replicas
 	ours := wanted.streamConfig(s.ns)
 	var changes []Change
 	if checkStream(s.ns, &config) != nil {
@@ -169,39 +172,34 @@ func (s *setup) files(ctx context.Context) error {
 	return s.update(ctx, config, changes)
 }
 
-func (s *setup) kinds(ctx context.Context) error {
-	_, err := s.js.Stream(ctx, BucketStream(s.ns.KindsBucket()))
-	if !errors.Is(err, jetstream.ErrStreamNotFound) {
-		return err // the step buckets changes it
-	}
-	return s.create(BucketStream(s.ns.KindsBucket()), func(settings Settings) error {
-		config := kindsConfig(s.ns)
-		config.Replicas = settings.Replicas
-		_, err := bindBucket(ctx, s.js, config)
-		return err
-	})
-}
-
-// buckets changes the replicas of all of hark's key-value buckets, including those of other packages.
+// buckets creates the key-value buckets, including those of other packages, and changes their replicas.
 func (s *setup) buckets(ctx context.Context) error {
-	for _, bucket := range s.ns.buckets() {
-		name := BucketStream(bucket)
-		bucket, err := s.js.Stream(ctx, name)
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			continue // a notifier creates it with the replicas of the log; or it is a dry run
-		}
-		if err != nil {
-			return err
-		}
-		config := bucket.CachedInfo().Config
-		wanted := s.want.or(Settings{Replicas: config.Replicas})
-		changes := differ(nil, name, "replicas", config.Replicas, wanted.Replicas)
-		config.Replicas = wanted.Replicas
-		if err := s.update(ctx, config, changes); err != nil {
+	for _, config := range bucketConfigs(s.ns) {
+		if err := s.bucket(ctx, config); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *setup) bucket(ctx context.Context, bucket jetstream.KeyValueConfig) error {
+	name := BucketStream(bucket.Bucket)
+	found, err := s.js.Stream(ctx, name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return s.create(name, func(settings Settings) error {
+			bucket.Replicas = settings.Replicas
+			_, err := bindBucket(ctx, s.js, bucket)
+			return err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	config := found.CachedInfo().Config
+	wanted := s.want.or(Settings{Replicas: config.Replicas})
+	changes := differ(nil, name, "replicas", config.Replicas, wanted.Replicas)
+	config.Replicas = wanted.Replicas
+	return s.update(ctx, config, changes)
 }
 
 // consumers changes the lease of the kinds that have a consumer.

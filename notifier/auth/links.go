@@ -34,9 +34,7 @@ type Links struct {
 // OpenLinks returns the Links whose key is stored beside the log of the store, and creates the key if it is missing. It blocks
 // for a few round trips.
 func OpenLinks(ctx context.Context, store *joblog.Store) (*Links, error) {
-	kv, err := store.BindBucket(ctx, jetstream.KeyValueConfig{
-		Bucket: store.Namespace().LinkBucket(), Description: "hark: the key of links to files", Storage: jetstream.FileStorage,
-	}, "nothing: a running process stores the key of links again")
+	kv, err := store.BindBucket(ctx, joblog.LinkConfig(store.Namespace()), "nothing: a running process stores the key of links again")
 	if err != nil {
 		return nil, fmt.Errorf("auth: open the links: %w", err)
 	}

@@ -102,10 +102,7 @@ func NewRevocations(o RevocationsOptions) *Revocations {
 // Open binds to the bucket beside the log of the store, creates it if it is missing, and reads it. It blocks for some round
 // trips. After an error it may be called again. It must succeed before any method except Check is called.
 func (r *Revocations) Open(ctx context.Context, store *joblog.Store) error {
-	kv, err := store.BindBucket(ctx, jetstream.KeyValueConfig{
-		Bucket: store.Namespace().RevokedBucket(), Description: "hark: users and tokens that were revoked",
-		History: 1, Storage: jetstream.FileStorage,
-	}, "nothing: running notifiers store the revocations that they know again")
+	kv, err := store.BindBucket(ctx, joblog.RevokedConfig(store.Namespace()), "nothing: running notifiers store the revocations that they know again")
 	if err == nil {
 		r.kv = kv
 		err = r.follow(ctx, true)

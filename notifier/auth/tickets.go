@@ -17,7 +17,7 @@ import (
 )
 
 // TicketTTL is how long a ticket is valid.
-const TicketTTL = 30 * time.Second
+const TicketTTL = joblog.TicketTTL
 
 // ticketLength is the length of a ticket, which rand.Text returns: 26 characters of base32, 130 bits.
 const ticketLength = 26
@@ -31,10 +31,7 @@ type Tickets struct {
 // OpenTickets returns the Tickets that are stored beside the log of the store. It creates their bucket if it is missing, and
 // never changes an existing one. It blocks for a few round trips.
 func OpenTickets(ctx context.Context, store *joblog.Store) (*Tickets, error) {
-	kv, err := store.BindBucket(ctx, jetstream.KeyValueConfig{
-		Bucket: store.Namespace().TicketsBucket(), Description: "hark: one-use tickets for event streams",
-		TTL: TicketTTL, History: 1, Storage: jetstream.FileStorage,
-	}, "tickets for event streams of the last 30 s")
+	kv, err := store.BindBucket(ctx, joblog.TicketsConfig(store.Namespace()), "tickets for event streams of the last 30 s")
 	if err != nil {
 		return nil, fmt.Errorf("auth: open the tickets: %w", err)
 	}
