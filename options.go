@@ -166,6 +166,9 @@ type NATSServers struct {
 	CAFile    string // PEM certificates to verify the servers with, in place of the system's
 	CertFile  string // the client's certificate
 	KeyFile   string // and its key
+	// InboxPrefix begins the subjects on which responses arrive, where the permissions of the login permit only those:
+	// [NATSConfig]. Defaults to _INBOX.
+	InboxPrefix string
 }
 
 // Settings say how JetStream keeps hark's data. They belong to the stream and its buckets, not to a process. A zero field
@@ -362,8 +365,8 @@ func (o *Options) checkNATS() error {
 		return nil
 	case o.JSDomain != "" || o.JSAPIPrefix != "":
 		return &Error{Code: "nats_is_inside", Message: "Options.JSDomain and Options.JSAPIPrefix are for NATS servers elsewhere; give their Options.NATSServers.URL too, or leave them out."}
-	case n.NKeyFile != "" || n.CredsFile != "" || n.CAFile != "":
-		return &Error{Code: "nats_is_inside", Message: "Options.NATSServers.NKeyFile, Options.NATSServers.CredsFile and Options.NATSServers.CAFile are for NATS servers elsewhere; give their Options.NATSServers.URL too, or leave them out."}
+	case n.NKeyFile != "" || n.CredsFile != "" || n.CAFile != "" || n.InboxPrefix != "":
+		return &Error{Code: "nats_is_inside", Message: "Options.NATSServers.NKeyFile, Options.NATSServers.CredsFile, Options.NATSServers.CAFile and Options.NATSServers.InboxPrefix are for NATS servers elsewhere; give their Options.NATSServers.URL too, or leave them out."}
 	case o.NATSListen == "" && (n.User != "" || n.Token.IsSet() || n.CertFile != ""):
 		return &Error{Code: "nats_is_inside", Message: "A NATS login or certificate is given, and nothing to use it for: give Options.NATSServers.URL for servers elsewhere, or Options.NATSListen for others to connect to this one."}
 	case o.NATSListen == "" || n.Token.IsSet() || n.User != "" && n.Password.IsSet():

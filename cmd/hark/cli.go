@@ -30,11 +30,12 @@ type CLI struct {
 	Notifier NotifierCmd `cmd:"" help:"Run the HTTP service alone, for many machines."`
 	Worker   WorkerCmd   `cmd:"" help:"Run the worker alone, for many machines."`
 
-	Setup   SetupCmd   `cmd:"" help:"Create the streams and buckets in NATS, and change their settings."`
-	Health  HealthCmd  `cmd:"" help:"Call a health check, and fail unless hark is ready."`
-	Check   CheckCmd   `cmd:"" help:"Check the proxies between here and hark: whether events arrive live."`
-	Backup  BackupCmd  `cmd:"" help:"Save hark's data in NATS to a folder."`
-	Restore RestoreCmd `cmd:"" help:"Restore a backup of hark backup, or check it."`
+	Setup      SetupCmd      `cmd:"" help:"Create the streams and buckets in NATS, and change their settings."`
+	NATSConfig NATSConfigCmd `cmd:"" name:"nats-config" help:"Print an account of NATS with a user for each role, who may do nothing else."`
+	Health     HealthCmd     `cmd:"" help:"Call a health check, and fail unless hark is ready."`
+	Check      CheckCmd      `cmd:"" help:"Check the proxies between here and hark: whether events arrive live."`
+	Backup     BackupCmd     `cmd:"" help:"Save hark's data in NATS to a folder."`
+	Restore    RestoreCmd    `cmd:"" help:"Restore a backup of hark backup, or check it."`
 
 	Export ExportCmd `cmd:"" help:"Export a dataset to a file: enqueue the job, show its progress, download the file."`
 	Jobs   JobsCmd   `cmd:"" help:"List my jobs, newest first."`

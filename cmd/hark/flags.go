@@ -38,6 +38,7 @@ type natsFlags struct {
 	NATSCA           string `name:"nats-ca" help:"PEM file of the CA that signed the NATS servers' certificates; makes TLS required." type:"path" placeholder:"FILE"`
 	NATSCert         string `name:"nats-cert" help:"PEM file of the client certificate. With --nats-listen, of that server's own." type:"path" placeholder:"FILE"`
 	NATSKey          string `name:"nats-key" help:"PEM file of the key of that certificate." type:"path" placeholder:"FILE"`
+	NATSInboxPrefix  string `name:"nats-inbox-prefix" help:"Begins the subjects on which responses of NATS arrive, where the permissions of the login permit only those: see hark nats-config." placeholder:"SUBJECT"`
 	Namespace        string `help:"Begins the names of hark's streams, buckets and subjects, so that several harks can use one account of NATS: a-z, 0-9, _ and -, at most 31." default:"hark" placeholder:"NAME"`
 	JSDomain         string `name:"js-domain" help:"JetStream domain of hark's streams, where --nats is a leaf node." placeholder:"NAME"`
 	JSAPIPrefix      string `name:"js-api-prefix" help:"Prefix of JetStream's API, where the account imports it under another name than $JS.API." placeholder:"SUBJECT"`
@@ -56,6 +57,7 @@ func (f *natsFlags) servers() hark.NATSServers {
 		Password: hark.Secret{Value: f.NATSPassword, File: f.NATSPasswordFile},
 		Token:    hark.Secret{Value: f.NATSToken, File: f.NATSTokenFile},
 		NKeyFile: f.NATSNKey, CredsFile: f.NATSCreds, CAFile: f.NATSCA, CertFile: f.NATSCert, KeyFile: f.NATSKey,
+		InboxPrefix: f.NATSInboxPrefix,
 	}
 }
 

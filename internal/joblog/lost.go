@@ -197,6 +197,7 @@ func (k *keptStream) recreate(ctx context.Context) error {
 	short, cancel := context.WithTimeout(ctx, callTimeout)
 	_, err = k.js.CreateStream(short, config)
 	cancel()
+	err = notPermitted(k.js, createOf, k.name, err)
 	unanswered := errors.Is(err, context.DeadlineExceeded)
 	switch {
 	case err == nil:

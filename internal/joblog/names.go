@@ -120,11 +120,17 @@ func APISubject(js jetstream.JetStream, request string) string { return apiPrefi
 
 // apiPrefix returns the prefix of a JetStream context's requests. It ends with a dot.
 func apiPrefix(js jetstream.JetStream) string {
-	switch o := js.Options(); {
-	case o.Domain != "":
-		return "$JS." + o.Domain + ".API."
-	case o.APIPrefix != "":
-		return strings.TrimSuffix(o.APIPrefix, ".") + "."
+	o := js.Options()
+	return Location{Domain: o.Domain, APIPrefix: o.APIPrefix}.apiPrefix()
+}
+
+// apiPrefix returns the prefix of requests to JetStream. It ends with a dot.
+func (l Location) apiPrefix() string {
+	switch {
+	case l.Domain != "":
+		return "$JS." + l.Domain + ".API."
+	case l.APIPrefix != "":
+		return strings.TrimSuffix(l.APIPrefix, ".") + "."
 	}
 	return jetstream.DefaultAPIPrefix
 }

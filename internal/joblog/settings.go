@@ -185,14 +185,15 @@ func (s Settings) differences(exists Settings) (args []any) {
 	return args
 }
 
-// bind returns the result of find, and of create if nothing was found. Several processes may call it at once: one
-// creates, and the others find.
-func bind[T any](ctx context.Context, find, create func(context.Context) (T, error)) (T, error) {
+// bind returns the result of find, and of create if nothing was found. Stream is the name of the stream. Several processes may
+// call it at once: one creates, and the others find. If the server permits this login neither, the error is a [*NotPermittedError].
+func bind[T any](ctx context.Context, js jetstream.JetStream, stream string, find, create func(context.Context) (T, error)) (T, error) {
 	found, err := find(ctx)
 	if !errors.Is(err, jetstream.ErrStreamNotFound) && !errors.Is(err, jetstream.ErrBucketNotFound) {
-		return found, err
+		return found, notPermitted(js, infoOf, stream, err)
 	}
 	created, err := create(ctx)
+	err = notPermitted(js, createOf, stream, err)
 	// A busy cluster may report for a moment that a new stream does not exist.
 	for errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
 		if created, err = find(ctx); err == nil {
@@ -213,7 +214,7 @@ const bindPause = 50 * time.Millisecond
 // bindBucket returns the key-value bucket that config names, and creates it if it is missing.
 func bindBucket(ctx context.Context, js jetstream.JetStream, config jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
 	find := func(ctx context.Context) (jetstream.KeyValue, error) { return js.KeyValue(ctx, config.Bucket) }
-	return bind(ctx, find, func(ctx context.Context) (jetstream.KeyValue, error) {
+	return bind(ctx, js, BucketStream(config.Bucket), find, func(ctx context.Context) (jetstream.KeyValue, error) {
 		// jetstream.CreateKeyValue always enables direct gets.
 		_, err := js.CreateStream(ctx, jetstream.StreamConfig{
 			Name: BucketStream(config.Bucket), Description: config.Description, Subjects: []string{KeySubject(config.Bucket, ">")},
@@ -228,7 +229,7 @@ func bindBucket(ctx context.Context, js jetstream.JetStream, config jetstream.Ke
 }
 
 func bindStream(ctx context.Context, js jetstream.JetStream, ns Namespace, s Settings) (jetstream.Stream, error) {
-	return bind(ctx,
+	return bind(ctx, js, ns.LogStream(),
 		func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, ns.LogStream()) },
 		func(ctx context.Context) (jetstream.Stream, error) { return js.CreateStream(ctx, s.streamConfig(ns)) })
 }
@@ -236,7 +237,7 @@ func bindStream(ctx context.Context, js jetstream.JetStream, ns Namespace, s Set
 // bindFiles returns the stream of the object store.
 func bindFiles(ctx context.Context, js jetstream.JetStream, ns Namespace, s Settings) (jetstream.Stream, error) {
 	find := func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, ns.FilesStream()) }
-	return bind(ctx, find, func(ctx context.Context) (jetstream.Stream, error) {
+	return bind(ctx, js, ns.FilesStream(), find, func(ctx context.Context) (jetstream.Stream, error) {
 		_, err := js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{
 			Bucket: ns.FilesBucket(), Description: "hark: what jobs leave to download",
 			TTL: s.FileAge + fileGrace, MaxBytes: s.FileSpace, Storage: jetstream.FileStorage, Replicas: s.Replicas,

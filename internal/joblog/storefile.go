@@ -22,11 +22,11 @@ const (
 )
 
 // chunksSubject returns the subject of the chunks of an object, by the NUID in its info.
-func (q *Store) chunksSubject(nuid string) string { return "$O." + q.ns.FilesBucket() + ".C." + nuid }
+func (q *Store) chunksSubject(nuid string) string { return q.ns.fileChunks(nuid) }
 
 // infoSubject returns the subject of the info of an object.
 func (q *Store) infoSubject(object string) string {
-	return "$O." + q.ns.FilesBucket() + ".M." + base64.URLEncoding.EncodeToString([]byte(object))
+	return q.ns.fileInfos(base64.URLEncoding.EncodeToString([]byte(object)))
 }
 
 // bucketFiles is the [files.Store] in JetStream.

@@ -84,6 +84,20 @@ func (ns Namespace) LiveStateSubject(user, id string) string {
 // LiveInboxSubject returns the live subject of changes in a user's inbox, which are not stored.
 func (ns Namespace) LiveInboxSubject(user string) string { return ns.ofUser(livePart, user) + ".inbox" }
 
+// liveInboxSubjects matches the changes in the inboxes of all users.
+func (ns Namespace) liveInboxSubjects() string { return string(ns) + livePart + "*.*.inbox" }
+
+// liveStateSubjects matches the live states of all jobs.
+func (ns Namespace) liveStateSubjects() string { return string(ns) + livePart + "*.*.state.*" }
+
+// fileChunks returns the subject of the chunks of an object, by the NUID in its info.
+func (ns Namespace) fileChunks(nuid string) string { return "$O." + ns.FilesBucket() + ".C." + nuid }
+
+// fileInfos returns the subject of the info of an object, by its name as the object store encodes it.
+func (ns Namespace) fileInfos(encoded string) string {
+	return "$O." + ns.FilesBucket() + ".M." + encoded
+}
+
 // PollSubject returns the subject on which other notifiers ask this one for the events of a polled stream. The name is
 // the notifier's, one token. Its messages are not stored.
 func (ns Namespace) PollSubject(notifier string) string { return string(ns) + pollPart + notifier }

@@ -32,6 +32,8 @@ type Options struct {
 	CAFile    string        // PEM certificates that verify the servers. Defaults to those of the system.
 	CertFile  string        // the client's certificate
 	KeyFile   string        // the key of CertFile
+	// InboxPrefix begins the subjects of responses. Defaults to _INBOX.
+	InboxPrefix string
 }
 
 // Check returns an error if the options contradict each other or a file cannot be read. It does not connect.
@@ -81,6 +83,13 @@ func (o *Options) login() (opts []nats.Option, err error) {
 			return nil, fmt.Errorf("the credentials cannot be read: %w", err)
 		}
 		opts = append(opts, nats.UserCredentials(o.CredsFile))
+	}
+	if o.InboxPrefix != "" {
+		prefix := nats.CustomInboxPrefix(o.InboxPrefix)
+		if err := prefix(new(nats.Options)); err != nil {
+			return nil, fmt.Errorf("the prefix of inboxes %.60q cannot be used; it is like _INBOX_hark, without wildcards", o.InboxPrefix)
+		}
+		opts = append(opts, prefix)
 	}
 	if o.CAFile != "" {
 		pem, err := os.ReadFile(o.CAFile)
