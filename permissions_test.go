@@ -20,6 +20,7 @@ import (
 
 	"github.com/hark-jobs/hark"
 	"github.com/hark-jobs/hark/client"
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/internal/polltest"
@@ -663,4 +664,29 @@ func TestPermissionsBeforeSetup(t *testing.T) {
 	opens(plain, "", "this login may not subscribe to its inbox; give the inbox prefix")
 	g.setup(hark.Settings{})
 	g.service()
+}
+
+// A notifier whose log has lost messages may not begin an epoch, says what to do, and the operator does it.
+func TestPermissionsNewEpoch(t *testing.T) {
+	t.Parallel()
+	g := serveGuarded(t, hark.NATSConfigOptions{})
+	g.setup(hark.Settings{})
+	store, err := joblog.Open(natstest.Context(t), g.connect("notifier"), joblog.Options{Logger: logTo(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	before := store.Epoch()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // the server does not answer what it refuses
+	defer cancel()
+	if _, err := store.BeginEpoch(ctx, before); err == nil || !strings.Contains(err.Error(), "run hark setup --new-epoch") {
+		t.Errorf("got %v", err)
+	}
+	changes, err := hark.Setup(natstest.Context(t), hark.SetupOptions{Location: hark.Location{NATSServers: g.servers("setup")}, NewEpoch: true, Logger: logTo(t)})
+	if err != nil || len(changes) != 1 || changes[0].Setting != "epoch" {
+		t.Errorf("setup: %v, %v", changes, err)
+	}
+	if now, err := store.CurrentEpoch(natstest.Context(t)); err != nil || now <= before {
+		t.Errorf("the epoch is %d, %v; it was %d", now, err, before)
+	}
 }

@@ -13,6 +13,9 @@ type SetupOptions struct {
 	Location
 	// Settings are the settings to change. A zero field means the default for what is created, and no change for what exists.
 	Settings Settings
+	// NewEpoch begins a new epoch of the log: streams that resume get a reset, and the inbox continues. Notifiers do that themselves
+	// when the log has lost messages, unless their login may not change the stream ([NATSConfig]); their log then asks for it.
+	NewEpoch bool
 	// DryRun makes Setup change nothing and return what it would change.
 	DryRun bool
 	// Logger defaults to [slog.Default].
@@ -66,6 +69,13 @@ func Setup(ctx context.Context, o SetupOptions) ([]Change, error) {
 		more, err := joblog.Setup(ctx, nc.Conn, o.place(), joblog.Settings(o.Settings), o.DryRun)
 		for _, c := range more {
 			changes = append(changes, Change(c))
+		}
+		if err != nil || !o.NewEpoch || o.DryRun {
+			return err
+		}
+		begun, err := joblog.BeginEpoch(ctx, nc.Conn, o.place())
+		if err == nil {
+			changes = append(changes, Change(begun))
 		}
 		return err
 	})

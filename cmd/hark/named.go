@@ -47,7 +47,7 @@ func nameFlags(err error) error {
 }
 
 // mistakes are the codes of errors that a change of the flags alone repairs.
-var mistakes = []string{"namespace_invalid", "nats_is_inside", "nats_missing", "nats_options_invalid", "nats_twice", "setting_invalid"}
+var mistakes = []string{"kind_invalid", "namespace_invalid", "nats_is_inside", "nats_missing", "nats_options_invalid", "nats_twice", "setting_invalid"}
 
 // asUsage is [nameFlags] for a command that does one thing and ends: a mistake in its flags is an [*usageError].
 func asUsage(err error) error {

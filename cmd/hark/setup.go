@@ -12,8 +12,9 @@ import (
 type SetupCmd struct {
 	natsFlags
 	settingFlags
-	DryRun bool          `help:"Only print what would be changed."`
-	Wait   time.Duration `help:"How long to wait for NATS servers that are not up yet, or not a cluster yet." default:"2m"`
+	NewEpoch bool          `help:"Begin a new epoch of the log, when the log of a notifier asks for it: after a loss of messages."`
+	DryRun   bool          `help:"Only print what would be changed."`
+	Wait     time.Duration `help:"How long to wait for NATS servers that are not up yet, or not a cluster yet." default:"2m"`
 }
 
 // Run creates what is missing in JetStream, and changes the settings that are given.
@@ -22,7 +23,7 @@ func (c *SetupCmd) Run(ctx context.Context, s Streams) error {
 		return badUsage("hark setup needs --nats, the URL of the NATS servers")
 	}
 	changes, err := hark.Setup(ctx, hark.SetupOptions{
-		Location: c.location("", c.Wait), Settings: c.settings(), DryRun: c.DryRun, Logger: newLog(s, &processFlags{}),
+		Location: c.location("", c.Wait), Settings: c.settings(), NewEpoch: c.NewEpoch, DryRun: c.DryRun, Logger: newLog(s, &processFlags{}),
 	})
 	for _, change := range changes {
 		fmt.Fprintln(s.Out, change)

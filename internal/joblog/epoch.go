@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/jobs"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -39,19 +40,47 @@ func (q *Store) CurrentEpoch(ctx context.Context) (jobs.Epoch, error) {
 
 // BeginEpoch begins a new epoch, which is greater than the stream's own and than after. It is for a stream that went
 // back: new messages get the sequences of lost ones, so ids of the old epoch must not be valid any more. Each event
-// stream that resumes with an old id gets a reset. It blocks for two round trips.
+// stream that resumes with an old id gets a reset. It blocks for two round trips. A login that may not change the stream gets a
+// [*NotPermittedError]; [BeginEpoch] is then for an operator.
 func (q *Store) BeginEpoch(ctx context.Context, after jobs.Epoch) (jobs.Epoch, error) {
 	info, err := q.stream.Info(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("joblog: stream info: %w", err)
 	}
+	epoch, err := beginEpoch(ctx, q.js, info, after)
+	if err != nil {
+		return 0, err
+	}
+	return q.learn(epoch), nil
+}
+
+// BeginEpoch begins a new epoch of the log at a location, and returns the change. It is for a log that has lost messages, where
+// notifiers may not change the stream; [Store.BeginEpoch] is what they do themselves otherwise. It blocks for two round trips.
+func BeginEpoch(ctx context.Context, nc *nats.Conn, at Location) (Change, error) {
+	js, err := at.JetStream(nc)
+	if err != nil {
+		return Change{}, fmt.Errorf("joblog: %w", err)
+	}
+	name := at.WithDefaults().Namespace.LogStream()
+	stream, err := js.Stream(ctx, name)
+	if err != nil {
+		return Change{}, fmt.Errorf("joblog: stream %s: %w", name, err)
+	}
+	info := stream.CachedInfo()
+	before := epochOf(info)
+	epoch, err := beginEpoch(ctx, js, info, 0)
+	return Change{name, "epoch", fmt.Sprint(before), fmt.Sprint(epoch)}, err
+}
+
+// beginEpoch writes a new epoch, greater than after, to the stream of the log.
+func beginEpoch(ctx context.Context, js jetstream.JetStream, info *jetstream.StreamInfo, after jobs.Epoch) (jobs.Epoch, error) {
 	epoch := max(jobs.Epoch(time.Now().UnixMilli()), epochOf(info)+1, after+1)
 	config := info.Config
 	config.Metadata = withMetadata(config.Metadata, epochKey, strconv.FormatInt(int64(epoch), 10))
-	if _, err := q.js.UpdateStream(ctx, config); err != nil {
-		return 0, fmt.Errorf("joblog: begin an epoch: %w", err)
+	if _, err := js.UpdateStream(ctx, config); err != nil {
+		return 0, fmt.Errorf("joblog: begin an epoch: %w", notPermitted(js, updateOf, config.Name, err))
 	}
-	return q.learn(epoch), nil
+	return epoch, nil
 }
 
 // learn updates [Store.Epoch], unless a later epoch is known.

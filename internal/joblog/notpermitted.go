@@ -14,6 +14,7 @@ import (
 const (
 	infoOf   = "STREAM.INFO."
 	createOf = "STREAM.CREATE."
+	updateOf = "STREAM.UPDATE."
 )
 
 // NotPermittedError is returned when the permissions of the login in NATS do not permit a request about a stream. The server does
@@ -42,6 +43,8 @@ func notPermitted(js jetstream.JetStream, request, stream string, err error) err
 		return err
 	case request == createOf:
 		return &NotPermittedError{stream, "does not exist, and this login may not create it; run hark setup first"}
+	case request == updateOf:
+		return &NotPermittedError{stream, "has lost messages, and this login may not begin a new epoch of it; run hark setup --new-epoch"}
 	}
 	return &NotPermittedError{stream, "may not be used by this login; check its permissions in NATS, and the namespace"}
 }
