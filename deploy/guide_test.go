@@ -64,7 +64,7 @@ func TestGuide(t *testing.T) {
 
 	// Flags in the text are those of some command.
 	var known []string
-	for _, command := range []string{"serve", "notifier", "worker", "setup", "token"} {
+	for _, command := range []string{"serve", "notifier", "worker", "setup", "nats-config", "token"} {
 		help, err := helpOf(t, []string{command})
 		if err != nil {
 			t.Fatal(help)

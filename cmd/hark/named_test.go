@@ -51,6 +51,9 @@ func TestErrorsNameFlags(t *testing.T) {
 			continue
 		}
 		command := "serve"
+		if filepath.Base(file) == "natsconfig.go" {
+			command = "nats-config"
+		}
 		if slices.Contains(ofBackup, file) {
 			command = "restore"
 		}
