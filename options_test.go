@@ -42,6 +42,7 @@ func TestOptions(t *testing.T) {
 		"listen without a password":     {Options{NATSListen: "0.0.0.0:4222", NATSServers: NATSServers{User: "hark"}}, "nats_listen_needs_login", "Options.NATSServers.Password"},
 		"a login for nothing":           {Options{NATSServers: NATSServers{User: "hark", Password: password}}, "nats_is_inside", "Options.NATSListen"},
 		"an nkey for nothing":           {Options{NATSListen: "127.0.0.1:4222", NATSServers: NATSServers{CAFile: pw}}, "nats_options_invalid", "PEM"},
+		"an inbox prefix for nothing":   {Options{NATSServers: NATSServers{InboxPrefix: "_INBOX_hark"}}, "nats_is_inside", "InboxPrefix"},
 		"listen and elsewhere":          {Options{NATSListen: "127.0.0.1:4222", NATSServers: NATSServers{URL: "nats://a"}}, "nats_is_elsewhere", "Options.NATSServers.URL"},
 		"no such file":                  {Options{NATSServers: NATSServers{URL: "nats://a", User: "hark", Password: Secret{File: pw + "x"}}}, "nats_options_invalid", "no such file"},
 		"a namespace":                   {Options{Namespace: "shop_2-b"}, "", ""},

@@ -266,3 +266,24 @@ func TestLikeHearsItself(t *testing.T) {
 		t.Error("its own message did not arrive:", err)
 	}
 }
+
+// Responses arrive under the prefix that is given, also on a connection like it. One with wildcards is refused at once.
+func TestInboxPrefix(t *testing.T) {
+	nc, _ := connect(t, natsconn.Options{URL: serve(t, server.Options{}), InboxPrefix: "_INBOX_hark"})
+	like, err := natsconn.Like(nc.Conn, "like", slog.Default(), func(*nats.Conn, *nats.Subscription, error) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(like.Close)
+	for _, inbox := range []string{nc.NewInbox(), like.NewInbox()} {
+		if !strings.HasPrefix(inbox, "_INBOX_hark.") {
+			t.Errorf("the inbox is %s", inbox)
+		}
+	}
+	for _, prefix := range []string{"_INBOX.>", "a.*", "a."} {
+		o := natsconn.Options{URL: "nats://127.0.0.1:1", InboxPrefix: prefix}
+		if err := o.Check(); err == nil || !strings.Contains(err.Error(), "without wildcards") {
+			t.Errorf("%s: %v", prefix, err)
+		}
+	}
+}
