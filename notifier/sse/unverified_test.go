@@ -119,8 +119,10 @@ func TestPoisonIsNotShown(t *testing.T) {
 					}
 				}
 			}
-			if _, err := s.queue.JetStream().Publish(natstest.Context(t), defaultNS.NotificationSubject("ana"), []byte("x")); err != nil {
-				t.Fatal(err)
+			for _, body := range []string{"x", `{"key":"k"}`, `{"key":"k","type":"t","title":7}`, `{"key":"k","type":"t","title":"t","created_at":"yesterday"}`} {
+				if _, err := s.queue.JetStream().Publish(natstest.Context(t), defaultNS.NotificationSubject("ana"), []byte(body)); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 		poison()
@@ -129,7 +131,7 @@ func TestPoisonIsNotShown(t *testing.T) {
 			t.Errorf("shown live: %v", got)
 		}
 		skipped := s.skipped()
-		if skipped[joblog.SkippedState] != 6 || skipped[joblog.SkippedJob] != 6 || skipped[joblog.SkippedNotification] != 1 {
+		if skipped[joblog.SkippedState] != 6 || skipped[joblog.SkippedJob] != 6 || skipped[joblog.SkippedNotification] != 4 {
 			t.Errorf("skipped %v", skipped)
 		}
 		s.unheard(poison)
@@ -137,6 +139,41 @@ func TestPoisonIsNotShown(t *testing.T) {
 		if got := r.until(titled(t, "from the log")); len(got) != 1 {
 			t.Errorf("shown from the log: %v", got)
 		}
+	})
+}
+
+// A message that the log has stored on a subject that hark never writes to is counted and listed once. Nothing else reads it.
+func TestForeignSubjectsAreCounted(t *testing.T) {
+	eachOf(t, hearings, func(t *testing.T, w way) {
+		s := newSystem(t, w, sse.Options{})
+		store := func(subject string) {
+			if _, err := s.queue.JetStream().Publish(natstest.Context(t), subject, []byte(`{}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		polltest.Until(t, "the hub reads the log", func() bool {
+			store("hark.log.probe")
+			return s.skipped()[joblog.SkippedSubject] > 0
+		})
+		subjects := []string{"hark.log.x", "hark.log.05.ana.news", "hark.log.06.ana.state." + jobID, "hark.log.05.bob.notification"}
+		for _, subject := range subjects {
+			store(subject)
+		}
+		polltest.Until(t, "all are listed, each once", func() bool {
+			listed := make(map[string]int)
+			for _, m := range s.hubQueue.ListSkipped() {
+				listed[m.Subject]++
+			}
+			all := true
+			for _, subject := range subjects {
+				if listed[subject] > 1 {
+					t.Fatalf("%s is listed %d times", subject, listed[subject])
+				}
+				all = all && listed[subject] == 1
+			}
+			n := s.skipped()
+			return all && n[joblog.SkippedState] == 1 && n[joblog.SkippedNotification] == 1
+		})
 	})
 }
 
