@@ -150,6 +150,7 @@ func (s *Server) openQueue(ctx context.Context) error {
 		}
 	})
 	s.meter(skipMeter{s.store})
+	s.serveSkipped()
 	s.health.Add(health.Check{Part: "queue", Check: func(ctx context.Context) error {
 		if err := s.healthy(); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -31,7 +32,8 @@ type parts struct {
 	health      *health.Health
 	front       *front
 	admin       net.Listener
-	limit       *door.Limit // of connections at front
+	adminMux    *http.ServeMux // of admin, or nil
+	limit       *door.Limit    // of connections at front
 	natsd       *natsd.Server
 	nc          *natsconn.Conn
 	store       *joblog.Store

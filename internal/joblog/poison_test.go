@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natstest"
@@ -351,6 +352,33 @@ func TestSkipsAreLoggedAFewTimes(t *testing.T) {
 	}
 	if n := q.Skipped()[joblog.SkippedState]; n != 50 {
 		t.Errorf("%d were counted", n)
+	}
+}
+
+// The last 100 skipped messages are listed, the newest first, each once and with a reason of limited length.
+func TestSkipsAreListed(t *testing.T) {
+	q := openPoisoned(t)
+	if list := q.ListSkipped(); len(list) != 0 {
+		t.Fatalf("before any skip: %+v", list)
+	}
+	subject := defaultNS.StateSubject("ana", "x")
+	for i := range uint64(150) {
+		for range 2 {
+			q.Skip(joblog.SkippedState, subject, i+1, fmt.Errorf("%d is wrong%s", i+1, strings.Repeat(" ü", 1000)))
+		}
+	}
+	list := q.ListSkipped()
+	if len(list) != 100 {
+		t.Fatalf("%d messages are listed, want 100", len(list))
+	}
+	for i, m := range list {
+		seq := uint64(150 - i)
+		if m.Seq != seq || m.What != joblog.SkippedState || m.Subject != subject || !strings.HasPrefix(m.Reason, fmt.Sprintf("%d is wrong", seq)) || m.At.IsZero() {
+			t.Errorf("number %d: %+v, want sequence %d", i, m, seq)
+		}
+		if len(m.Reason) > 510 || !utf8.ValidString(m.Reason) {
+			t.Errorf("number %d has a reason of %d bytes", i, len(m.Reason))
+		}
 	}
 }
 

@@ -3,6 +3,8 @@ package joblog
 import (
 	"log/slog"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -27,18 +29,32 @@ const (
 	maxSkipsSeen = 10_000
 	skipLogs     = 10 // lines in skipLogTime
 	skipLogTime  = time.Minute
+	// maxSkipsListed is how many skipped messages [Store.ListSkipped] returns, and maxReasonBytes limits the reason of each.
+	maxSkipsListed = 100
+	maxReasonBytes = 500
 )
 
-// skips counts and logs skipped messages, each message once.
+// SkippedMessage is a message that this process has skipped.
+type SkippedMessage struct {
+	What    Skippable `json:"what"`
+	Subject string    `json:"subject"`
+	// Seq is the sequence in the stream of the subject, or 0 for a message that was never stored.
+	Seq    uint64    `json:"seq"`
+	Reason string    `json:"reason"`
+	At     time.Time `json:"at"` // when it was skipped
+}
+
+// skips counts, lists and logs skipped messages, each message once.
 type skips struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
 	counts map[Skippable]uint64
 	seen   map[skipped]struct{}
-	since  time.Time // when the current minute began
-	logged int       // lines in that minute
-	silent int       // messages of that minute that were not logged
+	recent []SkippedMessage // the last ones, the oldest first
+	since  time.Time        // when the current minute began
+	logged int              // lines in that minute
+	silent int              // messages of that minute that were not logged
 }
 
 type skipped struct {
@@ -55,8 +71,8 @@ func newSkips(log *slog.Logger) *skips {
 }
 
 // Skip counts a message that was skipped because hark cannot have written it. A message with the same sequence counts
-// once; sequence 0 is a message that was never stored. Skip logs up to 10 messages a minute. It does not block and is
-// safe for concurrent use.
+// once; sequence 0 is a message that was never stored. Skip lists the message for [Store.ListSkipped], and logs up to 10
+// messages a minute. It does not block and is safe for concurrent use.
 func (q *Store) Skip(what Skippable, subject string, seq uint64, err error) {
 	s := q.skips
 	s.mu.Lock()
@@ -71,6 +87,10 @@ func (q *Store) Skip(what Skippable, subject string, seq uint64, err error) {
 		s.seen[skipped{what, seq}] = struct{}{}
 	}
 	s.counts[what]++
+	if len(s.recent) == maxSkipsListed {
+		s.recent = slices.Delete(s.recent, 0, 1)
+	}
+	s.recent = append(s.recent, SkippedMessage{what, strings.Clone(subject), seq, reasonOf(err), time.Now().UTC().Truncate(time.Millisecond)})
 	if time.Since(s.since) >= skipLogTime {
 		if s.silent > 0 {
 			s.log.Warn("further messages skipped and not logged", "more", s.silent)
@@ -90,6 +110,25 @@ func (q *Store) Skipped() map[Skippable]uint64 {
 	q.skips.mu.Lock()
 	defer q.skips.mu.Unlock()
 	return maps.Clone(q.skips.counts)
+}
+
+// ListSkipped returns the last 100 messages that this process has skipped, the newest first. It does not block and is safe for
+// concurrent use.
+func (q *Store) ListSkipped() []SkippedMessage {
+	q.skips.mu.Lock()
+	defer q.skips.mu.Unlock()
+	list := slices.Clone(q.skips.recent)
+	slices.Reverse(list)
+	return list
+}
+
+// reasonOf returns the text of an error, which may quote the message.
+func reasonOf(err error) string {
+	text := err.Error()
+	if len(text) > maxReasonBytes {
+		text = strings.ToValidUTF8(text[:maxReasonBytes], "") + "…"
+	}
+	return text
 }
 
 // skip is [Store.Skip] for a stored message.
