@@ -126,8 +126,9 @@ func (a *Address) check(user, id string) error {
 	return nil
 }
 
-// decodeNotification reads a stored notification.
-func decodeNotification(body []byte) (n jobs.Notification, err error) {
+// DecodeNotification decodes a stored notification. It returns an error if the message is not one: not a JSON object with fields of
+// the right types, or with neither a type nor a title.
+func DecodeNotification(body []byte) (n jobs.Notification, err error) {
 	if err := json.Unmarshal(body, &n); err != nil {
 		return jobs.Notification{}, fmt.Errorf("joblog: notification: %w", err)
 	}

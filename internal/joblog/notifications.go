@@ -24,7 +24,7 @@ func (q *Store) notification(ctx context.Context, user string, seq uint64) (n jo
 			return nil
 		}
 		var err error
-		if n, err = decodeNotification(m.Data); err != nil {
+		if n, err = DecodeNotification(m.Data); err != nil {
 			q.skip(m, err)
 			return jobs.ErrKeyReused
 		}
@@ -38,7 +38,7 @@ func (q *Store) notification(ctx context.Context, user string, seq uint64) (n jo
 		if m == nil || m.Subject != q.ns.NotificationSubject(user) {
 			return n, fmt.Errorf("joblog: notification %d is gone", seq)
 		}
-		if n, err = decodeNotification(m.Data); err != nil {
+		if n, err = DecodeNotification(m.Data); err != nil {
 			q.skip(m, err)
 			err = jobs.ErrKeyReused
 		}
@@ -54,7 +54,7 @@ func (q *Store) hasNotification(ctx context.Context, user, key string, from uint
 		if m.Header.Get(nats.MsgIdHdr) != id {
 			return nil
 		}
-		if _, err := decodeNotification(m.Data); err != nil {
+		if _, err := DecodeNotification(m.Data); err != nil {
 			q.skip(m, err)
 			return nil
 		}

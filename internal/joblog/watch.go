@@ -174,6 +174,6 @@ func (q *Store) event(ctx context.Context, subject string, body []byte) (Event, 
 		job, err := DecodeState(subject, body)
 		return Event{Job: &job}, err
 	}
-	n, err := decodeNotification(body)
+	n, err := DecodeNotification(body)
 	return Event{Notification: &n}, err
 }

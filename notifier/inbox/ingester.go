@@ -3,7 +3,6 @@ package inbox
 import (
 	"context"
 	crand "crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -239,7 +238,8 @@ func decode(m message) (e Entry, err error) {
 			return e, err
 		}
 	}
-	if err := json.Unmarshal(m.data, &e.Notification); err != nil {
+	// No other checks: the inbox accepts what the stream has accepted and sent live.
+	if e.Notification, err = joblog.DecodeNotification(m.data); err != nil {
 		return e, err
 	}
 	n := &e.Notification
@@ -248,10 +248,6 @@ func decode(m message) (e Entry, err error) {
 	}
 	if n.CreatedAt.IsZero() {
 		n.CreatedAt = m.stored.UTC()
-	}
-	// No other checks: the inbox accepts what the stream has accepted and sent live.
-	if n.Type == "" && n.Title == "" {
-		return e, errors.New("neither type nor title")
 	}
 	return e, nil
 }

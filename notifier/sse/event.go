@@ -25,6 +25,10 @@ func (h *Hub) notificationFrame(subject string, seq, before uint64, stored []byt
 		h.skip(joblog.SkippedNotification, subject, seq, errTooLarge)
 		return nil
 	}
+	if _, err := joblog.DecodeNotification(stored); err != nil { // the inbox does not take it either
+		h.skip(joblog.SkippedNotification, subject, seq, err)
+		return nil
+	}
 	frame := encodeNotification(jobs.EventID{Epoch: h.currentEpoch(), Seq: seq}, before, stored)
 	return h.checkSize(joblog.SkippedNotification, subject, seq, frame, errMalformed)
 }

@@ -119,8 +119,10 @@ func TestPoisonIsNotShown(t *testing.T) {
 					}
 				}
 			}
-			if _, err := s.queue.JetStream().Publish(natstest.Context(t), defaultNS.NotificationSubject("ana"), []byte("x")); err != nil {
-				t.Fatal(err)
+			for _, body := range []string{"x", `{"key":"k"}`, `{"key":"k","type":"t","title":7}`, `{"key":"k","type":"t","title":"t","created_at":"yesterday"}`} {
+				if _, err := s.queue.JetStream().Publish(natstest.Context(t), defaultNS.NotificationSubject("ana"), []byte(body)); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 		poison()
@@ -129,7 +131,7 @@ func TestPoisonIsNotShown(t *testing.T) {
 			t.Errorf("shown live: %v", got)
 		}
 		skipped := s.skipped()
-		if skipped[joblog.SkippedState] != 6 || skipped[joblog.SkippedJob] != 6 || skipped[joblog.SkippedNotification] != 1 {
+		if skipped[joblog.SkippedState] != 6 || skipped[joblog.SkippedJob] != 6 || skipped[joblog.SkippedNotification] != 4 {
 			t.Errorf("skipped %v", skipped)
 		}
 		s.unheard(poison)
