@@ -355,7 +355,7 @@ func TestSkipsAreLoggedAFewTimes(t *testing.T) {
 	}
 }
 
-// The last 100 skipped messages are listed, the newest first, each once and with a reason of limited length.
+// The last 100 skipped messages are listed, the newest first, each once, with the subject in the log and a reason of limited length.
 func TestSkipsAreListed(t *testing.T) {
 	q := openPoisoned(t)
 	if list := q.ListSkipped(); len(list) != 0 {
@@ -364,7 +364,7 @@ func TestSkipsAreListed(t *testing.T) {
 	subject := defaultNS.StateSubject("ana", "x")
 	for i := range uint64(150) {
 		for range 2 {
-			q.Skip(joblog.SkippedState, subject, i+1, fmt.Errorf("%d is wrong%s", i+1, strings.Repeat(" ü", 1000)))
+			q.Skip(joblog.SkippedState, joblog.LiveOf(subject), i+1, fmt.Errorf("%d is wrong%s", i+1, strings.Repeat(" ü", 1000)))
 		}
 	}
 	list := q.ListSkipped()

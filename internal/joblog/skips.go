@@ -70,7 +70,8 @@ func newSkips(log *slog.Logger) *skips {
 	return s
 }
 
-// Skip counts a message that was skipped because hark cannot have written it. A message with the same sequence counts
+// Skip counts a message that was skipped because hark cannot have written it. The subject of a stored message may be the live one; it
+// is listed and logged with the one in the log. A message with the same sequence counts
 // once; sequence 0 is a message that was never stored. Skip lists the message for [Store.ListSkipped], and logs up to 10
 // messages a minute. It does not block and is safe for concurrent use.
 func (q *Store) Skip(what Skippable, subject string, seq uint64, err error) {
@@ -78,6 +79,7 @@ func (q *Store) Skip(what Skippable, subject string, seq uint64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if seq > 0 {
+		subject = logOf(subject)
 		if _, known := s.seen[skipped{what, seq}]; known {
 			return
 		}

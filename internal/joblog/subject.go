@@ -124,6 +124,14 @@ func (ns Namespace) ofUser(part, user string) string {
 // LiveOf returns the live subject on which a message of the log is republished.
 func LiveOf(logSubject string) string { return strings.Replace(logSubject, logPart, livePart, 1) }
 
+// logOf is the inverse of [LiveOf]. It returns any other subject unchanged.
+func logOf(subject string) string {
+	if ns, rest, _ := strings.Cut(subject, "."); strings.HasPrefix(rest, livePart[1:]) {
+		return ns + logPart + strings.TrimPrefix(rest, livePart[1:])
+	}
+	return subject
+}
+
 // Class is what a message on one of hark's subjects is.
 type Class string
 
