@@ -110,8 +110,8 @@ type Options struct {
 	// TLSCert and TLSKey are PEM files: the certificate of Listen, with those between it and its CA, and its key. They are
 	// read again when they have changed. With neither, Listen speaks plain HTTP.
 	TLSCert, TLSKey string
-	// Admin is a host:port that serves the metrics, the health checks and Go's profiles, without a login. The metrics are
-	// then there alone; the health checks stay at Listen too, for load balancers. Defaults to none.
+	// Admin is a host:port that serves the metrics, the health checks, the list of skipped messages (/skipped) and Go's profiles,
+	// without a login. The metrics are then there alone; the health checks stay at Listen too, for load balancers. Defaults to none.
 	Admin string
 	// MaxConnections is how many connections may be open at Listen, streams among them. Defaults to 25,000, or what the limit
 	// of open files leaves room for. MaxConnectionsPerAddress is how many of those one client address may have; 0 means no

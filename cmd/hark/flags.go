@@ -20,7 +20,7 @@ type processFlags struct {
 	Drain      time.Duration `help:"How long each step of a stop may take." default:"10s"`
 	DrainDelay time.Duration `help:"How long to go on working after the signal to stop, while /readyz says shutting_down, so that a balancer notices." default:"0s"`
 	Files      string        `help:"Folder for the files of jobs, in place of NATS. All notifiers and workers must have the same, on a file system that they share." type:"path" placeholder:"DIR"`
-	Admin      string        `help:"host:port for operators: /metrics, /livez, /readyz and Go's profiles (pprof), without a login. /metrics is then served there only." placeholder:"ADDR"`
+	Admin      string        `help:"host:port for operators: /metrics, /livez, /readyz, /skipped (malformed messages) and Go's profiles (pprof), without a login. /metrics is then served there only." placeholder:"ADDR"`
 	LogLevel   slog.Level    `help:"Minimum level of the log: debug, info, warn or error." default:"info"`
 	LogJSON    bool          `name:"log-json" help:"Log in JSON."`
 }
