@@ -58,7 +58,7 @@ type listener struct {
 
 func listen(t *testing.T, c *client.Client, topics ...string) *listener {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // a missing event fails the test
 	next, stop := iter.Pull2(c.Stream(ctx, client.StreamOptions{Topics: topics}))
 	t.Cleanup(func() { cancel(); stop() })
 	l := &listener{t, next}
@@ -523,7 +523,7 @@ func (doc *asyncAPI) check(t *testing.T, channel string, m *nats.Msg, fields map
 			}
 		}
 		if p := doc.problem(*message.Payload, body); p != "" {
-			t.Errorf("channel %s, %s: %s %s", channel, m.Subject, p, m.Data)
+			t.Errorf("channel %s, %s: %s %q", channel, m.Subject, p, m.Data)
 		}
 		if object, ok := body.(map[string]any); ok {
 			for field := range object {

@@ -22,6 +22,8 @@ const (
 	SkippedLive Skippable = "live"
 	// SkippedEvent is a live event that is malformed.
 	SkippedEvent Skippable = "event"
+	// SkippedSubject is a message of the log on a subject that hark never writes to, so nothing reads it.
+	SkippedSubject Skippable = "subject"
 )
 
 // Limits of memory and log lines. Any program with access to the log can write any number of malformed messages.
@@ -64,7 +66,7 @@ type skipped struct {
 
 func newSkips(log *slog.Logger) *skips {
 	s := &skips{log: log, counts: make(map[Skippable]uint64), seen: make(map[skipped]struct{})}
-	for _, what := range []Skippable{SkippedJob, SkippedState, SkippedNotification, SkippedKind, SkippedLive, SkippedEvent} {
+	for _, what := range []Skippable{SkippedJob, SkippedState, SkippedNotification, SkippedKind, SkippedLive, SkippedEvent, SkippedSubject} {
 		s.counts[what] = 0
 	}
 	return s
@@ -133,14 +135,21 @@ func reasonOf(err error) string {
 	return text
 }
 
+// SkipSubject is [Store.Skip] for a message of the log whose subject [ParseSubject] refuses.
+func (q *Store) SkipSubject(subject string, seq uint64) {
+	q.skip(&storedMsg{Subject: subject, Seq: seq}, errSubject)
+}
+
 // skip is [Store.Skip] for a stored message.
 func (q *Store) skip(m *storedMsg, err error) {
-	what := SkippedNotification
+	what := SkippedSubject
 	switch _, _, class := splitSubject(m.Subject); class { // the shard may be what is wrong
 	case ClassJob:
 		what = SkippedJob
 	case ClassState:
 		what = SkippedState
+	case ClassNotification:
+		what = SkippedNotification
 	}
 	q.Skip(what, m.Subject, m.Seq, err)
 }

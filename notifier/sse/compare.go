@@ -89,7 +89,8 @@ func (h *Hub) readStored(ctx context.Context, of *joblog.Follower) (found stored
 	found = storedMessages{follower: of, last: make(map[string]uint64)}
 	found.err = of.Read(ctx, func(subject string, seq uint64) {
 		token, class, ok := joblog.ParseSubject(subject)
-		if !ok {
+		if !ok { // nothing else reads all of the log
+			h.queue.SkipSubject(subject, seq)
 			return
 		}
 		h.mu.RLock()

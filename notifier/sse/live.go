@@ -26,6 +26,7 @@ type userStreams struct {
 func (h *Hub) onLive(ctx context.Context, m *nats.Msg) {
 	token, class, ok := joblog.ParseSubject(m.Subject)
 	if !ok {
+		h.queue.SkipSubject(m.Subject, headerSeq(m, jetstream.SequenceHeader))
 		return
 	}
 	var seq uint64

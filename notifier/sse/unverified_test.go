@@ -142,6 +142,41 @@ func TestPoisonIsNotShown(t *testing.T) {
 	})
 }
 
+// A message that the log has stored on a subject that hark never writes to is counted and listed once. Nothing else reads it.
+func TestForeignSubjectsAreCounted(t *testing.T) {
+	eachOf(t, hearings, func(t *testing.T, w way) {
+		s := newSystem(t, w, sse.Options{})
+		store := func(subject string) {
+			if _, err := s.queue.JetStream().Publish(natstest.Context(t), subject, []byte(`{}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		polltest.Until(t, "the hub reads the log", func() bool {
+			store("hark.log.probe")
+			return s.skipped()[joblog.SkippedSubject] > 0
+		})
+		subjects := []string{"hark.log.x", "hark.log.05.ana.news", "hark.log.06.ana.state." + jobID, "hark.log.05.bob.notification"}
+		for _, subject := range subjects {
+			store(subject)
+		}
+		polltest.Until(t, "all are listed, each once", func() bool {
+			listed := make(map[string]int)
+			for _, m := range s.hubQueue.ListSkipped() {
+				listed[m.Subject]++
+			}
+			all := true
+			for _, subject := range subjects {
+				if listed[subject] > 1 {
+					t.Fatalf("%s is listed %d times", subject, listed[subject])
+				}
+				all = all && listed[subject] == 1
+			}
+			n := s.skipped()
+			return all && n[joblog.SkippedState] == 1 && n[joblog.SkippedNotification] == 1
+		})
+	})
+}
+
 func (s *system) skipped() map[joblog.Skippable]uint64 { return s.hubQueue.Skipped() }
 
 // unheard calls a function while the hub receives nothing.
