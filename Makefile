@@ -3,12 +3,12 @@
 GO ?= go
 PKG ?= ./...
 
-# Most tests wait more than they compute: more of a package run at a time than there are cores. SQLite is C that was
+# Most tests wait more than they compute: more packages, and more tests of a package, run at a time than there are cores. SQLite is C that was
 # translated to Go; with the race detector in it, it takes five times as long. What calls it has the detector. The NATS server
 # keeps the detector: without it tests take a third less, and races are reported that are none (probably since functions with
 # type parameters, as those of sync.Map, are compiled in several packages, and the linker takes one of them for all).
 RACE = -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false
-TEST = $(GO) test $(RACE) -shuffle=on -parallel 4 -vet=off
+TEST = $(GO) test $(RACE) -shuffle=on -p 3 -parallel 4 -vet=off
 
 # The containers of deploy's test come and go with network interfaces, and each change interrupts what a browser is
 # loading (Chromium: ERR_NETWORK_CHANGED). So the packages with a browser are run first, beside a few long ones, and deploy,
