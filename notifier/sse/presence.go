@@ -19,8 +19,9 @@ const (
 	presenceTimeout = time.Second
 	// settled is the number of beats after which a hub knows all others: each publishes one a second.
 	settled = 3
-	// namesPerMessage is the number of users in one message between hubs. A name has 600 bytes at most.
-	namesPerMessage = 1000
+	// namesPerMessage is the number of users in one message between hubs. An escaped name has 3,600 bytes at most
+	// ([jobs.MaxUserBytes]), and a message of NATS 1 MB.
+	namesPerMessage = 200
 )
 
 // presenceAnswer is what one hub knows about a topic: how many streams listen there, and some of their users.

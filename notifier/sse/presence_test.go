@@ -96,6 +96,25 @@ func TestPresenceOfMany(t *testing.T) {
 	})
 }
 
+// The longest names fit into the messages between hubs, also those that are escaped byte by byte.
+func TestPresenceOfLongNames(t *testing.T) {
+	one, two := twoHubs(t, ways[0], sse.Options{Announced: announced, PollIdle: time.Hour})
+	ana := one.watch("ana", "room.1")
+	want := []string{"ana"}
+	for i := range 320 {
+		user := fmt.Sprintf("%s%03d", strings.Repeat("é", 598), i)
+		want = append(want, user)
+		p := sse.Poll{Subscriber: sse.Subscriber{User: user, Topics: []string{"room.1"}}}
+		if _, err := two.hub.Poll(natstest.Context(t), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ana.sees(want...)
+	if p := one.presence("room.1", "ana"); p.Users != len(want) || !p.Complete {
+		t.Errorf("%d users, complete %v, want %d", p.Users, p.Complete, len(want))
+	}
+}
+
 // The answer is never from before the call, also if an earlier question about the topic is still under way: here it waits for a hub
 // that does not answer.
 func TestPresenceIsCurrent(t *testing.T) {
