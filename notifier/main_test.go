@@ -15,14 +15,14 @@ import (
 	"github.com/hark-jobs/hark/harktest"
 	"github.com/hark-jobs/hark/internal/health"
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
-	"go.uber.org/goleak"
 )
 
 const defaultNS = joblog.DefaultNamespace
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { natstest.VerifyTestMain(m) }
 
 // patience is how long a test waits for something that should come without delay.
 const patience = time.Minute

@@ -18,12 +18,12 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/queue"
 	"github.com/hark-jobs/hark/worker"
-	"go.uber.org/goleak"
+	"github.com/nats-io/nats.go"
 )
 
 const defaultNS = joblog.DefaultNamespace
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { natstest.VerifyTestMain(m) }
 
 // bench is a queue with a worker that the test can stop.
 type bench struct {
@@ -34,8 +34,11 @@ type bench struct {
 func newBench(t *testing.T) *bench { return newBenchWith(t, joblog.Options{}) }
 
 func newBenchWith(t *testing.T, config joblog.Options) *bench {
+	return newBenchOn(t, natstest.Connect(t), config)
+}
+
+func newBenchOn(t *testing.T, nc *nats.Conn, config joblog.Options) *bench {
 	t.Parallel()
-	nc := natstest.Connect(t)
 	q, err := joblog.Open(natstest.Context(t), nc, config)
 	if err != nil {
 		t.Fatal(err)

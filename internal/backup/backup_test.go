@@ -19,7 +19,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"github.com/hark-jobs/hark/internal/backup"
 	"github.com/hark-jobs/hark/internal/joblog"
@@ -30,7 +29,7 @@ import (
 
 const defaultNS = joblog.DefaultNamespace
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { natstest.VerifyTestMain(m) }
 
 var streams = []string{defaultNS.LogStream(), joblog.BucketStream(defaultNS.KindsBucket()), defaultNS.FilesStream()}
 

@@ -3,11 +3,10 @@ package joblog_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
 )
 
 const defaultNS = joblog.DefaultNamespace
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { natstest.VerifyTestMain(m) }

@@ -21,12 +21,11 @@ import (
 	"github.com/hark-jobs/hark/notifier/sse"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 )
 
 const defaultNS = joblog.DefaultNamespace
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { natstest.VerifyTestMain(m) }
 
 // patience is how long a test waits for what must come.
 const patience = time.Minute
