@@ -587,7 +587,7 @@ func checkStored(t *testing.T, doc *asyncAPI, nc *nats.Conn) {
 		t.Fatal(err)
 	}
 	c := log.CachedInfo().Config
-	if c.MaxAge != 7*24*time.Hour || c.Duplicates != 10*time.Minute || !c.AllowDirect || !c.AllowRollup || c.RePublish == nil || c.RePublish.Source != "hark.log.>" || c.RePublish.Destination != "hark.live.>" ||
+	if c.MaxAge != 7*24*time.Hour || c.Duplicates != 10*time.Minute || !c.AllowDirect || !c.AllowRollup || !c.AllowAtomicPublish || c.RePublish == nil || c.RePublish.Source != "hark.log.>" || c.RePublish.Destination != "hark.live.>" ||
 		c.Metadata["hark.lease"] != "30s" || c.Retention != jetstream.LimitsPolicy || c.Storage != jetstream.FileStorage {
 		t.Errorf("hark_log: %+v", c)
 	}

@@ -1,10 +1,12 @@
 package joblog
 
 import (
+	"context"
 	"strconv"
 	"sync"
 
 	"github.com/hark-jobs/hark/jobs"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -25,6 +27,22 @@ func (b *Backlogs) Remembered() (users, jobs int) {
 		panic("joblog: the account of what is remembered is wrong")
 	}
 	return len(b.users), jobs
+}
+
+// Last is the last message on a subject, as the leader has it.
+type Last struct {
+	Subject string
+	Seq     uint64 // 0 if there is none
+	Header  nats.Header
+}
+
+// LastOnLeader returns the last message on a subject, for tests.
+func (q *Store) LastOnLeader(ctx context.Context, subject string) (Last, error) {
+	m, err := q.lastOnLeader(ctx, subject)
+	if m == nil || err != nil {
+		return Last{}, err
+	}
+	return Last{m.Subject, m.Seq, m.Header}, nil
 }
 
 // CreateTogether makes stores choose one epoch for the next log that they create in place of a lost one, and wait for each

@@ -142,7 +142,7 @@ func TestLostLogIsCreatedAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c := stream.CachedInfo().Config; c.MaxAge != 48*time.Hour || c.RePublish == nil || !c.AllowDirect || !c.AllowRollup {
+		if c := stream.CachedInfo().Config; c.MaxAge != 48*time.Hour || c.RePublish == nil || !c.AllowDirect || !c.AllowRollup || !c.AllowAtomicPublish {
 			t.Errorf("%s: it was created with %+v", name, c)
 		}
 		if _, lease, err := b.OpenWorkerConsumer(natstest.Context(t), "k"); err != nil || lease != 7*time.Second {

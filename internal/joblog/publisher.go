@@ -84,11 +84,16 @@ func (p *publisher) close() error {
 // publish stores m, and sets its Reply. It blocks until the server has acked or ctx ends, or for callTimeout if ctx has
 // no deadline. It retries transient errors, and creates a stream that was deleted or lost.
 func (p *publisher) publish(ctx context.Context, m *nats.Msg) (ack, error) {
+	return p.retry(ctx, m.Subject, func() write { return p.send(m) })
+}
+
+// retry sends a write until it succeeds, or fails with an error that is not transient. It stores on the subject.
+func (p *publisher) retry(ctx context.Context, subject string, send func() write) (ack, error) {
 	for try := 0; ; try++ {
 		if ctx.Err() != nil {
 			return ack{}, ctx.Err()
 		}
-		a, err := p.await(ctx, p.send(m))
+		a, err := p.await(ctx, send())
 		if !IsTransient(err) || try > publishRetries {
 			return a, err
 		}
@@ -96,7 +101,7 @@ func (p *publisher) publish(ctx context.Context, m *nats.Msg) (ack, error) {
 			if p.restore == nil || !errors.Is(err, jetstream.ErrNoStreamResponse) {
 				return a, err
 			}
-			if restoreErr := p.restore(ctx, m.Subject); restoreErr != nil {
+			if restoreErr := p.restore(ctx, subject); restoreErr != nil {
 				return a, restoreErr
 			}
 			continue
@@ -109,9 +114,15 @@ func (p *publisher) publish(ctx context.Context, m *nats.Msg) (ack, error) {
 	}
 }
 
-// errCodeInProcess is the server's JSStreamDuplicateMessageConflict. On a cluster a message with the same id is being
-// replicated, and may or may not be stored.
-const errCodeInProcess = 10158
+// Error codes of the server for writes that pass soon.
+const (
+	// errCodeInProcess is JSStreamDuplicateMessageConflict. On a cluster a message with the same id is being replicated,
+	// and may or may not be stored.
+	errCodeInProcess = 10158
+	// errCodeIncompleteBatch is JSAtomicPublishIncompleteBatchErr: a message of the batch did not arrive, or the leader has
+	// changed in between, or too many batches are open. Nothing was stored.
+	errCodeIncompleteBatch = 10176
+)
 
 // IsTransient reports whether a write failed with an error that passes soon, and was not stored.
 //
@@ -121,7 +132,7 @@ const errCodeInProcess = 10158
 func IsTransient(err error) bool {
 	var api *jetstream.APIError
 	return errors.Is(err, jetstream.ErrNoStreamResponse) || errors.As(err, &api) &&
-		(api.ErrorCode == errCodeInProcess || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+		(api.ErrorCode == errCodeInProcess || api.ErrorCode == errCodeIncompleteBatch || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
 
 // publishWindow is how many messages of one [publisher.publishAll] are sent before their acks are awaited.

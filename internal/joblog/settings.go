@@ -111,18 +111,19 @@ var defaultSettings = Settings{
 // streamConfig returns the configuration of a new stream. s must have no zero field.
 func (s *Settings) streamConfig(ns Namespace) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:        ns.LogStream(),
-		Description: "hark: jobs, their states, and notifications",
-		Subjects:    []string{ns.LogSubjects()},
-		Storage:     jetstream.FileStorage,
-		Retention:   jetstream.LimitsPolicy,
-		MaxAge:      s.MaxAge,
-		Replicas:    s.Replicas,
-		Duplicates:  min(DedupeWindow, s.MaxAge),
-		AllowDirect: true,
-		AllowRollup: true,
-		RePublish:   &jetstream.RePublish{Source: ns.LogSubjects(), Destination: ns.LiveSubjects()},
-		Metadata:    map[string]string{leaseKey: s.Lease.String()},
+		Name:               ns.LogStream(),
+		Description:        "hark: jobs, their states, and notifications",
+		Subjects:           []string{ns.LogSubjects()},
+		Storage:            jetstream.FileStorage,
+		Retention:          jetstream.LimitsPolicy,
+		MaxAge:             s.MaxAge,
+		Replicas:           s.Replicas,
+		Duplicates:         min(DedupeWindow, s.MaxAge),
+		AllowDirect:        true,
+		AllowRollup:        true,
+		AllowAtomicPublish: true,
+		RePublish:          &jetstream.RePublish{Source: ns.LogSubjects(), Destination: ns.LiveSubjects()},
+		Metadata:           map[string]string{leaseKey: s.Lease.String()},
 	}
 }
 
@@ -264,6 +265,9 @@ func checkStream(ns Namespace, c *jetstream.StreamConfig) error {
 	}
 	if !c.AllowRollup {
 		missing = append(missing, "rollups")
+	}
+	if !c.AllowAtomicPublish {
+		missing = append(missing, "atomic batches")
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("joblog: stream %s lacks %s; run hark setup to repair it", c.Name, strings.Join(missing, ", "))

@@ -115,7 +115,8 @@ func (s *setup) stream(ctx context.Context) error {
 	var changes []Change
 	if checkStream(s.ns, &config) != nil {
 		changes = differ(changes, s.ns.LogStream(), "layout", "another", "hark's")
-		config.Subjects, config.RePublish, config.AllowDirect, config.AllowRollup = ours.Subjects, ours.RePublish, true, true
+		config.Subjects, config.RePublish = ours.Subjects, ours.RePublish
+		config.AllowDirect, config.AllowRollup, config.AllowAtomicPublish = true, true, true
 	}
 	changes = differ(changes, s.ns.LogStream(), "max_age", was.MaxAge, wanted.MaxAge)
 	changes = differ(changes, s.ns.LogStream(), "replicas", was.Replicas, wanted.Replicas)
