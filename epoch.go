@@ -111,7 +111,7 @@ func (s *Server) settleOnce(ctx context.Context, starting bool) error {
 
 // inboxAhead reports whether the inbox has what the log does not have any more, and how far the inbox has come. An inbox
 // that does not answer has nothing to say: its ingester compares again when it does.
-func (s *Server) inboxAhead(ctx context.Context, epoch jobs.Epoch) (at jobs.EventID, ahead bool, err error) {
+func (s *Server) inboxAhead(ctx context.Context, epoch jobs.Epoch) (at jobs.NotificationID, ahead bool, err error) {
 	_, last, err := s.store.Bounds(ctx)
 	if err != nil {
 		return at, false, err
@@ -120,7 +120,7 @@ func (s *Server) inboxAhead(ctx context.Context, epoch jobs.Epoch) (at jobs.Even
 	defer cancel()
 	if at, err = s.inbox.Position(ask); err != nil {
 		s.log.Warn("the inbox cannot be compared with the log at the start", "err", err)
-		return jobs.EventID{}, false, ctx.Err()
+		return jobs.NotificationID{}, false, ctx.Err()
 	}
 	if at.Epoch < epoch || at.Epoch == epoch && at.Seq <= last {
 		return at, false, nil

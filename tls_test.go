@@ -24,6 +24,7 @@ import (
 	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/internal/tlstest"
+	"github.com/hark-jobs/hark/jobs"
 )
 
 // secured is a hark that speaks TLS.
@@ -97,14 +98,18 @@ func (s *secured) call(c *http.Client, method, path, body, token string, header 
 	return res
 }
 
-func (s *secured) notify(c *http.Client, title string) (id string) {
+func (s *secured) notify(c *http.Client, title string) jobs.NotificationID {
 	s.t.Helper()
 	res := s.call(c, "POST", "/v1/notifications", `{"user":"ana","type":"t","title":"`+title+`"}`, s.token("service", "notify"))
 	var n struct{ ID string }
 	if err := json.NewDecoder(res.Body).Decode(&n); err != nil || res.StatusCode != 201 {
 		s.t.Fatal(res.Status, err)
 	}
-	return n.ID
+	id, err := jobs.ParseNotificationID(n.ID)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return id
 }
 
 // until reads a stream up to a line that holds a text.
@@ -128,7 +133,7 @@ func TestTLS(t *testing.T) {
 	for proto, client := range map[string]*http.Client{"HTTP/2.0": s.client(true), "HTTP/1.1": s.client(false)} {
 		first := s.notify(client, "one")
 		s.notify(client, "two")
-		res := s.call(client, "GET", "/v1/stream", "", s.token("ana"), "Last-Event-ID", first)
+		res := s.call(client, "GET", "/v1/stream", "", s.token("ana"), "Last-Event-ID", first.Position().String())
 		if res.Proto != proto || res.StatusCode != 200 || res.Header.Get("Content-Type") != "text/event-stream" {
 			t.Fatal(res.Proto, res.Status, res.Header)
 		}

@@ -15,7 +15,7 @@ type NotificationsQuery struct {
 	Unread bool   // Only unread notifications.
 	Limit  int    // The size of a page, 1 to 100. Defaults to that of the server.
 	Before string // Next of the previous page. Defaults to the newest notification.
-	AsOf   string // ID of an event: the server responds when the inbox has ingested everything up to it. Defaults to not waiting.
+	AsOf   string // ID of an event, or of a notification: the server responds when the inbox has ingested everything up to it. Defaults to not waiting.
 }
 
 // NotificationPage is one page of the inbox.

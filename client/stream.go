@@ -40,7 +40,8 @@ const (
 
 // Event is one event of the stream.
 type Event struct {
-	// ID is the id to resume after this event: that of an earlier one if this event has none of its own.
+	// ID is the position after this event: that of an earlier one if this event has none of its own. It is not the id of a
+	// notification, and only good for LastEventID and AsOf.
 	ID   string          `json:"id,omitempty"`
 	Type string          `json:"event"`
 	Data json.RawMessage `json:"data"`
@@ -73,7 +74,7 @@ func decode[T any](e *Event) (T, error) {
 
 // StreamOptions are the options of [Client.Stream].
 type StreamOptions struct {
-	// LastEventID is the ID of the event to resume after. Defaults to none: the stream begins now.
+	// LastEventID is the ID of the event to resume after, as it is. Defaults to none: the stream begins now.
 	LastEventID string
 	// Topics are the topics of live events to listen to, at most 100: [jobs.TopicUser], [jobs.TopicAll], and those that the
 	// server permits. After an [EventMissed] some of their events may be missing: look again at what they are about. Defaults

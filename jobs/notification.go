@@ -2,8 +2,6 @@ package jobs
 
 import (
 	"encoding/json"
-	"fmt"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -12,8 +10,7 @@ import (
 
 // Notification is a message to a user: one entry of their inbox.
 type Notification struct {
-	// ID is the id of its stream event, "<epoch>-<sequence>". It is not part of the stored message,
-	// which has its sequence anyway.
+	// ID is a [NotificationID]. It is not part of the stored message, which has its sequence anyway.
 	ID    string `json:"id,omitempty"`
 	Key   string `json:"key"`
 	Type  string `json:"type"`
@@ -87,33 +84,4 @@ func SafeLink(link string) bool {
 		return !strings.HasPrefix(link, "//")
 	}
 	return strings.HasPrefix(link, "https://") || strings.HasPrefix(link, "http://")
-}
-
-// Epoch identifies a period in which the stream uses each sequence for one message only. It is the time in Unix milliseconds
-// when the stream was created or, if that is later, when a new epoch was begun because the stream had gone back. Sequences
-// of different epochs cannot be compared. A later epoch is a greater number.
-type Epoch int64
-
-// EventID is the position of a notification: the epoch of the stream, and the sequence in it.
-type EventID struct {
-	Epoch Epoch
-	Seq   uint64
-}
-
-// String returns the id as in stream events and in [Notification.ID].
-func (id EventID) String() string {
-	return strconv.FormatInt(int64(id.Epoch), 36) + "-" + strconv.FormatUint(id.Seq, 10)
-}
-
-// ParseEventID is the inverse of [EventID.String]. It returns an error for any other form.
-func ParseEventID(s string) (EventID, error) {
-	epoch, seq, ok := strings.Cut(s, "-")
-	if ok && len(s) <= 40 {
-		e, err1 := strconv.ParseInt(epoch, 36, 64)
-		n, err2 := strconv.ParseUint(seq, 10, 64)
-		if id := (EventID{Epoch(e), n}); err1 == nil && err2 == nil && id.String() == s && e >= 0 {
-			return id, nil
-		}
-	}
-	return EventID{}, fmt.Errorf("jobs: %.60q is not an event id", s)
 }

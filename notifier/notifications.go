@@ -16,7 +16,7 @@ func (n *Notifier) getNotifications(c *gin.Context) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if asOf != (jobs.EventID{}) {
+	if asOf != (jobs.Position{}) {
 		// On a timeout the response is the inbox as it is.
 		wait, cancel := context.WithTimeout(c.Request.Context(), maxInboxLag)
 		_ = n.waitIngested(wait, user(c), asOf)
@@ -30,19 +30,24 @@ func (n *Notifier) getNotifications(c *gin.Context) (answer, error) {
 	return answer{http.StatusOK, page}, inboxDown(err)
 }
 
-// listOptions reads the query. asOf is the id that the inbox must have ingested before it is read; zero means none.
-func listOptions(c *gin.Context) (opts inbox.ListOptions, asOf jobs.EventID, err error) {
+// listOptions reads the query. asOf is what the inbox must have ingested before it is read; zero means nothing.
+func listOptions(c *gin.Context) (opts inbox.ListOptions, asOf jobs.Position, err error) {
 	if opts.Limit, err = limitOf(c); err != nil {
 		return opts, asOf, err
 	}
 	if before := c.Query("before"); before != "" {
-		if opts.Before, err = jobs.ParseEventID(before); err != nil {
+		if opts.Before, err = jobs.ParseNotificationID(before); err != nil {
 			return opts, asOf, newProblem(http.StatusBadRequest, "cursor_invalid", "before must be the id of a notification, or the next of an earlier response.").in("before")
 		}
 	}
 	if id := c.Query("as_of"); id != "" {
-		if asOf, err = jobs.ParseEventID(id); err != nil {
-			return opts, asOf, newProblem(http.StatusBadRequest, "field_invalid", "as_of must be the id of a notification, or of the hello event of a stream.").in("as_of")
+		if asOf, err = jobs.ParsePosition(id); err != nil {
+			var stored jobs.NotificationID
+			stored, err = jobs.ParseNotificationID(id)
+			asOf = stored.Position()
+		}
+		if err != nil {
+			return opts, asOf, newProblem(http.StatusBadRequest, "field_invalid", "as_of must be the id of an event of a stream, or of a notification.").in("as_of")
 		}
 	}
 	opts.Status = c.Query("status")
@@ -63,12 +68,12 @@ func (n *Notifier) deleteNotification(c *gin.Context) (answer, error) {
 	return n.changeOne(c, n.inbox.Delete)
 }
 
-func (n *Notifier) changeOne(c *gin.Context, change func(context.Context, string, jobs.EventID) (inbox.Change, error)) (answer, error) {
-	id, err := jobs.ParseEventID(param(c, "id"))
+func (n *Notifier) changeOne(c *gin.Context, change func(context.Context, string, jobs.NotificationID) (inbox.Change, error)) (answer, error) {
+	id, err := jobs.ParseNotificationID(param(c, "id"))
 	if err != nil {
 		return answer{}, inbox.ErrNotFound
 	}
-	return n.change(c, id, func(ctx context.Context) (inbox.Change, error) { return change(ctx, user(c), id) })
+	return n.change(c, id.Position(), func(ctx context.Context) (inbox.Change, error) { return change(ctx, user(c), id) })
 }
 
 func (n *Notifier) readNotifications(c *gin.Context) (answer, error) {
@@ -79,55 +84,53 @@ func (n *Notifier) readNotifications(c *gin.Context) (answer, error) {
 		return answer{}, err
 	}
 	if body.UpTo == "" {
-		newest, err := n.newest(c.Request.Context(), user(c))
+		own, all, err := n.store.LastNotifications(c.Request.Context(), user(c))
 		if err != nil {
 			return answer{}, err
 		}
+		newest := jobs.Position{Epoch: n.store.Epoch(), Own: own, All: all}
 		// The zero id means all: the inbox may have notifications that are older than the stream.
 		return n.change(c, newest, func(ctx context.Context) (inbox.Change, error) {
-			return n.inbox.MarkReadUpTo(ctx, user(c), jobs.EventID{})
+			return n.inbox.MarkReadUpTo(ctx, user(c), jobs.NotificationID{})
 		})
 	}
-	upTo, err := jobs.ParseEventID(body.UpTo)
+	last, err := jobs.ParseNotificationID(body.UpTo)
 	if err != nil {
 		return answer{}, newProblem(http.StatusBadRequest, "field_invalid", "up_to must be the id of a notification.").in("up_to")
 	}
-	return n.change(c, upTo, func(ctx context.Context) (inbox.Change, error) { return n.inbox.MarkReadUpTo(ctx, user(c), upTo) })
+	return n.change(c, last.Position(), func(ctx context.Context) (inbox.Change, error) { return n.inbox.MarkReadUpTo(ctx, user(c), last) })
 }
 
-// newest returns the id of the newest notification for the user, broadcasts included.
-func (n *Notifier) newest(ctx context.Context, user string) (jobs.EventID, error) {
-	seq, err := n.store.LastNotification(ctx, user)
-	return jobs.EventID{Epoch: n.store.Epoch(), Seq: seq}, err
-}
-
-// waitIngested blocks until the inbox has ingested every notification of the user up to and including id, or ctx ends.
-// It returns [inbox.ErrNotFound] for an id that is greater than those of all stored messages.
+// waitIngested blocks until the inbox has ingested every notification of the user up to a position, or ctx ends.
+// It returns [inbox.ErrNotFound] for a position beyond the end of the log.
 //
-// Only notifications advance the position of the inbox, while an id may be that of a job's state. So waitIngested waits
-// for the user's newest notification at most.
-func (n *Notifier) waitIngested(ctx context.Context, user string, id jobs.EventID) error {
-	at, err := n.inbox.Position(ctx)
+// Only notifications advance the position of the inbox, while a mark may be the sequence of a job's state. So waitIngested
+// waits for the newest notification of each log at most.
+func (n *Notifier) waitIngested(ctx context.Context, user string, at jobs.Position) error {
+	has, err := n.inbox.Position(ctx)
 	if err != nil {
 		return err
 	}
-	if id.Epoch == at.Epoch && id.Seq <= at.Seq {
+	if at.Epoch == has.Epoch && max(at.Own, at.All) <= has.Seq {
 		return nil
 	}
-	if err := n.checkStored(ctx, id); err != nil {
+	if err := n.checkStored(ctx, at); err != nil {
 		return err
 	}
-	if newest, err := n.newest(ctx, user); err == nil && newest.Epoch == id.Epoch && newest.Seq < id.Seq {
-		id = newest
+	if own, all, err := n.store.LastNotifications(ctx, user); err == nil && at.Epoch == n.store.Epoch() {
+		at.Own, at.All = min(at.Own, own), min(at.All, all)
 	}
-	return n.inbox.WaitFor(ctx, id)
+	if at.Own == 0 && at.All == 0 {
+		return nil
+	}
+	return n.inbox.WaitFor(ctx, jobs.NotificationID{Epoch: at.Epoch, Seq: max(at.Own, at.All)})
 }
 
-// change waits until the inbox has ingested id, makes the change, and publishes it to the user's streams.
-func (n *Notifier) change(c *gin.Context, id jobs.EventID, make func(context.Context) (inbox.Change, error)) (answer, error) {
+// change waits until the inbox has ingested everything up to a position, makes the change, and publishes it to the user's streams.
+func (n *Notifier) change(c *gin.Context, at jobs.Position, make func(context.Context) (inbox.Change, error)) (answer, error) {
 	wait, cancel := context.WithTimeout(c.Request.Context(), maxInboxLag)
 	defer cancel()
-	err := n.waitIngested(wait, user(c), id)
+	err := n.waitIngested(wait, user(c), at)
 	if err != nil && wait.Err() != nil {
 		err = nil // the inbox lags behind, or NATS is unreachable: change what the inbox has
 	}
@@ -148,11 +151,11 @@ func (n *Notifier) change(c *gin.Context, id jobs.EventID, make func(context.Con
 	return answer{http.StatusOK, change}, nil
 }
 
-// checkStored returns [inbox.ErrNotFound] for an id that is greater than those of all stored messages. The user's tabs
-// would mark future notifications as read otherwise.
-func (n *Notifier) checkStored(ctx context.Context, id jobs.EventID) error {
+// checkStored returns [inbox.ErrNotFound] for a position beyond the end of the log. The user's tabs would mark future
+// notifications as read otherwise.
+func (n *Notifier) checkStored(ctx context.Context, at jobs.Position) error {
 	_, last, err := n.store.Bounds(ctx)
-	if err == nil && (id.Epoch > n.store.Epoch() || id.Epoch == n.store.Epoch() && id.Seq > last) {
+	if err == nil && (at.Epoch > n.store.Epoch() || at.Epoch == n.store.Epoch() && max(at.Own, at.All) > last) {
 		return inbox.ErrNotFound
 	}
 	return nil

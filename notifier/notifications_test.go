@@ -50,6 +50,17 @@ func TestListAsOf(t *testing.T) {
 			t.Fatalf("as of %s: %+v", n.ID, page)
 		}
 	}
+	// The position of a stream waits for both marks.
+	stream, hello := s.listen("/v1/stream", s.as("ana")...)
+	for i := range 20 {
+		to := []string{`"user":"ana"`, `"everyone":true`}[i%2]
+		n := s.notify(`{` + to + `,"type":"test","title":"on the stream"}`)
+		e := stream.until("notification")
+		if page := s.inbox("limit=1&as_of=" + e.id); len(page.Notifications) != 1 || page.Notifications[0].ID != n.ID {
+			t.Fatalf("as of %s: %+v", e.id, page)
+		}
+	}
+	s.call("POST", "/v1/notifications/read", `{"up_to":"`+hello.id+`"}`, s.as("ana")...).problem(400, "field_invalid")
 	s.call("GET", "/v1/notifications?as_of=soon", "", s.as("ana")...).problem(400, "field_invalid")
 }
 
@@ -66,7 +77,7 @@ func TestListAsOfWaitsForNotificationsAlone(t *testing.T) {
 		if page := s.inbox("as_of=" + hello.id); len(page.Notifications) != 1 || page.Notifications[0].ID != n.ID {
 			t.Fatalf("as of %s: %+v", hello.id, page)
 		}
-		s.call("POST", "/v1/notifications/read", `{"up_to":"`+hello.id+`"}`, s.as("ana")...).unread(0)
+		s.call("POST", "/v1/notifications/read", `{"up_to":"`+n.ID+`"}`, s.as("ana")...).unread(0)
 	}
 	if took := time.Since(began); took > 40*time.Second { // 80 s if each waits for the timeout of 2 s
 		t.Errorf("20 lists and 20 marks took %v", took)
@@ -77,11 +88,11 @@ func TestListAsOfWaitsForNotificationsAlone(t *testing.T) {
 func TestMarkUpToWhatIsNotStored(t *testing.T) {
 	s := start(t)
 	n := s.notify(`{"user":"ana","type":"test","title":"the last one"}`)
-	id, err := jobs.ParseEventID(n.ID)
+	id, err := jobs.ParseNotificationID(n.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, id := range []jobs.EventID{{Epoch: id.Epoch, Seq: id.Seq + 100}, {Epoch: id.Epoch + 1, Seq: 1}} {
+	for _, id := range []jobs.NotificationID{{Epoch: id.Epoch, Seq: id.Seq + 100}, {Epoch: id.Epoch + 1, Seq: 1}} {
 		s.call("POST", "/v1/notifications/read", `{"up_to":"`+id.String()+`"}`, s.as("ana")...).problem(404, "notification_not_found")
 	}
 }
@@ -159,9 +170,9 @@ func TestNotifySeveral(t *testing.T) {
 	if len(first.Notifications) != len(items) {
 		t.Fatalf("%d notifications are answered for %d", len(first.Notifications), len(items))
 	}
-	before := jobs.EventID{}
+	before := jobs.NotificationID{}
 	for i, n := range first.Notifications {
-		id, err := jobs.ParseEventID(n.ID)
+		id, err := jobs.ParseNotificationID(n.ID)
 		if err != nil || id.Seq <= before.Seq || n.Title != fmt.Sprint(i) || n.Status != jobs.Unread {
 			t.Fatalf("notification %d, after %s, is %+v", i, before, n)
 		}

@@ -66,10 +66,10 @@ func ExampleClient_Notify() {
 	fmt.Println(n.ID)
 }
 
-// Watch a user from the last event on that the program has handled.
+// Watch a user after the last event that the program has handled.
 func ExampleClient_Watch() {
 	ctx, q := context.Background(), open()
-	var last jobs.EventID // as the program has stored it
+	var last jobs.Position // as the program has stored it
 	for event, err := range q.Watch(ctx, "ana", last) {
 		if errors.Is(err, queue.ErrReset) {
 			log.Fatal("some events are gone; list the jobs and watch from now on")
@@ -83,7 +83,7 @@ func ExampleClient_Watch() {
 		case event.Notification != nil:
 			fmt.Println(event.Notification.Title)
 		}
-		last = event.ID
+		last = event.Position
 	}
 }
 

@@ -127,14 +127,14 @@ func TestEnqueueAll(t *testing.T) {
 	}
 }
 
-// Watch yields jobs, the user's notifications and those for everyone in the order of the log, and goes on after an id without a gap.
+// Watch yields jobs, the user's notifications and those for everyone in the order of the log, and goes on after a position without a gap.
 func TestWatch(t *testing.T) {
 	q, ctx := start(t), natstest.Context(t)
 	begin, err := q.Notify(ctx, "ana", jobs.Notification{Type: "t", Title: "begin"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	at, err := jobs.ParseEventID(begin.ID)
+	at, err := jobs.ParseNotificationID(begin.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,15 +149,15 @@ func TestWatch(t *testing.T) {
 	}
 	var titles []string
 	ended := false
-	for next := at; len(titles) < 3; { // a new watch for each event
+	for next := at.Position(); len(titles) < 3; { // a new watch for each event
 		for event, err := range q.Watch(ctx, "ana", next) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if event.ID.Epoch != next.Epoch || event.ID.Seq <= next.Seq {
-				t.Errorf("%s follows %s", event.ID, next)
+			if event.Position.Epoch != next.Epoch || event.Position.Own <= next.Own || event.Position.All <= next.All {
+				t.Errorf("%s follows %s", event.Position, next)
 			}
-			next = event.ID
+			next = event.Position
 			if event.Notification != nil {
 				titles = append(titles, event.Notification.Title)
 			} else if event.Job.ID != job.ID {
@@ -174,7 +174,7 @@ func TestWatch(t *testing.T) {
 
 	live := make(chan string, 1)
 	go func() {
-		for event, err := range q.Watch(ctx, "ana", jobs.EventID{}) {
+		for event, err := range q.Watch(ctx, "ana", jobs.Position{}) {
 			if err == nil && event.Notification != nil {
 				live <- event.Notification.Title
 				return
@@ -192,26 +192,69 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// An id of another log, or of one that is ahead, ends a watch at once.
+// A position of another log, or one that is ahead with either mark, ends a watch at once.
 func TestWatchReset(t *testing.T) {
 	q, ctx := start(t), natstest.Context(t)
 	n, err := q.Notify(ctx, "ana", jobs.Notification{Type: "t", Title: "t"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := jobs.ParseEventID(n.ID)
+	id, err := jobs.ParseNotificationID(n.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, id := range map[string]jobs.EventID{
-		"another epoch": {Epoch: id.Epoch - 1, Seq: id.Seq},
-		"ahead":         {Epoch: id.Epoch, Seq: id.Seq + 1000},
+	for name, at := range map[string]jobs.Position{
+		"another epoch": {Epoch: id.Epoch - 1, Own: id.Seq, All: id.Seq},
+		"own ahead":     {Epoch: id.Epoch, Own: id.Seq + 1000, All: id.Seq},
+		"all ahead":     {Epoch: id.Epoch, Own: id.Seq, All: id.Seq + 1000},
 	} {
-		for event, err := range q.Watch(ctx, "ana", id) {
+		for event, err := range q.Watch(ctx, "ana", at) {
 			if !errors.Is(err, queue.ErrReset) {
 				t.Errorf("%s: got %+v, %v; want %v", name, event, err, queue.ErrReset)
 			}
 			break
+		}
+	}
+}
+
+// A watch that continues from the position of a stream, whose marks differ, yields what is after each mark, once.
+func TestWatchAfterTwoMarks(t *testing.T) {
+	q, ctx := start(t), natstest.Context(t)
+	var seqs []uint64
+	var epoch jobs.Epoch
+	who := []string{"ana", jobs.Everyone, "ana", jobs.Everyone, "ana", jobs.Everyone}
+	for i, user := range who {
+		n, err := q.Notify(ctx, user, jobs.Notification{Type: "t", Title: fmt.Sprint(i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := jobs.ParseNotificationID(n.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seqs, epoch = append(seqs, id.Seq), id.Epoch
+	}
+	for own := range who {
+		for all := range who {
+			var want, got []string
+			for i, user := range who {
+				if user == jobs.Everyone && i > all || user != jobs.Everyone && i > own {
+					want = append(want, fmt.Sprint(i))
+				}
+			}
+			at := jobs.Position{Epoch: epoch, Own: seqs[own], All: seqs[all]}
+			for len(got) < len(want) { // a new watch for each event
+				for event, err := range q.Watch(ctx, "ana", at) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					at, got = event.Position, append(got, event.Notification.Title)
+					break
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("after own %d and all %d: got %q, want %q", own, all, got, want)
+			}
 		}
 	}
 }

@@ -11,28 +11,28 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
-// ErrReset ends a [Client.Watch] that cannot continue after an id: events after it have expired, or the epoch of the log is
+// ErrReset ends a [Client.Watch] that cannot continue after a position: events after it have expired, or the epoch of the log is
 // another one. The caller should list the jobs, and watch from now on.
-var ErrReset = errors.New("queue: the events after this id are no longer there")
+var ErrReset = errors.New("queue: the events after this position are no longer there")
 
 // Event is an event of a user. One of Job and Notification is set.
 type Event struct {
-	// ID is the position of the event. A later Watch can continue after it.
-	ID           jobs.EventID
+	// Position is where a later Watch, or an event stream of the user, continues after this event.
+	Position     jobs.Position
 	Job          *jobs.Job // as it is after the event, or later
 	Notification *jobs.Notification
 }
 
 // Watch yields the events of a user, including broadcasts, in the order of the log, and blocks for the next one until ctx ends.
-// With the zero id it begins at the end of the log. With the id of an event it continues after that event, without a gap, as long
-// as the stream keeps the events. Job states are merged: of several states in between it may yield only the last.
+// With the zero position it begins at the end of the log. With the position of an event it continues after that event, without a
+// gap, as long as the stream keeps the events. The id of an event of an event stream is such a position ([jobs.ParsePosition]). Job states are merged: of several states in between it may yield only the last.
 //
 // An error is the last value: [ErrReset], or the error of ctx. A lost connection to NATS is not an error. Each call costs the NATS
 // server a consumer, about 32 KB, so Watch is for services that watch a few users. Browsers use the streams of the notifier.
-func (c *Client) Watch(ctx context.Context, user string, after jobs.EventID) iter.Seq2[Event, error] {
+func (c *Client) Watch(ctx context.Context, user string, after jobs.Position) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		err := c.store.Watch(ctx, user, after, func(e joblog.Event) bool {
-			return yield(Event{ID: e.ID, Job: e.Job, Notification: e.Notification}, nil)
+			return yield(Event{Position: e.Position, Job: e.Job, Notification: e.Notification}, nil)
 		})
 		if errors.Is(err, joblog.ErrReset) {
 			err = ErrReset

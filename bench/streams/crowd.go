@@ -294,7 +294,7 @@ func (c *crowd) event(r *reader, name, id, data []byte, stamp, now int64) error 
 		if err != nil {
 			return err
 		}
-		seq, err := seqOf(id)
+		seq, err := seqOf(idOf(data))
 		if err != nil {
 			return err
 		}

@@ -93,7 +93,7 @@ func inboxEntry(seq uint64, now time.Time) inbox.Entry {
 	if seq%10_000 == 0 {
 		user = jobs.Everyone
 	}
-	return inbox.Entry{User: user, ID: jobs.EventID{Epoch: inboxEpoch, Seq: seq}, Notification: jobs.Notification{
+	return inbox.Entry{User: user, ID: jobs.NotificationID{Epoch: inboxEpoch, Seq: seq}, Notification: jobs.Notification{
 		Key: fmt.Sprint("key-", seq), Type: "job.succeeded", Title: "Your export “Orders 2026” is ready",
 		Body:  "300,000 rows, 14 MB. The file is kept for 7 days.",
 		JobID: fmt.Sprintf("01JD3Q%020d", seq), CreatedAt: now.Add(time.Duration(seq) * time.Millisecond),

@@ -177,7 +177,10 @@ func (p *pollers) close() {
 func (p *pollers) run(ctx context.Context, s *server, user int) error {
 	var answer struct {
 		Stream, ID string
-		Events     []struct{ Event, ID string }
+		Events     []struct {
+			Event string
+			Data  json.RawMessage
+		}
 	}
 	_, token, _ := strings.Cut(strings.TrimSpace(s.user(user)), ": ")
 	for last := uint64(0); ; {
@@ -202,7 +205,7 @@ func (p *pollers) run(ctx context.Context, s *server, user int) error {
 			case "hello":
 				p.hellos.Add(1)
 			case "notification":
-				seq, err := seqOf([]byte(e.ID))
+				seq, err := seqOf(idOf(e.Data))
 				if err != nil {
 					return err
 				}

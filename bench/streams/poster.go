@@ -180,18 +180,26 @@ func (p *poster) exchange(notes ...int32) error {
 	return nil
 }
 
-// seqOf returns the sequence of an event id, "<epoch>-<sequence>".
+// idOf returns the id of a notification from the data of its event. It is the last member of this name.
+func idOf(data []byte) []byte {
+	const name = `"id":"`
+	id := data[max(bytes.LastIndex(data, []byte(name)), 0):]
+	id, _, _ = bytes.Cut(bytes.TrimPrefix(id, []byte(name)), []byte{'"'})
+	return id
+}
+
+// seqOf returns the sequence of the id of a notification, "<epoch>-<sequence>".
 func seqOf(id []byte) (uint64, error) {
 	_, seq, _ := bytes.Cut(id, []byte{'-'})
 	n := uint64(0)
 	for _, d := range seq {
 		if d < '0' || d > '9' {
-			return 0, fmt.Errorf("%q is not an event id", id)
+			return 0, fmt.Errorf("%q is not the id of a notification", id)
 		}
 		n = n*10 + uint64(d-'0')
 	}
 	if n == 0 {
-		return 0, fmt.Errorf("%q is not an event id", id)
+		return 0, fmt.Errorf("%q is not the id of a notification", id)
 	}
 	return n, nil
 }

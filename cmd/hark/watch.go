@@ -13,7 +13,7 @@ import (
 // WatchCmd is hark watch.
 type WatchCmd struct {
 	JSON        bool   `name:"json" help:"Print each event as a line of JSON."`
-	LastEventID string `name:"last-event-id" env:"-" help:"Begin after this event, which --json or the inbox showed." placeholder:"ID"`
+	LastEventID string `name:"last-event-id" env:"-" help:"Begin after the event with this id, which --json showed." placeholder:"ID"`
 	Connection
 	As
 }

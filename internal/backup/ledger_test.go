@@ -206,7 +206,10 @@ func TestLedger(t *testing.T) {
 		l.call(h, "ana", "DELETE", "/v1/notifications/"+before[key].ID, nil)
 	}
 	copyInbox(t, filepath.Join(data, "inbox.db"), filepath.Join(copied, "inbox.db"))
-	oldID := before["own 5"].ID
+	old, err := jobs.ParseNotificationID(before["own 5"].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	// Between the two backups: the log has this, and the inbox's copy does not.
 	l.call(h, "ana", "POST", "/v1/notifications/"+before["own 3"].ID+"/read", nil)
@@ -331,7 +334,7 @@ func TestLedger(t *testing.T) {
 		t.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+h.Token("ana"))
-	req.Header.Set("Last-Event-ID", oldID)
+	req.Header.Set("Last-Event-ID", old.Position().String())
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)

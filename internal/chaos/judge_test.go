@@ -121,7 +121,7 @@ func (c *cluster) log(user string) (entries []logEntry) {
 			c.t.Fatal(err)
 		}
 		for _, n := range page {
-			e := logEntry{id: jobs.EventID{Epoch: c.queue.Epoch(), Seq: n.Seq}.String()}
+			e := logEntry{id: jobs.NotificationID{Epoch: c.queue.Epoch(), Seq: n.Seq}.String()}
 			if err := json.Unmarshal(n.Data, &e.note); err != nil {
 				c.t.Fatal(err)
 			}

@@ -138,9 +138,9 @@ func (c *cluster) resumed(epoch jobs.Epoch, before []int) {
 	c.t.Helper()
 	for i, r := range c.readers {
 		polltest.Nil(c.t, "a stream of "+r.user, func() error {
-			id, err := jobs.ParseEventID(r.position())
-			if err == nil && id.Epoch != epoch {
-				err = fmt.Errorf("it is at %s, and the epoch is %d", id, epoch)
+			at, err := jobs.ParsePosition(r.position())
+			if err == nil && at.Epoch != epoch {
+				err = fmt.Errorf("it is at %s, and the epoch is %d", at, epoch)
 			}
 			if err == nil && c.resets()[i] == before[i] {
 				err = errors.New("it has got no reset")
@@ -150,15 +150,15 @@ func (c *cluster) resumed(epoch jobs.Epoch, before []int) {
 	}
 }
 
-// marks returns where each stream stands.
+// marks returns how far each stream has come with the notifications of its user.
 func (c *cluster) marks() (all []uint64) {
 	c.t.Helper()
 	for _, r := range c.readers {
-		id, err := jobs.ParseEventID(r.position())
+		at, err := jobs.ParsePosition(r.position())
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		all = append(all, id.Seq)
+		all = append(all, at.Own)
 	}
 	return all
 }
@@ -169,7 +169,7 @@ func (c *cluster) onStreams(marks []uint64, epoch jobs.Epoch) {
 	for i, r := range c.readers {
 		var want []string
 		for _, e := range c.log(r.user) {
-			if id, err := jobs.ParseEventID(e.id); err != nil || id.Epoch != epoch {
+			if id, err := jobs.ParseNotificationID(e.id); err != nil || id.Epoch != epoch {
 				c.t.Fatalf("%s, %v; the epoch is %d", e.id, err, epoch)
 			} else if id.Seq > marks[i] {
 				want = append(want, e.id)
@@ -180,7 +180,7 @@ func (c *cluster) onStreams(marks []uint64, epoch jobs.Epoch) {
 			defer r.mu.Unlock()
 			var got []string
 			for _, text := range r.ids {
-				if id, err := jobs.ParseEventID(text); err == nil && id.Epoch == epoch && id.Seq > marks[i] {
+				if id, err := jobs.ParseNotificationID(text); err == nil && id.Epoch == epoch && id.Seq > marks[i] {
 					got = append(got, text)
 				}
 			}

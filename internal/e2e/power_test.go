@@ -100,12 +100,16 @@ func count(inbox []jobs.Notification, title string) (n int) {
 	return n
 }
 
-// events reads a stream from an id on until it has had an event whose data has this text in it.
+// events reads a stream from after a notification on until it has had an event whose data has this text in it.
 func (b *box) events(from, until string) (types []string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
 	defer cancel()
-	for event, err := range b.ana.Stream(ctx, client.StreamOptions{LastEventID: from}) {
+	after, err := jobs.ParseNotificationID(from)
+	if err != nil {
+		b.t.Error(err)
+	}
+	for event, err := range b.ana.Stream(ctx, client.StreamOptions{LastEventID: after.Position().String()}) {
 		if err != nil {
 			b.t.Fatalf("%v, after %v", err, types)
 		}

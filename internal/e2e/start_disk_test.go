@@ -112,7 +112,11 @@ func TestStartOnAFullDisk(t *testing.T) {
 	untilHealth(t, url, `"queue":"no room on the disk"`)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for event, err := range ana.Stream(ctx, client.StreamOptions{LastEventID: page.Notifications[1].ID}) {
+	after, err := jobs.ParseNotificationID(page.Notifications[1].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for event, err := range ana.Stream(ctx, client.StreamOptions{LastEventID: after.Position().String()}) {
 		if err != nil {
 			t.Fatal(err)
 		}

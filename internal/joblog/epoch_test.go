@@ -39,7 +39,7 @@ func TestBeginEpoch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if id, err := jobs.ParseEventID(stored.ID); err != nil || id.Epoch != begun {
+	if id, err := jobs.ParseNotificationID(stored.ID); err != nil || id.Epoch != begun {
 		t.Errorf("a notification gets the id %s", stored.ID)
 	}
 	// One that is asked to be later than a clock that is ahead is.

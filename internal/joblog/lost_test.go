@@ -264,7 +264,7 @@ func TestWatchOfALostLog(t *testing.T) {
 	ctx := natstest.Context(t)
 	seen, done := make(chan struct{}, 10), make(chan error, 1)
 	go func() {
-		done <- q.Watch(ctx, "ana", jobs.EventID{}, func(joblog.Event) bool { seen <- struct{}{}; return true })
+		done <- q.Watch(ctx, "ana", jobs.Position{}, func(joblog.Event) bool { seen <- struct{}{}; return true })
 	}()
 	for began := false; !began; { // it begins at the end of the log, whenever it has begun
 		if _, _, err := q.Notify(ctx, "ana", jobs.Notification{Type: "t", Title: "T"}); err != nil {

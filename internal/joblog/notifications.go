@@ -107,19 +107,42 @@ func (q *Store) JobMessages(ctx context.Context, user string, after uint64, each
 	return nil
 }
 
-// LastNotification returns the sequence of the newest stored notification of the user or of [jobs.Everyone], or 0. It
+// LastNotifications returns the sequences of the newest stored notification of the user and of [jobs.Everyone], or 0. It
 // asks the leader of the stream, with two requests.
-func (q *Store) LastNotification(ctx context.Context, user string) (seq uint64, err error) {
-	for _, of := range []string{user, jobs.Everyone} {
+func (q *Store) LastNotifications(ctx context.Context, user string) (own, all uint64, err error) {
+	for of, seq := range map[string]*uint64{user: &own, jobs.Everyone: &all} {
 		m, err := q.lastOnLeader(ctx, q.ns.NotificationSubject(of))
 		if err != nil {
-			return 0, fmt.Errorf("joblog: last notification: %w", err)
+			return 0, 0, fmt.Errorf("joblog: last notifications: %w", err)
 		}
 		if m != nil {
-			seq = max(seq, m.Seq)
+			*seq = m.Seq
 		}
 	}
-	return seq, nil
+	return own, all, nil
+}
+
+// NextNotification returns the sequence of the first stored notification of user, or of [jobs.Everyone], after a sequence, or 0.
+// On a cluster it asks the leader of the stream, since a replica may not have the last ones yet. It blocks for one round trip.
+func (q *Store) NextNotification(ctx context.Context, user string, after uint64) (seq uint64, err error) {
+	if q.alone() {
+		_, err = q.direct(ctx, directRequest{Batch: 1, Seq: after + 1, NextBySubject: q.ns.NotificationSubject(user)}, func(m *storedMsg) error {
+			seq = m.Seq
+			return nil
+		})
+		if err != nil {
+			err = fmt.Errorf("joblog: next notification: %w", err)
+		}
+		return seq, err
+	}
+	m, err := q.nextOnLeader(ctx, q.ns.LogStream(), q.ns.NotificationSubject(user), after+1)
+	if err != nil {
+		return 0, fmt.Errorf("joblog: next notification: %w", err)
+	}
+	if m == nil {
+		return 0, nil
+	}
+	return m.Seq, nil
 }
 
 // Bounds returns the first and last sequence of the stream. Sequences outside of [first, last] are not available.

@@ -97,7 +97,7 @@ func (q *Store) storedWithKey(ctx context.Context, addressed jobs.Addressed, key
 		}
 		n = first
 	}
-	n.ID, n.Status = jobs.EventID{Epoch: q.Epoch(), Seq: a.seq}.String(), jobs.Unread
+	n.ID, n.Status = jobs.NotificationID{Epoch: q.Epoch(), Seq: a.seq}.String(), jobs.Unread
 	return n, !a.duplicate, nil
 }
 

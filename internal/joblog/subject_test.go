@@ -61,13 +61,28 @@ func FuzzUnescapeUser(f *testing.F) {
 	})
 }
 
-func FuzzParseEventID(f *testing.F) {
+func FuzzParseNotificationID(f *testing.F) {
 	for _, text := range []string{"", "-", "0-0", "mwpujqa9-10", "mwpujqa9-010", "-1-5", "1--5", "1-18446744073709551615", "1-18446744073709551616", "zz-1\n"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if id, err := jobs.ParseEventID(text); err == nil && id.String() != text {
+		if id, err := jobs.ParseNotificationID(text); err == nil && id.String() != text {
 			t.Fatalf("%q is read as %q", text, id)
+		}
+	})
+}
+
+func FuzzParsePosition(f *testing.F) {
+	for _, text := range []string{"", "--", "0-0-0", "mwpujqa9-10-zz", "mwpujqa9-010-1", "-1-5-5", "1--5-5", "1-3w5e11264sgsf-1", "1-3w5e11264sgsg-1", "zz-1-1\n", "A-1-1", "1-+1-1", "1-1-1-1", "1-1"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		at, err := jobs.ParsePosition(text)
+		if err == nil && at.String() != text {
+			t.Fatalf("%q is read as %q", text, at)
+		}
+		if _, other := jobs.ParseNotificationID(text); err == nil && other == nil {
+			t.Fatalf("%q is both a position and the id of a notification", text)
 		}
 	})
 }

@@ -10,22 +10,25 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// ErrReset is returned by [Store.Watch] when events after the id are missing.
-var ErrReset = errors.New("joblog: the events after this id are no longer there")
+// ErrReset is returned by [Store.Watch] when events after the position are missing.
+var ErrReset = errors.New("joblog: the events after this position are no longer there")
 
 // Event is an event of a user. One of Job and Notification is set.
 type Event struct {
-	ID           jobs.EventID
+	Position     jobs.Position // after the event
 	Job          *jobs.Job
 	Notification *jobs.Notification
 }
 
-// Watch calls each for the events of a user after an id, in the order of the log, until each returns false or ctx ends.
-// The zero id means the end of the log. Watch returns nil if each ended it, [ErrReset], or the error of ctx.
+// Watch calls each for the events of a user after a position, in the order of the log, until each returns false or ctx ends.
+// The zero position means the end of the log. Watch returns nil if each ended it, [ErrReset], or the error of ctx.
+//
+// The position may be that of an event stream. Watch itself reads both logs through one consumer, in one order. So from the
+// greater of the two marks on, both of its marks are the sequence of the last message.
 //
 // Watch reads through a consumer of its own, in the server's memory. When the connection or the server is lost, the
 // consumer is created again at the last read message. When the log is lost, or its epoch ends, Watch returns ErrReset.
-func (q *Store) Watch(ctx context.Context, user string, after jobs.EventID, each func(Event) bool) error {
+func (q *Store) Watch(ctx context.Context, user string, after jobs.Position, each func(Event) bool) error {
 	if err := jobs.CheckUser(user); err != nil {
 		return err
 	}
@@ -35,9 +38,9 @@ func (q *Store) Watch(ctx context.Context, user string, after jobs.EventID, each
 	}
 	epoch := epochOf(info)
 	switch {
-	case after == jobs.EventID{}:
-		after = jobs.EventID{Epoch: epoch, Seq: info.State.LastSeq}
-	case after.Epoch != epoch || after.Seq+1 < info.State.FirstSeq || after.Seq > info.State.LastSeq:
+	case after == jobs.Position{}:
+		after = jobs.Position{Epoch: epoch, Own: info.State.LastSeq, All: info.State.LastSeq}
+	case after.Epoch != epoch || min(after.Own, after.All)+1 < info.State.FirstSeq || max(after.Own, after.All) > info.State.LastSeq:
 		return ErrReset
 	}
 	w := &watch{store: q, user: user, at: after, each: each}
@@ -64,7 +67,7 @@ func (q *Store) Watch(ctx context.Context, user string, after jobs.EventID, each
 type watch struct {
 	store *Store
 	user  string
-	at    jobs.EventID // the last event that was read
+	at    jobs.Position // after the last message that was read
 	each  func(Event) bool
 }
 
@@ -82,7 +85,7 @@ func (w *watch) read(ctx context.Context) (opened bool, err error) {
 	ns := w.store.ns
 	consumer, err := w.store.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{ns.UserSubjects(w.user), ns.NotificationSubject(jobs.Everyone)},
-		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy, OptStartSeq: w.at.Seq + 1,
+		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy, OptStartSeq: min(w.at.Own, w.at.All) + 1,
 		MaxResetAttempts: 1, // with more, Next blocks while there is no stream, whatever its context says
 	})
 	if err != nil {
@@ -117,26 +120,39 @@ func (w *watch) take(ctx context.Context, m jetstream.Msg) (more bool, err error
 	if err != nil {
 		return false, fmt.Errorf("joblog: watch: %w", err)
 	}
-	id := jobs.EventID{Epoch: w.at.Epoch, Seq: meta.Sequence.Stream}
+	seq := meta.Sequence.Stream
+	mark := w.at.Own
+	if m.Subject() == w.store.ns.NotificationSubject(jobs.Everyone) {
+		mark = w.at.All
+	}
+	if seq <= mark { // the other mark is less
+		return true, nil
+	}
 	event, err := w.store.event(ctx, m.Subject(), m.Data())
 	if err != nil {
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
 		if !errors.Is(err, jobs.ErrNotFound) { // a job that is not found has expired meanwhile
-			w.store.skip(&storedMsg{Subject: m.Subject(), Seq: id.Seq, Data: m.Data()}, err)
+			w.store.skip(&storedMsg{Subject: m.Subject(), Seq: seq, Data: m.Data()}, err)
 		}
-		w.at = id
+		w.move(seq)
 		return true, nil
 	}
-	w.at, event.ID = id, id
+	w.move(seq)
+	event.Position = w.at
 	if event.Job != nil {
-		event.Job.Revision = max(event.Job.Revision, id.Seq)
+		event.Job.Revision = max(event.Job.Revision, seq)
 	}
 	if event.Notification != nil {
-		event.Notification.ID, event.Notification.Status = id.String(), jobs.Unread
+		event.Notification.ID, event.Notification.Status = jobs.NotificationID{Epoch: w.at.Epoch, Seq: seq}.String(), jobs.Unread
 	}
 	return w.each(event), nil
+}
+
+// move moves the marks to the sequence of a message. All messages of both logs before it have been read.
+func (w *watch) move(seq uint64) {
+	w.at.Own, w.at.All = max(w.at.Own, seq), max(w.at.All, seq)
 }
 
 // watchPause is the pause before a lost consumer is created again.

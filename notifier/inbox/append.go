@@ -17,7 +17,7 @@ import (
 // Entry is a notification to be stored in the inbox.
 type Entry struct {
 	User string // or [jobs.Everyone]
-	ID   jobs.EventID
+	ID   jobs.NotificationID
 	// Notification is stored without its ID, Status and ReadAt. Key defaults to the text of ID.
 	Notification jobs.Notification
 

@@ -142,7 +142,7 @@ func TestUsersAreApart(t *testing.T) {
 					}
 				}
 			}
-			if _, err := s.MarkReadUpTo(t.Context(), user, jobs.EventID{}); err != nil {
+			if _, err := s.MarkReadUpTo(t.Context(), user, jobs.NotificationID{}); err != nil {
 				t.Fatal(err)
 			}
 			for j, other := range users {

@@ -20,7 +20,7 @@
 //
 // # Audiences//
 // A notification has one audience: a user, or everyone ([jobs.Everyone]). A user's inbox has the user's own notifications and
-// the broadcasts, newest first, in the order of the stream: by [jobs.EventID]. A broadcast is one row for all users; another
+// the broadcasts, newest first, in the order of the stream: by [jobs.NotificationID]. A broadcast is one row for all users; another
 // table has what each user did with it.
 //
 // # Exactly once

@@ -89,11 +89,11 @@ func TestTwoInboxesInOneDatabase(t *testing.T) {
 	handles(t, func(t *testing.T, ping func() error, another func(name string) *inbox.Store) {
 		one, two := another("one"), another("two")
 		add(t, one, entry("ana", 1), entry(jobs.Everyone, 2), entry("ana", 3))
-		if got := position(t, two); got != (jobs.EventID{}) {
+		if got := position(t, two); got != (jobs.NotificationID{}) {
 			t.Errorf("the position of the second is %s", got)
 		}
 		add(t, two, entry("ana", 1), entry(jobs.Everyone, 2), entry("ana", 5))
-		for _, id := range []jobs.EventID{at(1), at(2)} {
+		for _, id := range []jobs.NotificationID{at(1), at(2)} {
 			if _, err := one.MarkRead(t.Context(), "ana", id); err != nil {
 				t.Fatal(err)
 			}
@@ -110,7 +110,7 @@ func TestTwoInboxesInOneDatabase(t *testing.T) {
 		if n, err := one.Expire(t.Context(), noon.Add(time.Hour)); n != 3 || err != nil {
 			t.Errorf("the first expired %d, %v; want 3", n, err)
 		}
-		if c, err := two.MarkReadUpTo(t.Context(), "ana", jobs.EventID{}); err != nil || c.Unread != 0 {
+		if c, err := two.MarkReadUpTo(t.Context(), "ana", jobs.NotificationID{}); err != nil || c.Unread != 0 {
 			t.Errorf("mark all of the second: %+v, %v", c, err)
 		}
 
@@ -175,7 +175,7 @@ func TestSQLiteHandleAtOnce(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if c, err := s.MarkReadUpTo(t.Context(), user, jobs.EventID{}); err != nil || c.Unread != 0 {
+				if c, err := s.MarkReadUpTo(t.Context(), user, jobs.NotificationID{}); err != nil || c.Unread != 0 {
 					t.Errorf("mark all: %+v, %v", c, err)
 					return
 				}

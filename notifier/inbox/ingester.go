@@ -219,7 +219,7 @@ func (f *Ingester) decode(msgs []message, epoch jobs.Epoch, from uint64) batch {
 			f.o.Skipped(m.subject, m.seq, err)
 			continue
 		}
-		e.ID = jobs.EventID{Epoch: epoch, Seq: m.seq}
+		e.ID = jobs.NotificationID{Epoch: epoch, Seq: m.seq}
 		b.entries = append(b.entries, e)
 	}
 	return b

@@ -16,19 +16,19 @@ import (
 
 // ListOptions select a page of an inbox.
 type ListOptions struct {
-	Status string       // [jobs.Unread], or empty for all
-	Limit  int          // 1 to 100. Defaults to 50.
-	Before jobs.EventID // only older notifications; the zero id means the first page
+	Status string              // [jobs.Unread], or empty for all
+	Limit  int                 // 1 to 100. Defaults to 50.
+	Before jobs.NotificationID // only older notifications; the zero id means the first page
 }
 
 // Page is a page of an inbox, newest first, in the form of the HTTP API.
 type Page struct {
 	Notifications []jobs.Notification `json:"notifications"`
 	Unread        int                 `json:"unread"` // in the whole inbox, at most [CountLimit]
-	// UpTo is the position of the inbox, as [jobs.EventID.String]. A notification with an id up to there that is not listed
+	// UpTo is the position of the inbox, as [jobs.NotificationID.String]. A notification with an id up to there that is not listed
 	// has been deleted or has expired. It is empty before the first notification of any user, and never decreases.
 	UpTo string `json:"up_to,omitempty"`
-	// Next is the Before of the next page, as [jobs.EventID.String]; empty on the last one.
+	// Next is the Before of the next page, as [jobs.NotificationID.String]; empty on the last one.
 	Next string `json:"next,omitempty"`
 }
 
@@ -139,7 +139,7 @@ func (s *Store) List(ctx context.Context, user string, o ListOptions) (Page, err
 		return Page{}, fmt.Errorf("inbox: list: limit must be 1 to 100, not %d", o.Limit)
 	}
 	epoch, seq := int64(math.MaxInt64), int64(math.MaxInt64)
-	if o.Before == (jobs.EventID{}) {
+	if o.Before == (jobs.NotificationID{}) {
 		s.requestFlush() // this page does not wait for the ingester, but the next one should be up to date
 	} else {
 		epoch, seq = int64(o.Before.Epoch), int64(min(o.Before.Seq, math.MaxInt64))
@@ -164,7 +164,7 @@ func (s *Store) page(ctx context.Context, query, user string, epoch, seq int64, 
 	}
 	page.Notifications = []jobs.Notification{}
 	err = s.view(ctx, func(tx transaction) error {
-		var upTo jobs.EventID
+		var upTo jobs.NotificationID
 		rows, err := count.query(ctx, tx, []byte(user), everyone)
 		if err == nil {
 			page.Unread, upTo, err = scanUnread(rows)
@@ -172,7 +172,7 @@ func (s *Store) page(ctx context.Context, query, user string, epoch, seq int64, 
 		if err != nil {
 			return err
 		}
-		if upTo != (jobs.EventID{}) {
+		if upTo != (jobs.NotificationID{}) {
 			page.UpTo = upTo.String()
 		}
 		if rows, err = list.query(ctx, tx, []byte(user), everyone, epoch, seq); err != nil {
@@ -198,7 +198,7 @@ func (s *Store) page(ctx context.Context, query, user string, epoch, seq int64, 
 }
 
 func scan(rows *sql.Rows) (n jobs.Notification, size int, err error) {
-	var id jobs.EventID
+	var id jobs.NotificationID
 	var readAt int64
 	var body sql.RawBytes
 	if err := rows.Scan(&id.Epoch, &id.Seq, &readAt, &body); err != nil {
@@ -236,7 +236,7 @@ func (s *Store) Unread(ctx context.Context, user string) (n int, err error) {
 }
 
 // unread counts in a transaction that writes. upTo is the position of the inbox.
-func unread(ctx context.Context, tx transaction, user string) (n int, upTo jobs.EventID, err error) {
+func unread(ctx context.Context, tx transaction, user string) (n int, upTo jobs.NotificationID, err error) {
 	rows, err := tx.QueryContext(ctx, unreadSQL, []byte(user), everyone)
 	if err != nil {
 		return 0, upTo, err
@@ -245,7 +245,7 @@ func unread(ctx context.Context, tx transaction, user string) (n int, upTo jobs.
 }
 
 // scanUnread reads the one row of [unreadSQL].
-func scanUnread(rows *sql.Rows) (n int, upTo jobs.EventID, err error) {
+func scanUnread(rows *sql.Rows) (n int, upTo jobs.NotificationID, err error) {
 	defer rows.Close()
 	if rows.Next() {
 		err = rows.Scan(&n, &upTo.Epoch, &upTo.Seq)

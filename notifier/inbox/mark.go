@@ -12,7 +12,7 @@ import (
 )
 
 // Change is what a user did with their inbox, and the count after it: the data of the event "inbox". Ids are in the form of
-// [jobs.EventID.String].
+// [jobs.NotificationID.String].
 type Change struct {
 	Unread int `json:"unread"` // at most [CountLimit]
 	// Read and Deleted are the ids that were changed. Read is empty if the notification was read before.
@@ -26,7 +26,7 @@ type Change struct {
 
 // MarkRead marks a notification as read. The time of the first reading stays. It returns [ErrNotFound] if the notification is
 // not in the user's inbox.
-func (s *Store) MarkRead(ctx context.Context, user string, id jobs.EventID) (Change, error) {
+func (s *Store) MarkRead(ctx context.Context, user string, id jobs.NotificationID) (Change, error) {
 	return s.change(ctx, "mark read", user, func(tx transaction, c *Change) error {
 		marked, err := markRead(ctx, tx, user, id)
 		if marked {
@@ -57,7 +57,7 @@ const (
 		WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0 AND read_at <> 0`
 )
 
-func markRead(ctx context.Context, tx transaction, user string, id jobs.EventID) (marked bool, err error) {
+func markRead(ctx context.Context, tx transaction, user string, id jobs.NotificationID) (marked bool, err error) {
 	args := []any{[]byte(user), int64(id.Epoch), int64(id.Seq)}
 	if n, err := affected(tx.ExecContext(ctx, markOwnSQL, append(args, now())...)); err != nil || n > 0 {
 		return n > 0, err
@@ -77,7 +77,7 @@ func markRead(ctx context.Context, tx transaction, user string, id jobs.EventID)
 
 // broadcast returns when a user read the broadcast with this id, or 0 if it is unread. It returns [ErrNotFound] if the user has
 // no such broadcast.
-func broadcast(ctx context.Context, tx transaction, user string, id jobs.EventID) (readAt int64, err error) {
+func broadcast(ctx context.Context, tx transaction, user string, id jobs.NotificationID) (readAt int64, err error) {
 	err = tx.QueryRowContext(ctx, broadcastSQL, []byte(user), everyone, int64(id.Epoch), int64(id.Seq)).Scan(&readAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, ErrNotFound
@@ -86,9 +86,9 @@ func broadcast(ctx context.Context, tx transaction, user string, id jobs.EventID
 }
 
 // MarkReadUpTo marks all notifications up to and including upTo as read. The zero id means all.
-func (s *Store) MarkReadUpTo(ctx context.Context, user string, upTo jobs.EventID) (Change, error) {
+func (s *Store) MarkReadUpTo(ctx context.Context, user string, upTo jobs.NotificationID) (Change, error) {
 	return s.change(ctx, "mark read up to", user, func(tx transaction, c *Change) error {
-		if upTo == (jobs.EventID{}) {
+		if upTo == (jobs.NotificationID{}) {
 			if err := tx.QueryRowContext(ctx, positionSQL).Scan(&upTo.Epoch, &upTo.Seq); errors.Is(err, sql.ErrNoRows) {
 				return nil
 			} else if err != nil {
@@ -100,7 +100,7 @@ func (s *Store) MarkReadUpTo(ctx context.Context, user string, upTo jobs.EventID
 	})
 }
 
-func markReadUpTo(ctx context.Context, tx transaction, user string, upTo jobs.EventID) error {
+func markReadUpTo(ctx context.Context, tx transaction, user string, upTo jobs.NotificationID) error {
 	epoch, seq := int64(upTo.Epoch), int64(min(upTo.Seq, math.MaxInt64))
 	if _, err := tx.ExecContext(ctx, markOwnUpToSQL, []byte(user), epoch, seq, now()); err != nil {
 		return err
@@ -119,14 +119,14 @@ func markReadUpTo(ctx context.Context, tx transaction, user string, upTo jobs.Ev
 }
 
 // Delete deletes a notification from a user's inbox. It returns [ErrNotFound] if the notification is not there.
-func (s *Store) Delete(ctx context.Context, user string, id jobs.EventID) (Change, error) {
+func (s *Store) Delete(ctx context.Context, user string, id jobs.NotificationID) (Change, error) {
 	return s.change(ctx, "delete", user, func(tx transaction, c *Change) error {
 		c.Deleted = []string{id.String()}
 		return remove(ctx, tx, user, id)
 	})
 }
 
-func remove(ctx context.Context, tx transaction, user string, id jobs.EventID) error {
+func remove(ctx context.Context, tx transaction, user string, id jobs.NotificationID) error {
 	args := []any{[]byte(user), int64(id.Epoch), int64(id.Seq)}
 	for _, query := range []string{deleteUnreadSQL, deleteReadSQL} {
 		if n, err := affected(tx.ExecContext(ctx, query, append(args, []byte{})...)); err != nil || n > 0 {
@@ -154,7 +154,7 @@ func (s *Store) change(ctx context.Context, op, user string, do func(transaction
 		}
 		n, upTo, err := unread(ctx, tx, user)
 		c.Unread = n
-		if upTo != (jobs.EventID{}) {
+		if upTo != (jobs.NotificationID{}) {
 			c.UpTo = upTo.String()
 		}
 		return err

@@ -37,7 +37,7 @@ func TestMarkRead(t *testing.T) {
 		if got := seqs(t, s, "ben", ""); !slices.Equal(got, []string{"4", "2"}) {
 			t.Errorf("ben's inbox: %v", got)
 		}
-		for _, none := range []jobs.EventID{at(4), at(99), {Epoch: epoch + 1, Seq: 1}, {}, at(1 << 63)} {
+		for _, none := range []jobs.NotificationID{at(4), at(99), {Epoch: epoch + 1, Seq: 1}, {}, at(1 << 63)} {
 			if _, err := s.MarkRead(t.Context(), "ana", none); err != inbox.ErrNotFound {
 				t.Errorf("marking %s: %v", none, err)
 			}
@@ -48,7 +48,7 @@ func TestMarkRead(t *testing.T) {
 	})
 }
 
-func readAt(t *testing.T, s *inbox.Store, user string, id jobs.EventID) string {
+func readAt(t *testing.T, s *inbox.Store, user string, id jobs.NotificationID) string {
 	t.Helper()
 	for _, n := range list(t, s, user, inbox.ListOptions{}).Notifications {
 		if n.ID == id.String() {
@@ -61,7 +61,7 @@ func readAt(t *testing.T, s *inbox.Store, user string, id jobs.EventID) string {
 
 func TestMarkReadUpTo(t *testing.T) {
 	stores(t, func(t *testing.T, s *inbox.Store) {
-		c, err := s.MarkReadUpTo(t.Context(), "ana", jobs.EventID{})
+		c, err := s.MarkReadUpTo(t.Context(), "ana", jobs.NotificationID{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func TestMarkReadUpTo(t *testing.T) {
 		}
 		first := readAt(t, s, "ana", at(1))
 
-		if c, err = s.MarkReadUpTo(t.Context(), "ana", jobs.EventID{}); err != nil {
+		if c, err = s.MarkReadUpTo(t.Context(), "ana", jobs.NotificationID{}); err != nil {
 			t.Fatal(err)
 		}
 		wantJSON(t, "all", c, `{"unread":0,"read_up_to":"`+at(5).String()+`","up_to":"`+at(5).String()+`"}`)

@@ -68,13 +68,13 @@ func TestAgainstModel(t *testing.T) {
 				act(t, s.Delete, m, m.gone, user, id)
 			case 7:
 				if random.IntN(2) == 0 {
-					id = jobs.EventID{}
+					id = jobs.NotificationID{}
 				}
 				if _, err := s.MarkReadUpTo(t.Context(), user, id); err != nil {
 					t.Fatal(err)
 				}
 				for _, e := range m.notes {
-					if key, ok := m.own(user, e); ok && (id == jobs.EventID{} || e.ID.Seq <= id.Seq) {
+					if key, ok := m.own(user, e); ok && (id == jobs.NotificationID{} || e.ID.Seq <= id.Seq) {
 						m.read[key] = true
 					}
 				}
@@ -96,7 +96,7 @@ func TestAgainstModel(t *testing.T) {
 }
 
 // act marks or deletes id: in the store with do, and in the model by setting it in marks.
-func act(t *testing.T, do func(context.Context, string, jobs.EventID) (inbox.Change, error), m *model, marks map[string]bool, user string, id jobs.EventID) {
+func act(t *testing.T, do func(context.Context, string, jobs.NotificationID) (inbox.Change, error), m *model, marks map[string]bool, user string, id jobs.NotificationID) {
 	t.Helper()
 	c, err := do(t.Context(), user, id)
 	i := slices.IndexFunc(m.notes, func(e inbox.Entry) bool { return e.ID == id })

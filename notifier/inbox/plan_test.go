@@ -70,7 +70,7 @@ func filled(t *testing.T, url string) *Store {
 		if seq%10 == 0 {
 			to = jobs.Everyone
 		}
-		entries = append(entries, Entry{User: to, ID: jobs.EventID{Epoch: 1, Seq: seq + 1}, Notification: jobs.Notification{Title: "x", CreatedAt: time.Now()}})
+		entries = append(entries, Entry{User: to, ID: jobs.NotificationID{Epoch: 1, Seq: seq + 1}, Notification: jobs.Notification{Title: "x", CreatedAt: time.Now()}})
 	}
 	if err := s.Append(t.Context(), entries); err != nil {
 		t.Fatal(err)

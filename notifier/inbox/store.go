@@ -189,20 +189,20 @@ const positionSQL = `SELECT epoch, seq FROM {positions} ORDER BY epoch DESC LIMI
 
 // Position returns the inbox's position in the stream: the inbox has every notification up to and including it. It is the zero id
 // before the first notification.
-func (s *Store) Position(ctx context.Context) (id jobs.EventID, err error) {
+func (s *Store) Position(ctx context.Context) (id jobs.NotificationID, err error) {
 	err = s.ready(ctx)
 	if err == nil {
 		err = s.queryRow(ctx, positionSQL).Scan(&id.Epoch, &id.Seq)
 	}
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return jobs.EventID{}, fmt.Errorf("inbox: position: %w", err)
+		return jobs.NotificationID{}, fmt.Errorf("inbox: position: %w", err)
 	}
 	return id, nil
 }
 
 // WaitFor blocks until the inbox has ingested everything up to and including id, in any process, or ctx ends. It makes the
 // ingester of this Store flush early.
-func (s *Store) WaitFor(ctx context.Context, id jobs.EventID) error {
+func (s *Store) WaitFor(ctx context.Context, id jobs.NotificationID) error {
 	const longest = 100 * time.Millisecond
 	// The channel reports changes of this process alone. Those of another process are found by polling.
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, longest) {
@@ -250,7 +250,7 @@ func (s *Store) notifyChanged() {
 }
 
 // compare orders ids by their position in the stream. It returns a negative number if a is before b.
-func compare(a, b jobs.EventID) int {
+func compare(a, b jobs.NotificationID) int {
 	switch {
 	case a == b:
 		return 0

@@ -126,7 +126,7 @@ func TestWaitFor(t *testing.T) {
 			t.Errorf("waiting for what does not come: %v", err)
 		}
 		// Ids of an older epoch do not block.
-		if err := here.WaitFor(t.Context(), jobs.EventID{Epoch: epoch - 1, Seq: 99}); err != nil {
+		if err := here.WaitFor(t.Context(), jobs.NotificationID{Epoch: epoch - 1, Seq: 99}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -134,13 +134,13 @@ func TestWaitFor(t *testing.T) {
 
 func TestPosition(t *testing.T) {
 	stores(t, func(t *testing.T, s *inbox.Store) {
-		want := func(want jobs.EventID) {
+		want := func(want jobs.NotificationID) {
 			t.Helper()
 			if got := position(t, s); got != want {
 				t.Errorf("position %v, want %v", got, want)
 			}
 		}
-		want(jobs.EventID{})
+		want(jobs.NotificationID{})
 		add(t, s, entry("ana", 7), entry("ana", 3))
 		want(at(7))
 		add(t, s, entry("ana", 5))

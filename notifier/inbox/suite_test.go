@@ -69,7 +69,7 @@ const epoch = jobs.Epoch(1_760_000_000_000)
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func at(seq uint64) jobs.EventID { return jobs.EventID{Epoch: epoch, Seq: seq} }
+func at(seq uint64) jobs.NotificationID { return jobs.NotificationID{Epoch: epoch, Seq: seq} }
 
 // entry returns a notification whose key and title are derived from its sequence.
 func entry(user string, seq uint64) inbox.Entry {
@@ -119,9 +119,9 @@ func seqs(t testing.TB, s *inbox.Store, user, status string) []string {
 	}
 }
 
-func parse(t testing.TB, id string) jobs.EventID {
+func parse(t testing.TB, id string) jobs.NotificationID {
 	t.Helper()
-	parsed, err := jobs.ParseEventID(id)
+	parsed, err := jobs.ParseNotificationID(id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func unread(t testing.TB, s *inbox.Store, user string) int {
 	return n
 }
 
-func position(t testing.TB, s *inbox.Store) jobs.EventID {
+func position(t testing.TB, s *inbox.Store) jobs.NotificationID {
 	t.Helper()
 	at, err := s.Position(t.Context())
 	if err != nil {

@@ -340,7 +340,7 @@ func presenceEvent(topic, typ string, users []string) (frame []byte, ok bool) {
 	if err != nil || len(data) > jobs.MaxLiveEventBytes/2 {
 		return nil, false
 	}
-	return jsonFrame("live", "", e), true
+	return jsonFrame("live", e), true
 }
 
 // askAudiencesLocked asks the other hubs for all their users, after messages may have been lost.

@@ -156,7 +156,7 @@ func TestSlowReadersTogether(t *testing.T) {
 					continue
 				}
 				user := fmt.Sprint("user", i)
-				again := s.open(user, jobs.EventID{Epoch: s.queue.Epoch()}.String())
+				again := s.open(user, jobs.Position{Epoch: s.queue.Epoch()}.String())
 				same(t, user, s.readAll(again, user, fmt.Sprint(w.each-1)), s.log(user, 0))
 			}
 			polltest.Until(t, "nothing is owed any more", func() bool { return s.hub.Open() == 0 && s.hub.PendingBytes() == 0 })
@@ -249,7 +249,7 @@ func TestDeferredUpdatesCountTogether(t *testing.T) {
 	for i := range readers {
 		user := fmt.Sprint("user", i)
 		s.notify(user, "missed")
-		s.open(user, jobs.EventID{Epoch: s.queue.Epoch()}.String()).expect("hello")
+		s.open(user, jobs.Position{Epoch: s.queue.Epoch()}.String()).expect("hello")
 	}
 	full := false
 	for i := range 2 {

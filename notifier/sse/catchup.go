@@ -26,9 +26,10 @@ type catchUp struct {
 
 // goal is what must be read from the log.
 type goal struct {
-	// The greatest sequences received live meanwhile. The log holds those notifications, so they need not be kept.
+	// The greatest sequences that the log is known to hold: received live meanwhile, or named by its leader. So those
+	// notifications need not be kept.
 	ownHeard, broadcastHeard uint64
-	upTo                     uint64 // the notifications up to this sequence
+	upTo                     uint64 // the notifications up to this sequence; 0 means none
 	jobsSince                uint64 // the jobs stored at or after this sequence, and all notifications up to the end; 0 means neither
 }
 
@@ -48,6 +49,15 @@ func (c *catchUp) deferUpdate(u update) {
 	c.deferred = append(c.deferred, u)
 }
 
+// heard adds a notification that the log is known to hold.
+func (g *goal) heard(everyone bool, seq uint64) {
+	if everyone {
+		g.broadcastHeard = max(g.broadcastHeard, seq)
+	} else {
+		g.ownHeard = max(g.ownHeard, seq)
+	}
+}
+
 // request adds the jobs stored at or after a sequence, and all notifications up to the end of the log.
 func (g *goal) request(jobsSince uint64) {
 	if g.jobsSince == 0 || jobsSince < g.jobsSince {
@@ -58,11 +68,11 @@ func (g *goal) request(jobsSince uint64) {
 // goLiveLocked makes the stream live if nothing is left to read and the deferred updates fit the connection. It
 // reports whether the replay is over: the stream is live or has ended.
 func (s *stream) goLiveLocked(c *catchUp) bool {
-	if s.ended || c.full && !c.hadRoom || c.jobsSince > 0 || s.ownSeq < max(c.ownHeard, c.upTo) || s.broadcastSeq < max(c.broadcastHeard, c.upTo) {
+	if s.ended || c.full && !c.hadRoom || c.jobsSince > 0 || c.upTo > 0 || s.at.Own < c.ownHeard || s.at.All < c.broadcastHeard {
 		return s.ended
 	}
 	for len(c.deferred) > 0 {
-		if !s.writeLocked(c.deferred[0].frame) {
+		if !s.writeLocked(jobs.Position{}, c.deferred[0].frame) {
 			return false
 		}
 		if s.ended {
@@ -136,12 +146,14 @@ func (s *stream) replay(ctx context.Context, c *catchUp) {
 func (s *stream) replayOnce(ctx context.Context, c *catchUp) error {
 	s.mu.Lock()
 	todo := c.goal
-	c.jobsSince = 0
+	c.jobsSince, c.upTo = 0, 0
 	s.mu.Unlock()
 	err := s.replayTo(ctx, c, todo)
-	if err != nil && todo.jobsSince > 0 {
+	if err != nil {
 		s.mu.Lock()
-		c.request(todo.jobsSince)
+		if c.upTo = max(c.upTo, todo.upTo); todo.jobsSince > 0 {
+			c.request(todo.jobsSince)
+		}
 		s.mu.Unlock()
 	}
 	return err
@@ -166,14 +178,14 @@ func (s *stream) replayTo(ctx context.Context, c *catchUp, todo goal) error {
 // may lag behind.
 var errReplicaLagging = errors.New("sse: the log does not hold a message that was received live")
 
-// replayNotifications writes the notifications after the stream's positions: the user's and the broadcasts, merged
-// by sequence. It stops at a sequence that was known before it began. Both subjects are read whole up to there, so
-// the id of each event is right for both.
+// replayNotifications writes the notifications after the stream's marks: the user's and the broadcasts, merged
+// by sequence. It stops at a sequence that was known before it began. Both logs are read up to there, so that they are
+// written in order.
 func (s *stream) replayNotifications(ctx context.Context, c *catchUp, todo goal) error {
 	upTo := max(todo.ownHeard, todo.broadcastHeard, todo.upTo)
 	s.mu.Lock()
-	own := &cursor{hub: s.hub, user: s.user.name(), readTimeout: c.readTimeout, after: s.ownSeq, more: s.ownSeq < upTo}
-	all := &cursor{hub: s.hub, user: jobs.Everyone, readTimeout: c.readTimeout, after: s.broadcastSeq, more: s.broadcastSeq < upTo}
+	own := &cursor{hub: s.hub, user: s.user.name(), readTimeout: c.readTimeout, after: s.at.Own, more: s.at.Own < upTo}
+	all := &cursor{hub: s.hub, user: jobs.Everyone, readTimeout: c.readTimeout, after: s.at.All, more: s.at.All < upTo}
 	s.mu.Unlock()
 	for {
 		next, err := earlierCursor(ctx, own, all)
@@ -199,12 +211,15 @@ func (s *stream) replayNotifications(ctx context.Context, c *catchUp, todo goal)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if (own.after < todo.ownHeard || all.after < todo.broadcastHeard) && c.tries < 6 {
-		c.tries++ // after six tries the message has been deleted since
+	lagging := own.after < todo.ownHeard || all.after < todo.broadcastHeard
+	if lagging && c.tries < 6 {
+		c.tries++
 		return errReplicaLagging
 	}
 	c.tries = 0
-	s.ownSeq, s.broadcastSeq = max(s.ownSeq, upTo), max(s.broadcastSeq, upTo)
+	if lagging { // after six tries the message has been deleted since
+		s.at.Own, s.at.All = max(s.at.Own, todo.ownHeard), max(s.at.All, todo.broadcastHeard)
+	}
 	return nil
 }
 
@@ -216,11 +231,10 @@ func (s *stream) writeStored(n joblog.StoredNotification, everyone bool) (needs 
 	if !everyone {
 		of = s.user.name()
 	}
-	frame := s.hub.notificationFrame(s.hub.ns.NotificationSubject(of), n.Seq, max(s.ownSeq, s.broadcastSeq), n.Data)
-	if !s.writeLocked(frame) {
-		return len(frame)
+	frame := s.hub.notificationFrame(s.hub.ns.NotificationSubject(of), jobs.NotificationID{Epoch: s.at.Epoch, Seq: n.Seq}, n.Data)
+	if !s.writeNotificationLocked(everyone, n.Seq, frame) {
+		return maxIDLine + len(frame)
 	}
-	*s.markLocked(everyone) = n.Seq
 	return 0
 }
 

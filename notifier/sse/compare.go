@@ -214,10 +214,6 @@ func (s *stream) requestLost(everyone bool, seq uint64) bool {
 	if s.catchUp == nil {
 		s.beginCatchUpLocked()
 	}
-	if everyone {
-		s.catchUp.broadcastHeard = max(s.catchUp.broadcastHeard, seq)
-	} else {
-		s.catchUp.ownHeard = max(s.catchUp.ownHeard, seq)
-	}
+	s.catchUp.heard(everyone, seq)
 	return true
 }

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/hark-jobs/hark/jobs"
 )
 
 // conn sends frames to one reader. Its methods are safe for concurrent use.
 type conn interface {
-	// send queues or writes a frame. It does not block. It returns errSlowConsumer if there is no room, and
-	// errGone or another error if the connection is closed. The frame must not be changed afterwards.
-	send(frame []byte) error
+	// send queues or writes a frame, with a position as its id unless that is zero. It does not block. It returns
+	// errSlowConsumer if there is no room, and errGone or another error if the connection is closed. The frame must not be
+	// changed afterwards: other streams have it, too.
+	send(id jobs.Position, frame []byte) error
 	// waitWritable blocks until half of the backlog is free and a frame of n bytes fits. It returns
 	// errSlowConsumer after [Options.WriteTimeout] without progress, errGone if the connection is closed, and
 	// ctx.Err if ctx ends. A poll session does not block: without room it returns errWaitForPoll.

@@ -18,19 +18,17 @@ var (
 )
 
 // notificationFrame returns the frame of a stored notification, live or from the log. If the message is malformed
-// or too large, it is skipped, and the frame is nil. before is the greatest sequence that the reader has got, see
-// encodeNotification. subject is the stored or the live one.
-func (h *Hub) notificationFrame(subject string, seq, before uint64, stored []byte) []byte {
+// or too large, it is skipped, and the frame is nil. subject is the stored or the live one.
+func (h *Hub) notificationFrame(subject string, id jobs.NotificationID, stored []byte) []byte {
 	if len(stored) > maxEvent { // not worth parsing
-		h.skip(joblog.SkippedNotification, subject, seq, errTooLarge)
+		h.skip(joblog.SkippedNotification, subject, id.Seq, errTooLarge)
 		return nil
 	}
 	if _, err := joblog.DecodeNotification(stored); err != nil { // the inbox does not take it either
-		h.skip(joblog.SkippedNotification, subject, seq, err)
+		h.skip(joblog.SkippedNotification, subject, id.Seq, err)
 		return nil
 	}
-	frame := encodeNotification(jobs.EventID{Epoch: h.currentEpoch(), Seq: seq}, before, stored)
-	return h.checkSize(joblog.SkippedNotification, subject, seq, frame, errMalformed)
+	return h.checkSize(joblog.SkippedNotification, subject, id.Seq, encodeNotification(id, stored), errMalformed)
 }
 
 // jobUpdate returns the update for a message about a job. It has no frame if the message was skipped.

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
 )
 
@@ -50,16 +51,20 @@ func JobFrame(subject string, seq uint64, stored []byte) []byte {
 
 func InboxFrame(data []byte) []byte { return encodeInboxChange(data).frame }
 
-func HelloFrame(user, id string, at time.Time) []byte {
-	return jsonFrame("hello", id, helloData{user, id, at})
+func HelloFrame(id jobs.Position, user string, at time.Time) []byte {
+	return append(idLine(nil, id), jsonFrame("hello", helloData{user, id.String(), at})...)
 }
 
 var (
 	NotificationFrame = encodeNotification
+	IDLine            = idLine
 	ByeFrame          = byeFrame
 	Heartbeat         = heartbeat
 	ResumePoint       = resumePoint
 )
+
+// MaxIDLine is the greatest length of an id line.
+const MaxIDLine = maxIDLine
 
 // DisableTakeOver makes the hub take no connection over. It must be called before Run.
 func (h *Hub) DisableTakeOver() { h.takeOver = false }
@@ -174,3 +179,6 @@ func (h *Hub) PublishedUsers(key string) int {
 
 // SecondsWithoutNATS returns for how long the hub has had no connection.
 func (h *Hub) SecondsWithoutNATS() int { return int(h.cutOff.seconds.Load()) }
+
+// SetSettleAfter sets the age of a settled end of the log. It must be called before Run.
+func (h *Hub) SetSettleAfter(d time.Duration) { h.logEnds.settleAfter = d }

@@ -15,27 +15,36 @@ import (
 // heartbeat is an event without an id. A page sees by it that its stream is alive: EventSource does not expose
 // comments, and drops an event without a listener (WHATWG HTML, section 9.2.6). It also keeps proxies from closing
 // an idle connection, and detects peers that are gone. All streams share it.
-var heartbeat = frame("heartbeat", "", []byte("{}"))
+var heartbeat = frame("heartbeat", []byte("{}"))
 
-// frame encodes one event in the event stream format (WHATWG HTML, section 9.2.5). data is JSON without line
-// breaks, as encoding/json writes it. id may be empty.
-func frame(event, id string, data []byte) []byte {
-	b := make([]byte, 0, len(event)+len(id)+len(data)+24)
+// frame encodes one event in the event stream format (WHATWG HTML, section 9.2.5), without an id. data is JSON without
+// line breaks, as encoding/json writes it.
+func frame(event string, data []byte) []byte {
+	b := make([]byte, 0, len(event)+len(data)+20)
 	b = append(append(b, "event: "...), event...)
-	if id != "" {
-		b = append(append(b, "\nid: "...), id...)
-	}
 	b = append(append(b, "\ndata: "...), data...)
 	return append(b, "\n\n"...)
 }
 
+// maxIDLine is the greatest length of the result of idLine: two names, three numbers of 64 bits in base 36 and a line break.
+const maxIDLine = len("id: ") + 3*13 + len("--\n")
+
+// idLine appends the first line of an event, with its id, to b. Streams share the frame of an event, and each has its own
+// position. So the id comes first, and a connection writes it before the frame. idLine appends nothing for the zero position.
+func idLine(b []byte, at jobs.Position) []byte {
+	if at == (jobs.Position{}) {
+		return b
+	}
+	return append(at.Append(append(b, "id: "...)), '\n')
+}
+
 // jsonFrame encodes one event with v as its data.
-func jsonFrame(event, id string, v any) []byte {
+func jsonFrame(event string, v any) []byte {
 	data, err := json.Marshal(v)
 	if err != nil {
 		panic(fmt.Sprintf("sse: event %s cannot be encoded: %v", event, err)) // v is always a struct of this package
 	}
-	return frame(event, id, data)
+	return frame(event, data)
 }
 
 // retryFrame encodes the reader's reconnection time.
@@ -45,9 +54,8 @@ func retryFrame(d time.Duration) []byte {
 
 // encodeNotification returns the frame of a stored notification, or nil if it is not a JSON object with at least
 // one member. It appends id and status to the stored JSON without parsing it; they replace members of the same
-// names, since the last one counts. A link that [jobs.SafeLink] refuses is left out. The id of the event, from
-// which a reader resumes, is the notification's id, or before if that is greater.
-func encodeNotification(id jobs.EventID, before uint64, stored []byte) []byte {
+// names, since the last one counts. A link that [jobs.SafeLink] refuses is left out.
+func encodeNotification(id jobs.NotificationID, stored []byte) []byte {
 	stored = dropUnsafeLink(oneLine(stored))
 	body, ok := bytes.CutSuffix(stored, []byte("}"))
 	if !ok || len(bytes.TrimLeft(body, " \t")) < 2 { // an array, a string, or {}
@@ -57,8 +65,7 @@ func encodeNotification(id jobs.EventID, before uint64, stored []byte) []byte {
 	data := make([]byte, 0, len(stored)+len(text)+32)
 	data = append(append(data, body...), `,"id":"`...)
 	data = append(append(data, text...), `","status":"unread"}`...)
-	id.Seq = max(id.Seq, before)
-	return frame("notification", id.String(), data)
+	return frame("notification", data)
 }
 
 // oneLine returns JSON on one line, or nil if stored is not valid JSON. JSON that hark has stored is returned as
@@ -90,7 +97,7 @@ func encodeInboxChange(data []byte) update {
 	if data == nil {
 		return update{}
 	}
-	return update{frame: frame("inbox", "", data)}
+	return update{frame: frame("inbox", data)}
 }
 
 // encodeJob returns the update for a stored message about a job.
@@ -109,7 +116,7 @@ func encodeJob(subject string, seq uint64, stored []byte) (update, error) {
 		}
 	}
 	job.Revision = seq
-	return update{job.ID, seq, jsonFrame("job", "", limitJob(job.Public()))}, nil
+	return update{job.ID, seq, jsonFrame("job", limitJob(job.Public()))}, nil
 }
 
 // maxResult and maxJobText limit the bytes of the result and of each text in a job event: a handler may leave more than the
@@ -172,26 +179,25 @@ type (
 
 // byeFrame encodes the last event of a stream: the reconnection time, and the reason of the end.
 func byeFrame(code, message string, after time.Duration) []byte {
-	return append(retryFrame(after), jsonFrame("bye", "", byeData{code, message})...)
+	return append(retryFrame(after), jsonFrame("bye", byeData{code, message})...)
 }
 
 // Event is one event in an [Answer].
 type Event struct {
 	Event string `json:"event"`
-	ID    string `json:"id,omitempty"`
+	// ID is the position after this event, if it moves it.
+	ID string `json:"id,omitempty"`
 	// Retry is the reconnection time after a bye event, in milliseconds.
 	Retry int64           `json:"retry,omitempty"`
 	Data  json.RawMessage `json:"data"`
 }
 
-// parseFrame decodes a frame that this package has encoded.
+// parseFrame decodes a frame that this package has encoded, and that has no id.
 func parseFrame(made []byte) (e Event) {
 	for line := range bytes.SplitSeq(made, []byte{'\n'}) {
 		switch name, value, _ := bytes.Cut(line, []byte(": ")); string(name) {
 		case "event":
 			e.Event = string(value)
-		case "id":
-			e.ID = string(value)
 		case "retry":
 			e.Retry, _ = strconv.ParseInt(string(value), 10, 64)
 		case "data":

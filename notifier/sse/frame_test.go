@@ -17,22 +17,21 @@ import (
 // Every frame has exactly these bytes.
 func TestFrames(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	id := jobs.EventID{Epoch: 36, Seq: 7}
+	id := jobs.NotificationID{Epoch: 36, Seq: 7}
+	position := jobs.Position{Epoch: 36, Own: 35, All: 1 << 40}
 	for _, c := range []struct {
 		name, got, want string
 	}{
-		{"hello", string(sse.HelloFrame("añ日", "10-7", at)),
-			"event: hello\nid: 10-7\ndata: {\"user\":\"añ日\",\"id\":\"10-7\",\"server_time\":\"2026-01-02T03:04:05Z\"}\n\n"},
-		{"notification", string(sse.NotificationFrame(id, 0, []byte(`{"key":"k","title":"Grüße 日本 🎉"}`))),
-			"event: notification\nid: 10-7\ndata: {\"key\":\"k\",\"title\":\"Grüße 日本 🎉\",\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
-		{"notification after a later one", string(sse.NotificationFrame(id, 9, []byte(`{"key":"k"}`))),
-			"event: notification\nid: 10-9\ndata: {\"key\":\"k\",\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
-		{"notification in lines", string(sse.NotificationFrame(id, 0, []byte("{\n  \"key\": \"k\"\r\n}\n"))),
-			"event: notification\nid: 10-7\ndata: {\"key\":\"k\",\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
-		{"notification with a link", string(sse.NotificationFrame(id, 0, []byte(`{"key":"k","link":"/x","a":1}`))),
-			"event: notification\nid: 10-7\ndata: {\"key\":\"k\",\"link\":\"/x\",\"a\":1,\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
-		{"notification with a script", string(sse.NotificationFrame(id, 0, []byte(`{"key":"k","link":"javascript:alert(1)","a":{"link":"x"}}`))),
-			"event: notification\nid: 10-7\ndata: {\"key\":\"k\",\"a\":{\"link\":\"x\"},\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
+		{"hello", string(sse.HelloFrame(position, "añ日", at)),
+			"id: 10-z-e13wu1og\nevent: hello\ndata: {\"user\":\"añ日\",\"id\":\"10-z-e13wu1og\",\"server_time\":\"2026-01-02T03:04:05Z\"}\n\n"},
+		{"notification", string(sse.NotificationFrame(id, []byte(`{"key":"k","title":"Grüße 日本 🎉"}`))),
+			"event: notification\ndata: {\"key\":\"k\",\"title\":\"Grüße 日本 🎉\",\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
+		{"notification in lines", string(sse.NotificationFrame(id, []byte("{\n  \"key\": \"k\"\r\n}\n"))),
+			"event: notification\ndata: {\"key\":\"k\",\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
+		{"notification with a link", string(sse.NotificationFrame(id, []byte(`{"key":"k","link":"/x","a":1}`))),
+			"event: notification\ndata: {\"key\":\"k\",\"link\":\"/x\",\"a\":1,\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
+		{"notification with a script", string(sse.NotificationFrame(id, []byte(`{"key":"k","link":"javascript:alert(1)","a":{"link":"x"}}`))),
+			"event: notification\ndata: {\"key\":\"k\",\"a\":{\"link\":\"x\"},\"id\":\"10-7\",\"status\":\"unread\"}\n\n"},
 		{"job asked for", string(sse.JobFrame(orderOf, 5, []byte(`{"id":"01JD3Q00000000000000000000","kind":"k","title":"T","user":"ana","max_attempts":3,"created_at":"2026-01-02T03:04:05Z","run":1,"params":{"secret":1}}`))),
 			"event: job\ndata: {\"id\":\"01JD3Q00000000000000000000\",\"kind\":\"k\",\"title\":\"T\",\"user\":\"ana\",\"state\":\"queued\",\"progress\":{\"done\":0,\"total\":0},\"attempt\":0,\"max_attempts\":3,\"created_at\":\"2026-01-02T03:04:05Z\",\"run\":1,\"revision\":5}\n\n"},
 		{"job", string(sse.JobFrame(stateOf, 6, []byte("{\"id\":\"01JD3Q00000000000000000000\",\"user\":\"ana\",\"kind\":\"k\",\"run\":1,\"state\":\"running\",\"worker\":\"w\",\"result\":{\n\"n\": 1},\"created_at\":\"2026-01-02T03:04:05Z\"}"))),
@@ -48,7 +47,7 @@ func TestFrames(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "{}", "{ }", " {\t} ", "[]", "null", `"}"`, "{", `{"a":1}}`, "{\n}"} {
-		if got := sse.NotificationFrame(id, 0, []byte(bad)); got != nil {
+		if got := sse.NotificationFrame(id, []byte(bad)); got != nil {
 			t.Errorf("%q made %q", bad, got)
 		}
 	}
@@ -124,11 +123,11 @@ func FuzzFrame(f *testing.F) {
 		`{"id":"evil","status":"read"}`, `{"a":"\r\nevent: bye"}`, "{\"a\":\"\ufeff\"}", `[{"a":1}]`, " {\"a\":[{}]} ", `{"":null}`, `{"a":1,"a":2}`, `{"a":1e700}`,
 		`{"link":"/x"}`, `{"a":1,"link":"javascript:alert(1)","b":[2]}`, `{"LINK":"//evil.example","k":1}`, `{"l\u0069nk":"/\t/x","k":1}`, "{\"lin\u212a\":\"data:,\"}", `{"link":7,"a":1}`, "{\"a\":1}\r",
 	} {
-		f.Add([]byte(seed), uint64(7), uint64(0))
+		f.Add([]byte(seed), uint64(7), uint64(0), uint64(1<<64-1))
 	}
-	f.Fuzz(func(t *testing.T, stored []byte, seq, before uint64) {
-		id := jobs.EventID{Epoch: 1, Seq: seq}
-		frame := sse.NotificationFrame(id, before, stored)
+	f.Fuzz(func(t *testing.T, stored []byte, seq, own, all uint64) {
+		id := jobs.NotificationID{Epoch: 1, Seq: seq}
+		frame := sse.NotificationFrame(id, stored)
 		var want map[string]any
 		if frame == nil {
 			_ = unmarshal(stored, &want)
@@ -139,8 +138,13 @@ func FuzzFrame(f *testing.F) {
 			return
 		}
 		var events []event
-		_ = parse(bytes.NewReader(frame), func(e event) { events = append(events, e) })
-		wantID := jobs.EventID{Epoch: 1, Seq: max(seq, before)}.String()
+		position := jobs.Position{Epoch: 1<<63 - 1, Own: own, All: all}
+		line := sse.IDLine(nil, position)
+		if len(line) > sse.MaxIDLine {
+			t.Errorf("the line %q has %d bytes", line, len(line))
+		}
+		_ = parse(bytes.NewReader(append(line, frame...)), func(e event) { events = append(events, e) })
+		wantID := position.String()
 		if len(events) != 1 || events[0].name != "notification" || events[0].id != wantID || events[0].retry != 0 {
 			t.Fatalf("%q made %+v", stored, events)
 		}
@@ -175,17 +179,18 @@ func FuzzFrame(f *testing.F) {
 
 // For any Last-Event-ID the reader resumes within the log or gets a reset.
 func FuzzLastEventID(f *testing.F) {
-	for _, seed := range []string{"", "10-7", "10-0", "10-99", "zz-7", "10-", "-", "10-18446744073709551615", "10-07", "\x00", "10-7\n", "é-1"} {
+	for _, seed := range []string{"", "10-7", "10-7-7", "10-0-7", "10-7-0", "10-z-7", "10-7-z", "10-a-k", "10-4-4", "10-3-4", "zz-7-7", "10--", "--", "10-3w5e11264sgsf-7",
+		"10-07-7", "\x00", "10-7-7\n", "é-1-1", "10-A-7"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, id string) {
 		const first, last = 5, 20
-		seq, reason := sse.ResumePoint(id, 36, first, last)
-		if seq+1 < first || seq > last || reason != "" && seq != last {
-			t.Errorf("%q resumes at %d, %q", id, seq, reason)
+		at, reason := sse.ResumePoint(id, 36, first, last)
+		if at.Epoch != 36 || at.Own+1 < first || at.Own > last || at.All+1 < first || at.All > last || reason != "" && at != (jobs.Position{Epoch: 36, Own: last, All: last}) {
+			t.Errorf("%q resumes at %s, %q", id, at, reason)
 		}
-		if reason == "" && id != "" && (jobs.EventID{Epoch: 36, Seq: seq}).String() != id {
-			t.Errorf("%q resumes at %d", id, seq)
+		if reason == "" && id != "" && at.String() != id {
+			t.Errorf("%q resumes at %s", id, at)
 		}
 	})
 }

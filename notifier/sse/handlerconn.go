@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/hark-jobs/hark/jobs"
 )
 
 // handlerConn writes to an http.ResponseWriter on the goroutine of its handler. It serves TLS and HTTP/2, where a
@@ -31,20 +33,25 @@ func newHandlerConn(h *Hub) *handlerConn {
 }
 
 // send implements conn.
-func (c *handlerConn) send(frame []byte) error {
+func (c *handlerConn) send(id jobs.Position, frame []byte) error {
+	line := idLine(nil, id)
+	n := len(line) + len(frame)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.closed:
 		return errGone
-	case c.control != nil && c.fullForLocked(len(frame)): // the first frames, before serve runs, always have room
+	case c.control != nil && c.fullForLocked(n): // the first frames, before serve runs, always have room
 		return errSlowConsumer
 	}
 	if c.pendingBytes == 0 {
-		c.progressAt, c.progress, c.memoryTight = time.Now(), 0, c.hub.exceedsShared(len(frame))
+		c.progressAt, c.progress, c.memoryTight = time.Now(), 0, c.hub.exceedsShared(n)
 	}
-	c.pendingBytes += len(frame)
-	c.hub.pendingBytes.Add(int64(len(frame)))
+	c.pendingBytes += n
+	c.hub.pendingBytes.Add(int64(n))
+	if len(line) > 0 {
+		c.queue = append(c.queue, line)
+	}
 	c.queue = append(c.queue, frame)
 	c.wakeWriter()
 	return nil

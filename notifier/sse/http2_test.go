@@ -72,7 +72,7 @@ func TestResumeOverHTTP2(t *testing.T) {
 	t.Parallel()
 	s := overHTTP2(t, sse.Options{Backlog: 16 << 10})
 	s.fill("ana", 3000)
-	r := s.open("ana", jobs.EventID{Epoch: s.queue.Epoch()}.String())
+	r := s.open("ana", jobs.Position{Epoch: s.queue.Epoch()}.String())
 	s.notify("ana", "end")
 	same(t, "ana", ids(t, r.until(titled(t, "end"))), s.log("ana", 0))
 }

@@ -76,10 +76,11 @@ type Hub struct {
 	slowConsumer chan struct{} // holds one token after NotifySlowConsumer
 
 	skipped      atomic.Uint64
-	pendingBytes atomic.Int64 // bytes pending for all readers
-	takenOver    atomic.Int64 // connections that are taken over at present
-	takeOver     bool         // take connections over where that is possible
-	poller       *poller      // watches the connections taken over; set before ready is closed
+	pendingBytes atomic.Int64  // bytes pending for all readers
+	takenOver    atomic.Int64  // connections that are taken over at present
+	settled      atomic.Uint64 // see logEnds
+	takeOver     bool          // take connections over where that is possible
+	poller       *poller       // watches the connections taken over; set before ready is closed
 
 	name      string // identifies this hub to other hubs, and in the keys of poll sessions
 	polls     pollSessions
@@ -114,6 +115,7 @@ type Hub struct {
 	replayFloor   [2]uint64      // lastHeard one and two heartbeats ago; job states up to replayFloor[1] need no replay
 	logPositions  chan logPosition
 	checkingEpoch atomic.Bool        // checkEpoch is under way
+	logEnds       logEnds            // belongs to checkEpoch
 	cancelFetch   context.CancelFunc // stops fetchLogPosition
 }
 
@@ -169,7 +171,7 @@ func New(o Options) (*Hub, error) {
 		comparison: comparison{answers: make(chan storedMessages), heard: make(map[string]uint64)},
 		liveEvents: liveEvents{received: make(chan *nats.Msg, eventBuffer), prefix: o.Queue.Namespace().TopicSubject("")},
 		beats:      beats{received: make(chan *nats.Msg, beatBuffer), others: make(map[string]*otherHub), departed: make(map[string]time.Time)},
-		leaveGrace: defaultLeaveGrace, byeAfter: defaultByeAfter,
+		leaveGrace: defaultLeaveGrace, byeAfter: defaultByeAfter, logEnds: logEnds{settleAfter: defaultSettleAfter},
 		audiences: make(map[string]*audience), attendances: make(chan *nats.Msg, attendanceBuffer),
 		topics: make(map[string]*topic),
 		users:  make(map[string]*userStreams), logPositions: make(chan logPosition), cancelFetch: func() {}, takeOver: true,

@@ -191,7 +191,7 @@ func TestLargerThanBacklog(t *testing.T) {
 		for i := range 40 {
 			s.large("ana", fmt.Sprint(i), 10+i*22)
 		}
-		r := s.open("ana", first.String())
+		r := s.open("ana", after(first))
 		for i := range 40 {
 			s.large("ana", fmt.Sprint("live ", i), 3900)
 		}
@@ -265,7 +265,7 @@ func TestSlowReaderHoldsLittle(t *testing.T) {
 	for _, ordinary := range []bool{false, true} {
 		t.Run(fmt.Sprintf("ordinary %t", ordinary), func(t *testing.T) {
 			s := newSystem(t, smallBuffers(ordinary), sse.Options{WriteTimeout: time.Hour})
-			first := s.notify("ana", "first").String()
+			first := after(s.notify("ana", "first"))
 			data := fmt.Appendf(nil, "%q", strings.Repeat("x", 15<<10))
 			for range 300 {
 				if _, _, err := s.queue.Notify(natstest.Context(t), "ana", jobs.Notification{Type: "test", Title: "large", Data: data}); err != nil {

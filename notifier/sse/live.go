@@ -63,7 +63,7 @@ func (h *Hub) deliverLive(m *nats.Msg, seq uint64) {
 	}
 	switch class {
 	case joblog.ClassNotification:
-		// The id of this event also says that the reader has every earlier broadcast, so those come first.
+		// Notifications come in the order of the log as far as it is known here, so earlier broadcasts come first.
 		h.checkCommonDropsLocked()
 		h.checkUserDropsLocked(us)
 		h.broadcasts.deliverBelowLocked(us, seq)
@@ -86,7 +86,7 @@ type liveNotification struct {
 func (h *Hub) newLiveNotification(m *nats.Msg, seq uint64) liveNotification {
 	return liveNotification{
 		seq: seq, prev: headerSeq(m, jetstream.LastSequenceHeader),
-		frame: h.notificationFrame(m.Subject, seq, 0, m.Data),
+		frame: h.notificationFrame(m.Subject, jobs.NotificationID{Epoch: h.currentEpoch(), Seq: seq}, m.Data),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
 )
 
@@ -84,7 +85,7 @@ func (h *Hub) receiveEvent(ctx context.Context, events <-chan nats.Status, m *na
 		return err
 	}
 	e.Topic = t.name
-	h.deliverEventLocked(delivery{t.name, jsonFrame("live", "", e), t.listeners})
+	h.deliverEventLocked(delivery{t.name, jsonFrame("live", e), t.listeners})
 	return err
 }
 
@@ -125,7 +126,7 @@ func (s *stream) sendLive(topic string, frame []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	full := s.catchUp != nil && s.catchUp.full
-	if s.begun && !full && s.writeLocked(frame) {
+	if s.begun && !full && s.writeLocked(jobs.Position{}, frame) {
 		return
 	}
 	if s.begun && !s.ended {
@@ -153,7 +154,7 @@ func (s *stream) missLocked(topics ...string) {
 	if s.ended || len(topics) == 0 {
 		return
 	}
-	if s.catchUp == nil && s.writeLocked(missedFrame(topics)) {
+	if s.catchUp == nil && s.writeLocked(jobs.Position{}, missedFrame(topics)) {
 		return
 	}
 	if s.catchUp == nil {
@@ -168,12 +169,12 @@ func (s *stream) missLocked(topics ...string) {
 // ignore this event. So it is not merged with the deferred one for events that came while this stream opened.
 func (s *stream) missBeforeLocked(topics []string) {
 	topics = slices.Compact(slices.Sorted(slices.Values(topics)))
-	if len(topics) > 0 && !s.writeLocked(missedFrame(topics)) {
+	if len(topics) > 0 && !s.writeLocked(jobs.Position{}, missedFrame(topics)) {
 		s.missLocked(topics...)
 	}
 }
 
-func missedFrame(topics []string) []byte { return jsonFrame("missed", "", missedData{topics}) }
+func missedFrame(topics []string) []byte { return jsonFrame("missed", missedData{topics}) }
 
 // addMissed adds topics to those of the deferred missed event, and reports whether there is a new one.
 func (c *catchUp) addMissed(topics []string) (added bool) {

@@ -82,8 +82,8 @@ func TestLiveEvents(t *testing.T) {
 		}
 		id := s.notify("ana", "stored")
 		for _, r := range []*reader{ana, deaf} {
-			if e := r.expect("notification"); e.id != id.String() {
-				t.Errorf("the notification has the id %s, want %s", e.id, id)
+			if e := r.expect("notification"); decode[jobs.Notification](t, e.data).ID != id.String() {
+				t.Errorf("the notification is %s, want %s", e.data, id)
 			}
 		}
 		if stored := s.log("ana", 0); len(stored) != 1 {
@@ -241,7 +241,7 @@ func TestMissedBySlowReader(t *testing.T) {
 				case "missed":
 					wasMissed = wasMissed || slices.Equal(missed(t, e), []string{"a"})
 				case "notification":
-					end = end || e.id == id.String()
+					end = end || e.name == "notification" && decode[jobs.Notification](t, e.data).ID == id.String()
 				}
 				if wasMissed && end {
 					conn.Close()

@@ -168,7 +168,11 @@ func (h *Hub) checkEpoch(ctx context.Context) {
 	heard := h.lastHeard
 	go func() {
 		defer h.checkingEpoch.Store(false)
+		asked := time.Now()
 		at, err := h.readLogPosition(ctx, heard)
+		if err == nil && at.epoch == h.currentEpoch() {
+			h.settled.Store(h.logEnds.record(at, asked))
+		}
 		if err != nil || at.epoch == h.currentEpoch() {
 			return // an error needs no retry here: the next reconnect or check reads again
 		}
@@ -179,6 +183,30 @@ func (h *Hub) checkEpoch(ctx context.Context) {
 	}()
 }
 
+// logEnds has an end of the log that is settled: so old that every server which answers for the log has what is before it. A
+// leader that was replaced answers for some seconds more, without what the new one has stored. Where the log has nothing for a
+// reader after its mark, the mark is moved to the settled end, so that it does not become older than the log.
+type logEnds struct {
+	settleAfter time.Duration
+	seen        logPosition
+	seenAt      time.Time
+	settled     uint64
+}
+
+// defaultSettleAfter is longer than a NATS server leads a stream without the others: 10 s.
+const defaultSettleAfter = 15 * time.Second
+
+// record takes an answer about the end of the log and the time of the question, and returns the settled end, or 0.
+func (l *logEnds) record(at logPosition, asked time.Time) uint64 {
+	switch {
+	case at.epoch != l.seen.epoch:
+		l.settled, l.seen, l.seenAt = 0, at, asked
+	case asked.Sub(l.seenAt) >= l.settleAfter:
+		l.settled, l.seen, l.seenAt = l.seen.end, at, asked
+	}
+	return l.settled
+}
+
 // onLogPosition compares the log with what was received from it. If the log was created again or truncated, the
 // hub discards its state and resets all readers.
 func (h *Hub) onLogPosition(at logPosition) {
@@ -187,6 +215,7 @@ func (h *Hub) onLogPosition(at logPosition) {
 		return
 	}
 	h.log.Warn("log recreated or truncated; all streams are reset", "epoch", at.epoch, "same_epoch", same, "end", at.end, "expected", at.heard)
+	h.settled.Store(0)
 	h.broadcasts.discard()
 	h.discardLive()
 	h.restartComparison(at.end)

@@ -92,14 +92,14 @@ func newPolled(t *testing.T, o sse.Options) *system { t.Parallel(); return newSy
 // The first answer comes at once, with what was missed; the next ones wait.
 func TestPollAnswersWhenThereIsSomething(t *testing.T) {
 	s := newPolled(t, sse.Options{})
-	start := s.notify("ana", "before").String()
+	start := s.notify("ana", "before")
 	s.notify("ana", "missed")
-	p := s.polling("ana", start)
+	p := s.polling("ana", after(start))
 	events := p.open()
 	if len(events) == 1 { // reading the log took longer than the answer waits for that
 		events = append(events, p.next()...)
 	}
-	if names(events) != "hello notification" || p.LastEventID != s.log("ana", 0)[1] {
+	if names(events) != "hello notification" || p.LastEventID != (jobs.Position{Epoch: start.Epoch, Own: start.Seq + 1, All: start.Seq}).String() {
 		t.Errorf("%+v", events)
 	}
 	p.Wait = 0
@@ -166,7 +166,7 @@ func TestPollAfterALostAnswer(t *testing.T) {
 // A stream that is not known here, or not at this position, is replaced by one that resumes from the log.
 func TestPollResumesFromTheLog(t *testing.T) {
 	s := newPolled(t, sse.Options{PollIdle: time.Hour})
-	start := s.notify("ana", "first").String()
+	start := after(s.notify("ana", "first"))
 	for i := range 5 {
 		s.notify("ana", fmt.Sprint(i))
 	}
@@ -209,7 +209,7 @@ func TestPollResumesFromTheLog(t *testing.T) {
 // A reader whose polls reach another notifier each time polls at the pace of events, and not without a pause.
 func TestPollOfAnUnknownStreamWaits(t *testing.T) {
 	s := newPolled(t, sse.Options{})
-	p := s.polling("ana", s.notify("ana", "before").String())
+	p := s.polling("ana", after(s.notify("ana", "before")))
 	p.Stream = "XKCD.7"
 	answer := make(chan []event)
 	go func() { answer <- p.next() }()
@@ -288,7 +288,7 @@ func TestPollIsGivenUp(t *testing.T) {
 func TestPollIsGivenUpAtFirst(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, ways[0], sse.Options{PollIdle: time.Hour}, func(s *system) { s.hub.DisableReplay() })
-	start := s.notify("ana", "1").String()
+	start := after(s.notify("ana", "1"))
 	s.notify("ana", "2")
 	p := s.polling("ana", start)
 	for answered := true; answered; { // what it waits for, the log, it waits for a second at most

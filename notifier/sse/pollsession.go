@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/hark-jobs/hark/jobs"
 )
 
 // pollSession is a stream whose reader polls, and its conn: a buffer that holds at most the stream's backlog. It
@@ -17,8 +19,8 @@ type pollSession struct {
 	topics []string // as the reader named them
 
 	mu           sync.Mutex
-	frames       [][]byte // shared with other streams
-	pendingBytes int      // the size of frames
+	frames       []polledFrame
+	pendingBytes int // the size of frames
 	closed       bool
 
 	// An answer may be lost, so its frames are kept until the next poll confirms it. Answers with events are numbered for
@@ -29,6 +31,12 @@ type pollSession struct {
 	polledAgain                 bool          // there was a second poll
 	wake                        chan struct{} // holds one token when something has changed for the waiting poll; nil if none waits
 	answeredAt                  time.Time     // when the last poll was answered
+}
+
+// polledFrame is a frame that waits for a poll.
+type polledFrame struct {
+	id    jobs.Position // zero if the event has none
+	frame []byte        // shared with other streams
 }
 
 // errWaitForPoll says that a poll session has no room until the next poll. Nothing waits for that.
@@ -61,8 +69,8 @@ func (s *pollSession) beginPoll(number uint64, position string) (ring chan struc
 // discardConfirmedLocked discards the frames of the last answer.
 func (s *pollSession) discardConfirmedLocked() {
 	for _, frame := range s.frames[:s.handedOut] {
-		s.pendingBytes -= len(frame)
-		s.hub().pendingBytes.Add(-int64(len(frame)))
+		s.pendingBytes -= len(frame.frame)
+		s.hub().pendingBytes.Add(-int64(len(frame.frame)))
 	}
 	clear(s.frames[:s.handedOut])
 	s.frames = s.frames[s.handedOut:]
@@ -121,10 +129,12 @@ func (s *pollSession) endPoll(ring <-chan struct{}, poll Poll, failed bool) (a A
 	}
 	a.ID = s.position
 	for _, frame := range s.frames {
-		a.Events = append(a.Events, parseFrame(frame))
-	}
-	for i := range a.Events {
-		a.ID = cmp.Or(a.Events[i].ID, a.ID)
+		e := parseFrame(frame.frame)
+		if frame.id != (jobs.Position{}) {
+			e.ID = frame.id.String()
+			a.ID = e.ID
+		}
+		a.Events = append(a.Events, e)
 	}
 	s.handedOut = len(s.frames)
 	if s.handedOut > 0 {
@@ -149,7 +159,7 @@ func (s *pollSession) expired(now time.Time, limit time.Duration) bool {
 func (s *pollSession) hub() *Hub { return s.stream.hub }
 
 // send implements conn.
-func (s *pollSession) send(frame []byte) error {
+func (s *pollSession) send(id jobs.Position, frame []byte) error {
 	if &frame[0] == &heartbeat[0] {
 		return nil // each answer serves as a heartbeat
 	}
@@ -161,7 +171,7 @@ func (s *pollSession) send(frame []byte) error {
 	if !s.fitsLocked(len(frame)) {
 		return errSlowConsumer
 	}
-	s.frames = append(s.frames, frame)
+	s.frames = append(s.frames, polledFrame{id, frame})
 	s.pendingBytes += len(frame)
 	s.hub().pendingBytes.Add(int64(len(frame)))
 	s.wakePollLocked()

@@ -3,6 +3,7 @@ package sse_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -76,7 +77,7 @@ func TestResumeFar(t *testing.T) {
 	s.fill("other", 10_000)
 	s.fill(jobs.Everyone, 300)
 	s.fill("ana", 3000)
-	r := s.open("ana", first.String())
+	r := s.open("ana", after(first))
 	s.notify("ana", "end")
 	got := ids(t, r.until(titled(t, "end")))
 	same(t, "ana", got, s.log("ana", first.Seq))
@@ -100,27 +101,40 @@ func TestReset(t *testing.T) {
 		if err := stream.Purge(natstest.Context(t), jetstream.WithPurgeSequence(old.Seq+1)); err != nil {
 			t.Fatal(err)
 		}
+		at := func(own, all uint64) string { return jobs.Position{Epoch: old.Epoch, Own: own, All: all}.String() }
+		end := at(last.Seq, last.Seq)
 		for id, reason := range map[string]string{
-			jobs.EventID{Epoch: old.Epoch - 1, Seq: old.Seq}.String():  "other_epoch",
-			jobs.EventID{Epoch: old.Epoch, Seq: last.Seq + 1}.String(): "other_epoch",
-			jobs.EventID{Epoch: old.Epoch, Seq: old.Seq - 1}.String():  "expired",
-			jobs.EventID{Epoch: old.Epoch, Seq: 1<<64 - 1}.String():    "other_epoch",
-			"garbage":                         "unknown_id",
-			"1-2-3":                           "unknown_id",
-			"-" + last.String():               "unknown_id",
-			"99999999999999999999999999999-1": "unknown_id",
+			jobs.Position{Epoch: old.Epoch - 1, Own: old.Seq, All: old.Seq}.String(): "other_epoch",
+			jobs.Position{Epoch: old.Epoch + 1, Own: old.Seq, All: old.Seq}.String(): "other_epoch",
+			at(last.Seq+1, last.Seq):            "other_epoch",
+			at(last.Seq, last.Seq+1):            "other_epoch",
+			at(1<<64-1, last.Seq):               "other_epoch",
+			at(last.Seq, 1<<64-1):               "other_epoch",
+			at(old.Seq-1, last.Seq):             "expired",
+			at(last.Seq, old.Seq-1):             "expired",
+			at(0, 0):                            "expired",
+			last.String():                       "unknown_id", // the id of a notification
+			"garbage":                           "unknown_id",
+			"1-2":                               "unknown_id",
+			"1-2-3-4":                           "unknown_id",
+			end[:strings.LastIndex(end, "-")+1]: "unknown_id", // cut off
+			strings.ToUpper(end):                "unknown_id",
+			end[:3] + " " + end[3:]:             "unknown_id",
+			"-" + end:                           "unknown_id",
+			"99999999999999999999999999999-1-1": "unknown_id",
 		} {
 			r := s.open("ana", id)
-			if e := r.expect("hello"); e.id != last.String() {
-				t.Errorf("%s: hello has id %s, the log stands at %s", id, e.id, last)
+			// A reader that gets hello alone comes back with the id that it had.
+			if e := r.expect("hello"); e.id != "" || decode[struct{ ID string }](t, e.data).ID != end {
+				t.Errorf("%s: hello is %+v, the log stands at %s", id, e, end)
 			}
 			e := r.expect("reset")
-			if got := decode[struct{ Reason, ID string }](t, e.data); got.Reason != reason || got.ID != last.String() || e.id != last.String() {
+			if got := decode[struct{ Reason, ID string }](t, e.data); got.Reason != reason || got.ID != end || e.id != end {
 				t.Errorf("%s: %+v, expected %s", id, e, reason)
 			}
 			r.close()
 		}
-		r := s.open("ana", old.String())
+		r := s.open("ana", at(old.Seq, old.Seq))
 		r.expect("hello")
 		if e := r.expect("notification"); decode[jobs.Notification](t, e.data).Title != "kept" {
 			t.Errorf("%+v", e)
@@ -135,7 +149,7 @@ func TestOpenBeforeRun(t *testing.T) {
 	s := newSystem(t, ways[0], sse.Options{}, func(s *system) { s.wait = func() { <-run } })
 	first := s.notify("ana", "first")
 	opened := make(chan *reader, 1)
-	go func() { r, _ := s.tryOpen("ana", first.String()); opened <- r }()
+	go func() { r, _ := s.tryOpen("ana", after(first)); opened <- r }()
 	var r *reader
 	select {
 	case r = <-opened: // it may, as long as it misses nothing

@@ -61,7 +61,7 @@ func (h *Hub) Serve(rw http.ResponseWriter, r *http.Request, sub Subscriber) err
 	return err
 }
 
-// begin subscribes a stream, asks for the end of the log after that, and starts the stream.
+// begin subscribes a stream, asks for the end of the log and for what the reader has missed after that, and starts the stream.
 func (h *Hub) begin(ctx context.Context, s *stream, sub Subscriber) error {
 	if err := h.addStream(s, sub.User); err != nil {
 		return err
@@ -81,7 +81,12 @@ func (h *Hub) begin(ctx context.Context, s *stream, sub Subscriber) error {
 		s.connLost()
 		return err
 	}
-	s.start(sub, h.currentEpoch(), first, last)
+	from, err := h.resume(ctx, sub, first, last)
+	if err != nil {
+		s.connLost()
+		return err
+	}
+	s.start(sub, from)
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hark-jobs/hark/jobs"
 	"golang.org/x/sys/unix"
 )
 
@@ -143,7 +144,7 @@ func (c *socketConn) attach(fd int, closed func()) {
 	}
 	kept := bytes.Join(c.pending.frames, nil)
 	c.discardPendingLocked()
-	c.writeLocked(kept)
+	c.writeLocked(nil, kept)
 	c.signalDrainedLocked() // the replay may wait for room
 	if c.closing && c.pending == nil {
 		c.closeLocked()
@@ -176,22 +177,27 @@ func dup(conn net.Conn) (fd int, err error) {
 }
 
 // send implements conn.
-func (c *socketConn) send(frame []byte) error {
+func (c *socketConn) send(id jobs.Position, frame []byte) error {
+	var buf [maxIDLine]byte
+	line := idLine(buf[:0], id)
+	n := len(line) + len(frame)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.closed || c.closing:
 		return errGone
 	case c.fd < 0:
+		c.queueLocked(bytes.Clone(line))
 		c.queueLocked(frame)
 	case c.pending == nil:
-		c.writeLocked(frame)
+		c.writeLocked(line, frame)
 	case time.Since(c.pending.progressAt) > c.hub().o.WriteTimeout:
 		c.closeLocked()
 		return errSlowConsumer
-	case c.pending.bytes+len(frame) > c.hub().o.Backlog || c.hub().exceedsShared(len(frame)):
+	case c.pending.bytes+n > c.hub().o.Backlog || c.hub().exceedsShared(n):
 		return errSlowConsumer
 	default:
+		c.queueLocked(bytes.Clone(line))
 		c.queueLocked(frame)
 	}
 	if c.closed {
@@ -200,19 +206,20 @@ func (c *socketConn) send(frame []byte) error {
 	return nil
 }
 
-// writeLocked writes a frame while nothing is pending. It keeps what the socket does not accept.
-func (c *socketConn) writeLocked(frame []byte) {
-	n, err := write(int(c.fd), frame)
-	if err == nil && n < len(frame) {
-		if c.hub().exceedsTotal(len(frame) - n) {
+// writeLocked writes a line, which may be empty, and a frame while nothing is pending. It keeps what the socket does not accept.
+func (c *socketConn) writeLocked(line, frame []byte) {
+	n, err := writeBoth(int(c.fd), line, frame)
+	if rest := len(line) + len(frame) - n; err == nil && rest > 0 {
+		if c.hub().exceedsTotal(rest) {
 			err = errSlowConsumer // a partly written frame can only be kept, or cut with its stream
 		} else {
 			c.pending = &pendingWrites{progressAt: time.Now()}
 			if patience := c.hub().o.WriteTimeout; patience > closeTimeout && c.hub().exceedsShared(0) {
 				c.pending.progressAt = c.pending.progressAt.Add(closeTimeout - patience) // only the reserve is left: closeTimeout replaces WriteTimeout
 			}
-			if n > 0 { // a copy, so that a small rest does not keep the whole frame in memory
-				frame = bytes.Clone(frame[n:])
+			c.queueLocked(bytes.Clone(line[min(n, len(line)):]))
+			if n > len(line) { // a copy, so that a small rest does not keep the whole frame in memory
+				frame = bytes.Clone(frame[n-len(line):])
 			}
 			c.queueLocked(frame)
 			err = c.hub().poller.wantWrite(c, true)
@@ -223,8 +230,11 @@ func (c *socketConn) writeLocked(frame []byte) {
 	}
 }
 
-// queueLocked adds a frame to pending, which must not be nil.
+// queueLocked adds a frame, or a part of one, to pending, which must not be nil. It does nothing for an empty one.
 func (c *socketConn) queueLocked(frame []byte) {
+	if len(frame) == 0 {
+		return
+	}
 	c.pending.append(frame)
 	c.hub().pendingBytes.Add(int64(len(frame)))
 }
@@ -234,20 +244,6 @@ func (c *socketConn) discardPendingLocked() {
 	if c.pending != nil {
 		c.hub().pendingBytes.Add(-int64(c.pending.bytes))
 		c.pending = nil // an idle stream has no buffer
-	}
-}
-
-// write writes as much as the socket accepts now. It does not block.
-func write(fd int, p []byte) (n int, err error) {
-	for {
-		n, err = unix.Write(fd, p)
-		switch err {
-		case unix.EINTR:
-			continue
-		case unix.EAGAIN:
-			return 0, nil
-		}
-		return max(n, 0), err
 	}
 }
 

@@ -22,13 +22,12 @@ type stream struct {
 	heartbeatSlot uint16       // the second of a heartbeat period in which this stream gets its heartbeat
 	expiryWarned  bool         // the reader knows that its token expires; used by Run alone
 
-	begun        bool // the hello event was written; guarded by mu, as are the fields below
-	ended        bool
-	mu           sync.Mutex
-	conn         conn
-	ownSeq       uint64   // the greatest sequence written of the user's notifications
-	broadcastSeq uint64   // the greatest sequence written of the broadcasts
-	catchUp      *catchUp // nil while the stream is live
+	begun   bool // the hello event was written; guarded by mu, as are the fields below
+	ended   bool
+	mu      sync.Mutex
+	conn    conn
+	at      jobs.Position // each mark is moved by what is written from its own log
+	catchUp *catchUp      // nil while the stream is live
 }
 
 func (s *stream) init(h *Hub, c conn, sub Subscriber) {
@@ -43,76 +42,71 @@ func (s *stream) setToken(h *Hub, sub Subscriber) {
 	s.token, s.issued = h.tokenHash(sub.TokenID), sub.IssuedAt.Unix()
 }
 
-// start writes the hello event, and starts to catch up from the reader's last event id. The log's bounds are first
-// and last.
-func (s *stream) start(sub Subscriber, epoch jobs.Epoch, first, last uint64) {
+// start writes the hello event, and starts to catch up from a position. Reason says why that is not the one that the reader
+// named, or is empty.
+func (s *stream) start(sub Subscriber, from resumption) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var reason string
-	s.ownSeq, reason = resumePoint(sub.LastEventID, epoch, first, last)
-	s.broadcastSeq = s.ownSeq
-	at := jobs.EventID{Epoch: epoch, Seq: s.ownSeq}.String()
-	s.writeLocked(append(retryFrame(time.Second+rand.N(2*time.Second)), jsonFrame("hello", at, helloData{sub.User, at, time.Now().UTC()})...))
-	if reason != "" {
-		s.writeLocked(jsonFrame("reset", at, resetData{reason, at}))
+	s.at = from.at
+	id := s.at
+	if from.reason != "" {
+		id = jobs.Position{} // a reader that has got hello alone must get the reset when it comes back
+	}
+	hello := jsonFrame("hello", helloData{sub.User, s.at.String(), time.Now().UTC()})
+	s.writeLocked(id, append(retryFrame(time.Second+rand.N(2*time.Second)), hello...))
+	if from.reason != "" {
+		s.writeLocked(s.at, jsonFrame("reset", resetData{from.reason, s.at.String()}))
 	}
 	s.begun = true
 	if sub.LastEventID != "" {
 		s.missBeforeLocked(sub.Topics)
 	}
-	s.catchUp.upTo = last
-	if !s.goLiveLocked(s.catchUp) {
+	c := s.catchUp
+	c.ownHeard, c.broadcastHeard = max(c.ownHeard, from.ownMissed), max(c.broadcastHeard, from.allMissed)
+	if from.ownMissed > 0 || from.allMissed > 0 {
+		c.upTo = from.last
+	}
+	if !s.goLiveLocked(c) {
 		s.startReplayLocked()
 	}
 }
 
-// resumePoint returns the sequence after which a reader resumes. If that is not the one of its last event id,
-// reason says why.
-func resumePoint(lastEventID string, epoch jobs.Epoch, first, last uint64) (seq uint64, reason string) {
-	if lastEventID == "" {
-		return last, ""
-	}
-	id, err := jobs.ParseEventID(lastEventID)
-	switch {
-	case err != nil:
-		return last, "unknown_id"
-	case id.Epoch != epoch || id.Seq > last:
-		return last, "other_epoch"
-	case id.Seq+1 < first:
-		return last, "expired"
-	}
-	return id.Seq, ""
-}
-
-// markLocked returns the position on one of the two subjects: the broadcasts or the user's own notifications.
+// markLocked returns the mark of one of the two logs: the broadcasts or the user's own notifications.
 func (s *stream) markLocked(everyone bool) *uint64 {
 	if everyone {
-		return &s.broadcastSeq
+		return &s.at.All
 	}
-	return &s.ownSeq
+	return &s.at.Own
 }
 
-// deliver handles a notification that was received live. It is written if the stream is live and can keep the
-// order; otherwise the stream catches up to it from the log.
+// writeNotificationLocked writes a notification and moves the mark of its log. It reports false if there is no room for it. A
+// frame that is nil is skipped.
+func (s *stream) writeNotificationLocked(everyone bool, seq uint64, frame []byte) bool {
+	before := s.at
+	*s.markLocked(everyone) = seq
+	if !s.writeLocked(s.at, frame) {
+		s.at = before
+		return false
+	}
+	return true
+}
+
+// deliver handles a notification that was received live. It is written if the stream is live and has its predecessor;
+// otherwise the stream catches up to it from the log.
 func (s *stream) deliver(n liveNotification) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	mark := s.markLocked(n.broadcast)
-	if s.ended || n.seq <= *mark {
+	mark := *s.markLocked(n.broadcast)
+	if s.ended || n.seq <= mark {
 		return // already written
 	}
-	// It can be written if its predecessor on the subject was written, nothing later on the other subject was, and the
-	// connection has room. Otherwise the stream reads it from the log.
-	if s.catchUp == nil && (n.prev > *mark || n.seq < max(s.ownSeq, s.broadcastSeq) || !s.writeLocked(n.frame)) {
-		s.beginCatchUpLocked()
+	if s.catchUp == nil && n.prev <= mark && s.writeNotificationLocked(n.broadcast, n.seq, n.frame) {
+		return
 	}
 	if s.catchUp == nil {
-		*mark = n.seq
-	} else if n.broadcast {
-		s.catchUp.broadcastHeard = max(s.catchUp.broadcastHeard, n.seq)
-	} else {
-		s.catchUp.ownHeard = max(s.catchUp.ownHeard, n.seq)
+		s.beginCatchUpLocked()
 	}
+	s.catchUp.heard(n.broadcast, n.seq)
 }
 
 // sendUpdate sends an event that is no notification. It is written at once if the stream is live, and otherwise
@@ -120,7 +114,7 @@ func (s *stream) deliver(n liveNotification) {
 func (s *stream) sendUpdate(u update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || u.frame == nil || s.catchUp == nil && s.writeLocked(u.frame) {
+	if s.ended || u.frame == nil || s.catchUp == nil && s.writeLocked(jobs.Position{}, u.frame) {
 		return
 	}
 	if s.catchUp == nil {
@@ -167,13 +161,13 @@ func (s *stream) startReplayLocked() {
 	go s.replay(ctx, s.catchUp)
 }
 
-// writeLocked sends a frame to the connection, and reports false if there is no room for it. The stream is cut if
-// the connection is closed.
-func (s *stream) writeLocked(frame []byte) bool {
+// writeLocked sends a frame to the connection, with a position as its id unless that is zero. It reports false if there is no
+// room for it. The stream is cut if the connection is closed.
+func (s *stream) writeLocked(id jobs.Position, frame []byte) bool {
 	if s.ended || frame == nil {
 		return true
 	}
-	err := s.conn.send(frame)
+	err := s.conn.send(id, frame)
 	if err != nil && !errors.Is(err, errSlowConsumer) {
 		s.cutLocked(err)
 	}
@@ -217,7 +211,7 @@ func (s *stream) connLost() {
 func (s *stream) end(code, message string, after time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.writeLocked(byeFrame(code, message, after))
+	s.writeLocked(jobs.Position{}, byeFrame(code, message, after))
 	s.cutLocked(nil)
 }
 
@@ -225,7 +219,7 @@ func (s *stream) end(code, message string, after time.Duration) {
 func (s *stream) heartbeat() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.writeLocked(heartbeat) // also during catch-up: a heartbeat has no place in the order
+	s.writeLocked(jobs.Position{}, heartbeat) // also during catch-up: a heartbeat has no place in the order
 }
 
 // checkExpiryHubLocked sends an auth event a minute before the reader's token expires, and ends the stream when it
@@ -237,7 +231,7 @@ func (s *stream) checkExpiryHubLocked(now time.Time) {
 	}
 	if !s.expiryWarned {
 		s.expiryWarned = true
-		s.sendUpdate(update{frame: jsonFrame("auth", "", authData{time.Unix(0, s.expires).UTC()})})
+		s.sendUpdate(update{frame: jsonFrame("auth", authData{time.Unix(0, s.expires).UTC()})})
 	}
 	if left <= 0 {
 		s.end("token_expired", "Your session has expired; sign in again.", time.Second)

@@ -232,7 +232,7 @@ func within() (context.Context, context.CancelFunc) {
 }
 
 // notify stores a notification.
-func (s *system) notify(user, title string) jobs.EventID {
+func (s *system) notify(user, title string) jobs.NotificationID {
 	s.t.Helper()
 	ctx, cancel := within()
 	defer cancel()
@@ -240,12 +240,15 @@ func (s *system) notify(user, title string) jobs.EventID {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	id, err := jobs.ParseEventID(n.ID)
+	id, err := jobs.ParseNotificationID(n.ID)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	return id
 }
+
+// after is the position of a reader that has everything up to and including a notification.
+func after(id jobs.NotificationID) string { return id.Position().String() }
 
 // fill stores n notifications for user, fast.
 func (s *system) fill(user string, n int) {
@@ -318,7 +321,7 @@ func (s *system) log(user string, after uint64) []string {
 	}
 	ids := make([]string, len(seqs))
 	for i, seq := range seqs {
-		ids[i] = jobs.EventID{Epoch: s.queue.Epoch(), Seq: seq}.String()
+		ids[i] = jobs.NotificationID{Epoch: s.queue.Epoch(), Seq: seq}.String()
 	}
 	return ids
 }

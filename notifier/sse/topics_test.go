@@ -110,7 +110,7 @@ func TestMissedBetweenPolls(t *testing.T) {
 			case "missed":
 				times++
 			case "notification":
-				notified = e.id == id.String()
+				notified = slices.Equal(ids(t, []event{e}), []string{id.String()})
 			}
 		}
 	}

@@ -52,7 +52,7 @@ export class Connection {
   /**
    * @param {{base?: string|URL, token?: Function, after?: string, topics?: string[], state?: State, lease?: {take(): boolean, release(): void},
    *   onEvent: (event: {type: string, id: string, prev: string, data: any}) => void, onState: (state: State) => void}} options
-   *   after: the id to resume after; topics: to listen to, sorted; lease: taken before a stream is opened, and renewed while it is open. If take() returns
+   *   after: the position to resume after; topics: to listen to, sorted; lease: taken before a stream is opened, and renewed while it is open. If take() returns
    *   false, the connection polls without waiting, because a waiting call takes one of the browser's six connections
    */
   constructor(options) {
@@ -88,7 +88,7 @@ export class Connection {
     this.#attempt = 0;
     this.#open();
   }
-  /** Reconnects and resumes after another id, since a tab has missed events after it. */
+  /** Reconnects and resumes after another position, since a tab has missed events after it. */
   resume(after) {
     this.#after = after;
     this.#open();
@@ -225,9 +225,8 @@ export class Connection {
       if (!data.topics.length) return;
     }
     if (type === "bye") line.bye = data.code || "bye";
-    const prev = type === "hello" ? line.after || id : line.after;
-    if (type === "hello") line.after ||= id; // missed events follow, with later ids
-    else if (id) line.after = id;
+    const prev = line.after || id;
+    if (id) line.after = id; // a hello before a reset has none
     this.#after = line.after;
     if (type === "auth" && this.#o.token && line.kind === "stream") this.#spareAt = Date.now() + Math.random() * 20_000; // with a new token
     this.#o.onEvent({ type, id, prev, data });

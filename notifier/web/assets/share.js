@@ -10,15 +10,15 @@
  * move around on a busy machine. Pings also drive the deadlines: the browser slows down the timers of a hidden leader, but
  * never its messages.
  *
- * Completeness. Each tab has a Flow (flow.js), which has the id up to which the tab has everything. Each event has the id
- * before it in the leader's stream.
- * - A new leader resumes after its own id, which its hello has. A follower that has less has a gap.
- * - After a gap (a lost message, a frozen tab, a leader that began later) a follower sends "join" with its id. The leader
- *   responds with "sync" and the notifications after that id. If it does not have all of them, it resumes its stream after
- *   that id: the log is the buffer. All tabs receive them again, and only tabs that have missed them take them.
- * - A new tab joins without an id. The leader's "sync" has the end of the log, and the tab fetches its lists as of there.
+ * Completeness. Each tab has a Flow (flow.js), which has the position up to which the tab has everything. Each event has the
+ * position before it in the leader's stream.
+ * - A new leader resumes after its own position, which its hello has. A follower that has less has a gap.
+ * - After a gap (a lost message, a frozen tab, a leader that began later) a follower sends "join" with its position. The leader
+ *   responds with "sync" and the notifications after that position. If it does not have all of them, it resumes its stream after
+ *   that position: the log is the buffer. All tabs receive them again, and only tabs that have missed them take them.
+ * - A new tab joins without a position. The leader's "sync" has the end of the log, and the tab fetches its lists as of there.
  * - A former leader that wakes up may still send events. A tab takes events only from the current leader. After an event from
- *   another tab it sends "join". A duplicate has an id that the Flow has taken.
+ *   another tab it sends "join". A duplicate moves a mark to where the Flow has been.
  * - If the hello is for another user (the cookie has changed), the leader leaves the group and does not pass it on.
  *
  * Toasts. Each tab receives each notification, and one tab shows it: the tab that the user looked at last, while it is visible.
@@ -37,8 +37,8 @@
  *   join {at, topics} · topics {topics} · missed {to, topics} · sync {to, at, events, state} · lead {stole} · event {event} · state {state} · ping · pong · wake ·
  *   look · away · shown {id}
  */
-import { Flow } from "./flow.js";
-import { compareIds, epochOf } from "./state.js";
+import { Flow, covers, join, meet } from "./flow.js";
+import { epochOf } from "./state.js";
 import { Wanted, roomFor, topicTimes } from "./topics.js";
 
 /** In ms. */
@@ -213,8 +213,8 @@ export class Share {
     const events = at && epochOf(at) === epochOf(this.flow.at) ? this.flow.since(at) : [];
     this.#post({ t: "sync", to, at: this.flow.at, events, state: this.state });
     if (events) return;
-    // Several tabs may ask at the same time. Resume after the smallest id.
-    if (!this.#missing || compareIds(at, this.#missing) < 0) this.#missing = at;
+    // Several tabs may ask at the same time. Resume after what all of them have.
+    this.#missing = this.#missing === undefined ? at : meet(this.#missing, at);
     this.#resuming ??= setTimeout(() => {
       this.#connection?.resume(this.#missing);
       this.#resuming = this.#missing = undefined;
@@ -234,19 +234,20 @@ export class Share {
     if (!at) return; // the leader has no position yet; its hello follows
     if (!this.flow.at) this.flow.begin(at);
     else if (epochOf(at) !== epochOf(this.flow.at)) return this.#take({ type: "reset", id: at, prev: at, data: { reason: "epoch", id: at } });
-    const before = this.flow.at;
     this.#o.onEvent("hello", { user: this.#o.user, id: at });
-    for (const event of events ?? []) this.#take({ ...event, prev: before });
+    for (const event of events ?? []) if (this.flow.take(event, true) === "new") this.#o.onEvent(event.type, event.data);
   }
   #take(event) {
-    const { type, id, data } = event;
+    const { type, id, prev, data } = event;
+    if (type === "hello" && !id) return this.#o.onEvent(type, data); // a reset follows
     if (type === "reset" || (type === "hello" && (!this.flow.at || epochOf(id) !== epochOf(this.flow.at)))) {
       const begun = this.flow.at;
       this.flow.begin(id);
       return this.#o.onEvent(begun ? "reset" : type, data);
     }
     if (type === "hello") {
-      if (compareIds(event.prev, this.flow.at) > 0) return this.#gap();
+      if (!covers(this.flow.at, prev)) return this.#gap();
+      this.flow.at = join(this.flow.at, id);
       return this.#o.onEvent(type, data);
     }
     const found = this.flow.take(event);

@@ -15,9 +15,9 @@ export function compareIds(a, b) {
   return compareDigits(epochA, epochB) || compareDigits(seqA, seqB);
 }
 // Compared as digits, since a sequence may be larger than the exact integers of a double.
-const digits = (id) => String(id || "0-0").toLowerCase().split("-").map((part) => part.replace(/^0+/, ""));
-const compareDigits = (a = "", b = "") => a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);
-/** The epoch of an id. */
+export const digits = (id) => String(id || "0-0").toLowerCase().split("-").map((part) => part.replace(/^0+/, ""));
+export const compareDigits = (a = "", b = "") => a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);
+/** The epoch of an id, or of a position. */
 export const epochOf = (id) => digits(id)[0];
 
 export const hasEnded = (job) => job.state === "succeeded" || job.state === "failed" || job.state === "cancelled";

@@ -45,9 +45,24 @@ const status = () => connection.state.status;
 test("each event has the id before it, from where the stream was resumed on", async () => {
   await open({ after: "a-8" });
   assert.equal(server.stream.query.get("last_event_id"), "a-8");
-  await server.hello("a-12");
+  await server.hello("a-8");
   for (const id of ["a-9", "a-12"]) await server.stream.send("notification", note(id));
-  assert.deepEqual(events.map(({ type, id, prev }) => [type, id, prev]), [["hello", "a-12", "a-8"], ["notification", "a-9", "a-8"], ["notification", "a-12", "a-9"]]);
+  assert.deepEqual(events.map(({ type, id, prev }) => [type, id, prev]), [["hello", "a-8", "a-8"], ["notification", "a-9", "a-8"], ["notification", "a-12", "a-9"]]);
+});
+
+test("a hello moves the position, and one before a reset does not", async () => {
+  await open({ after: "a-8-8" });
+  await server.hello("a-8-9");
+  await server.stream.fail();
+  for (let i = 0; i < 31 && server.streams.length < 2; i++) await pass(1);
+  assert.equal(server.stream.query.get("last_event_id"), "a-8-9");
+  await server.stream.send("hello", { user: "ana", id: "b-1-1" }, "");
+  await server.stream.fail();
+  for (let i = 0; i < 31 && server.streams.length < 3; i++) await pass(1);
+  assert.equal(server.stream.query.get("last_event_id"), "a-8-9");
+  await server.stream.send("hello", { user: "ana", id: "b-1-1" }, "");
+  await server.stream.send("reset", { reason: "other_epoch", id: "b-1-1" });
+  assert.deepEqual(events.map(({ type, id, prev }) => [type, id, prev]), [["hello", "a-8-9", "a-8-8"], ["hello", "", "a-8-9"], ["hello", "", "a-8-9"], ["reset", "b-1-1", "a-8-9"]]);
 });
 
 test("a lost stream is opened again after the last id, later each time it fails", async () => {
@@ -98,7 +113,7 @@ test("comments and heartbeats keep a stream; after 40 s without a byte it is ope
 test("a stream that says no hello within 10 s is mute, and after two of them it polls with the same ids", async () => {
   let n = 0;
   const answers = [
-    { stream: "s1", id: "a-12", events: [{ event: "hello", id: "a-12", data: { user: "ana", id: "a-12" } }, { event: "notification", id: "a-11", data: note("a-11") }] },
+    { stream: "s1", id: "a-12", events: [{ event: "hello", id: "a-10", data: { user: "ana", id: "a-10" } }, { event: "notification", id: "a-11", data: note("a-11") }] },
     { stream: "s2", id: "a-14", events: [{ event: "notification", id: "a-13", data: note("a-13") }] },
   ];
   server.routes["GET /v1/events"] = () => answers[n++] ?? new Promise(() => {});
@@ -109,7 +124,7 @@ test("a stream that says no hello within 10 s is mute, and after two of them it 
   assert.deepEqual(polls().map(({ query }) => Object.fromEntries(query)), [
     { after: "a-10", wait: "25" }, { after: "a-12", wait: "25", stream: "s1" }, { after: "a-14", wait: "25", stream: "s2" },
   ]);
-  assert.deepEqual(events.map(({ type, id, prev }) => [type, id, prev]), [["hello", "a-12", "a-10"], ["notification", "a-11", "a-10"],
+  assert.deepEqual(events.map(({ type, id, prev }) => [type, id, prev]), [["hello", "a-10", "a-10"], ["notification", "a-11", "a-10"],
     ["position", "a-12", "a-11"], ["notification", "a-13", "a-12"], ["position", "a-14", "a-13"]]);
   assert.deepEqual([status(), connection.state.transport], ["live", "polling"]);
 });

@@ -104,7 +104,7 @@ test("missed notifications that were read elsewhere arrive as read, and the unre
   await server.stream.fail();
   t.mock.timers.tick(1001);
   await turn();
-  server.stream.send("hello", { user: "ana", id: "a-13" });
+  server.stream.send("hello", { user: "ana", id: "a-10" });
   for (const id of ["a-11", "a-12", "a-13"]) server.stream.send("notification", note(id));
   await turn();
   assert.deepEqual([arrived, hark.unread], [["a-11 unread", "a-12 read", "a-13 unread"], 2]);
@@ -122,7 +122,7 @@ test("notifications that were deleted elsewhere during a disconnect are gone, an
   await server.stream.fail();
   t.mock.timers.tick(1001);
   await turn();
-  server.stream.send("hello", { user: "ana", id: "a-12" });
+  server.stream.send("hello", { user: "ana", id: "a-10" });
   for (const id of ["a-11", "a-12"]) server.stream.send("notification", note(id));
   await turn();
   assert.deepEqual([hark.heard, hark.notifications.map((it) => it.id), hark.unread], [["a-12"], ["a-12", "a-10"], 2]);
@@ -136,7 +136,7 @@ test("missed notifications arrive also when the inbox cannot be fetched", async 
   await server.stream.fail();
   t.mock.timers.tick(1001);
   await turn();
-  server.stream.send("hello", { user: "ana", id: "a-11" });
+  server.stream.send("hello", { user: "ana", id: "a-10" });
   await server.stream.send("notification", note("a-11"));
   assert.deepEqual(hark.heard, []);
   t.mock.timers.tick(showTimes.over);
@@ -155,7 +155,7 @@ test("missed notifications wait for the inbox when the first request for it fail
   await server.stream.fail();
   t.mock.timers.tick(1001);
   await turn();
-  server.stream.send("hello", { user: "ana", id: "a-11" });
+  server.stream.send("hello", { user: "ana", id: "a-10" });
   await server.stream.send("notification", note("a-11"));
   server.routes["GET /v1/notifications"] = () => ({ notifications: [{ ...note("a-11"), status: "read" }], unread: 0 });
   t.mock.timers.tick(1001);

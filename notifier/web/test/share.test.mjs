@@ -1,13 +1,19 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 import { Share } from "../assets/share.js";
-import { compareIds } from "../assets/state.js";
 import { FakeBrowser } from "./browser.mjs";
 import { turn } from "./server.mjs";
 
 let browser, log, lines, t, epoch;
 
-/** A stream of the log: it says hello, brings what stands after an id, and then what is published. */
+/** The marks of a position: own and all. */
+const marksOf = (at) => at.split("-").slice(1).map((mark) => parseInt(mark, 36));
+const positionOf = (marks) => [epoch, ...marks.map((mark) => mark.toString(36))].join("-");
+const numberOf = (id) => Number(id.split("-")[1]);
+/** Every third notification is a broadcast: it moves the mark all. */
+const logOf = (id) => (numberOf(id) % 3 === 0 ? 1 : 0);
+
+/** A stream of the log: it says hello, brings what stands after a position, and then what is published. */
 class Line {
   state = { status: "connecting", since: 0 };
   ticks = 0;
@@ -19,17 +25,18 @@ class Line {
     this.greet();
   }
   greet() {
-    const at = `${epoch}-${log.length}`;
-    const prev = this.after || at;
-    this.send({ type: "hello", id: at, prev, data: { user: this.user ?? "ana", id: at } });
-    this.after = prev;
+    const at = this.after || positionOf([log.length, log.length]);
+    this.after = at;
+    this.send({ type: "hello", id: at, prev: at, data: { user: this.user ?? "ana", id: at } });
     this.say("live");
-    for (const id of log) if (compareIds(id, prev) > 0) this.notify(id);
+    const marks = marksOf(at);
+    for (const id of log) if (numberOf(id) > marks[logOf(id)]) this.notify(id);
   }
   notify(id) {
-    const prev = this.after;
-    this.after = id;
-    this.send({ type: "notification", id, prev, data: { id } });
+    const prev = this.after, marks = marksOf(prev);
+    marks[logOf(id)] = numberOf(id);
+    this.after = positionOf(marks);
+    this.send({ type: "notification", id: this.after, prev, data: { id } });
   }
   send(event) { this.tab.run(() => this.open && this.onEvent(event)); }
   say(status) { this.state = { status, since: 0 }; this.tab.run(() => this.open && this.onState(this.state)); }
@@ -145,7 +152,7 @@ test("a tab that was frozen for longer than the leader's buffer gets the missed 
   await pass(2000);
   assert.deepEqual(two.got, log);
   assert.deepEqual(one.got, log);
-  assert.equal(lines[0].resumed, "a-1");
+  assert.equal(lines[0].resumed, "a-1-0");
 });
 
 test("a tab that lags behind notices its gap by a new leader's hello", async () => {
@@ -181,8 +188,8 @@ test("another epoch resets every tab once", async () => {
   publish();
   await turn();
   [epoch, log] = ["b", []];
-  lines[0].send({ type: "reset", id: "b-0", prev: "a-1", data: { reason: "epoch", id: "b-0" } });
-  lines[0].after = "b-0";
+  lines[0].send({ type: "reset", id: "b-0-0", prev: "a-1-0", data: { reason: "epoch", id: "b-0-0" } });
+  lines[0].after = "b-0-0";
   await turn();
   publish();
   await turn();
@@ -190,8 +197,8 @@ test("another epoch resets every tab once", async () => {
   const three = await open();
   two.freeze();
   [epoch, log] = ["c", []];
-  lines[0].send({ type: "reset", id: "c-0", prev: "b-1", data: { reason: "epoch", id: "c-0" } });
-  lines[0].after = "c-0";
+  lines[0].send({ type: "reset", id: "c-0-0", prev: "b-1-0", data: { reason: "epoch", id: "c-0-0" } });
+  lines[0].after = "c-0-0";
   two.thaw();
   await pass(1000);
   publish();

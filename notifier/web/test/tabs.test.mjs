@@ -78,7 +78,7 @@ test("the leader waits for a tab that the user looks at and that waits for its l
   server.routes["GET /v1/notifications"] = () => new Promise((resolve) => answers.push(() => resolve(list)));
   await server.stream.fail();
   for (let i = 0; i < 20 && server.streams.length < 2; i++) await pass(100);
-  server.stream.send("hello", { user: "ana", id: "a-11" });
+  server.stream.send("hello", { user: "ana", id: "a-10" });
   await server.stream.send("notification", note("a-11"));
   const [first, second, third] = answers.splice(0);
   first(); third();
@@ -98,7 +98,7 @@ test("the leader waits for a tab that the user looks at as long as that holds wh
   server.routes["GET /v1/notifications"] = () => (answered++ ? new Promise(() => {}) : list);
   await server.stream.fail();
   for (let i = 0; i < 20 && server.streams.length < 2; i++) await pass(100);
-  server.stream.send("hello", { user: "ana", id: "a-11" });
+  server.stream.send("hello", { user: "ana", id: "a-10" });
   await server.stream.send("notification", note("a-11"));
   await pass(6000);
   assert.deepEqual([one.toasts, two.toasts], [[], [["a-11"]]]);
