@@ -56,6 +56,9 @@ func (q *Store) kindOf(ctx context.Context, user, id string) (kind string, err e
 // name meanwhile.
 func (q *Store) alone() bool { return q.replicas.Load() == 1 && q.nc.ConnectedClusterName() == "" }
 
+// CanLag reports whether a replica of the log may lag behind its leader.
+func (q *Store) CanLag() bool { return !q.alone() }
+
 // lastOnLeader returns the last message on a subject, which may have wildcards, or nil.
 func (q *Store) lastOnLeader(ctx context.Context, subject string) (*storedMsg, error) {
 	return q.onLeader(ctx, q.ns.LogStream(), leaderRequest{LastBySubject: subject})

@@ -183,6 +183,14 @@ func TestBroadcastHasThePositionOfEachStream(t *testing.T) {
 func TestMarksKeepUpWithTheLog(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
 		s := newSystem(t, w, sse.Options{Heartbeat: time.Second}, func(s *system) { s.hub.SetSettleAfter(time.Second) })
+		expired := s.notify("bob", "expired")
+		stream, err := s.queue.JetStream().Stream(natstest.Context(t), defaultNS.LogStream())
+		if err == nil {
+			err = stream.Purge(natstest.Context(t), jetstream.WithPurgeSequence(expired.Seq+1))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		old := after(s.notify("ana", "old"))
 		filler := s.notify("bob", "of another")
 		var moved jobs.Position
@@ -207,11 +215,7 @@ func TestMarksKeepUpWithTheLog(t *testing.T) {
 		if at := position(t, half); at.Own != moved.Own {
 			t.Errorf("hello has %s before what was missed, want the mark of %s", at, moved)
 		}
-		stream, err := s.queue.JetStream().Stream(natstest.Context(t), defaultNS.LogStream())
-		if err == nil {
-			err = stream.Purge(natstest.Context(t), jetstream.WithPurgeSequence(missed.Seq))
-		}
-		if err != nil {
+		if err := stream.Purge(natstest.Context(t), jetstream.WithPurgeSequence(missed.Seq)); err != nil {
 			t.Fatal(err)
 		}
 		r := s.open("ana", old)

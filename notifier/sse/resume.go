@@ -14,6 +14,7 @@ type resumption struct {
 
 	// The first sequences after the marks that the log holds; 0 if there is none.
 	ownMissed, allMissed uint64
+	unasked              bool // the log may hold others after the marks: nobody was asked
 }
 
 // resumePoint returns the position after which a reader resumes. If that is not the one of its last event id, reason says
@@ -36,7 +37,8 @@ func resumePoint(lastEventID string, epoch jobs.Epoch, first, last uint64) (at j
 }
 
 // resume returns where a stream begins. It asks the leader of the log what the reader has missed: a replica that lags may not have
-// it yet, and the stream would be live without it. It blocks for a round trip for each of the two logs.
+// it yet, and the stream would be live without it. It blocks for a round trip for each of the two logs. Where no replica can lag, the
+// stream reads the log after its hello, without this question, unless a mark is to be moved.
 func (h *Hub) resume(ctx context.Context, sub Subscriber, first, last uint64) (from resumption, err error) {
 	from.last = last
 	from.at, from.reason = resumePoint(sub.LastEventID, h.currentEpoch(), first, last)
@@ -48,6 +50,10 @@ func (h *Hub) resume(ctx context.Context, sub Subscriber, first, last uint64) (f
 		if *log.mark == last {
 			continue
 		}
+		if !h.queue.CanLag() && !isOld(*log.mark, first, last) {
+			from.unasked = true
+			continue
+		}
 		if *log.missed, err = h.queue.NextNotification(ctx, log.of, *log.mark); err != nil {
 			return from, err
 		}
@@ -57,3 +63,6 @@ func (h *Hub) resume(ctx context.Context, sub Subscriber, first, last uint64) (f
 	}
 	return from, nil
 }
+
+// isOld reports whether a mark is in the older half of a log that has lost its first messages.
+func isOld(mark, first, last uint64) bool { return first > 1 && mark < first+(last-first+1)/2 }

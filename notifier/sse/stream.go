@@ -63,7 +63,7 @@ func (s *stream) start(sub Subscriber, from resumption) {
 	}
 	c := s.catchUp
 	c.ownHeard, c.broadcastHeard = max(c.ownHeard, from.ownMissed), max(c.broadcastHeard, from.allMissed)
-	if from.ownMissed > 0 || from.allMissed > 0 {
+	if from.ownMissed > 0 || from.allMissed > 0 || from.unasked {
 		c.upTo = from.last
 	}
 	if !s.goLiveLocked(c) {
