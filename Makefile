@@ -49,7 +49,7 @@ endif
 test-others:
 	$(TEST) -timeout 15m $(OTHERS)
 fuzz-later: test-others
-	FUZZTIME=500x scripts/fuzz.sh
+	FUZZTIME=500x FUZZGUIDE=off scripts/fuzz.sh
 test-deploy:
 	$(TEST) -timeout 20m ./deploy
 test-web:
