@@ -21,8 +21,8 @@ import (
 )
 
 // The test runs docker-compose.yml: everything becomes healthy, an export goes through the proxy, containers are killed, and nothing accepted is lost,
-// also when the project is taken down and started again. With HARK_COMPOSE=long, as in `make compose-test`, every service is killed and restarted, with
-// two tabs of a browser open.
+// also when the project is taken down and started again. With HARK_COMPOSE=long, as in `make compose-test`, every service is killed, restarted, cut off
+// and paused, with two tabs of a browser open.
 func TestCompose(t *testing.T) {
 	t.Parallel() // it waits for containers most of the time
 	compose, ok := engine(t)
@@ -43,6 +43,7 @@ func TestCompose(t *testing.T) {
 	p.step("what operators see stays inside", p.checkDoors)
 	p.step("a user is signed in, and all their streams are at one notifier", p.checkRoutes)
 	p.step("an export through the proxy", func() { p.export(c) })
+	r := l.read(t)
 	if p.other.Load() > 0 || p.http2.Load() == 0 {
 		t.Errorf("%d requests went over HTTP/2 and %d did not", p.http2.Load(), p.other.Load())
 	}
@@ -66,6 +67,7 @@ func TestCompose(t *testing.T) {
 	c = p.client(token) // the secret that signed it was kept
 	l.c = c
 	p.step("nothing that was accepted is lost", func() { l.complete(p) })
+	p.step("a stream had it once each", func() { r.complete(p, l) })
 	p.step("one more export", func() { p.export(c) })
 
 	if os.Getenv("HARK_COMPOSE") == "long" {
@@ -239,7 +241,7 @@ func checkWorkbook(t *testing.T, file *bytes.Buffer) {
 	}
 }
 
-// long kills and restarts every service while a ledger is kept and two tabs are open.
+// long kills, restarts, cuts off and pauses the services while a ledger is kept and two tabs are open.
 func (p *project) long(l *ledger) {
 	b := browsertest.New(p.t, browsertest.Options{Flags: []string{"ignore-certificate-errors"}, Limit: 20 * time.Minute})
 	tabs := p.openTabs(b)
@@ -265,6 +267,12 @@ func (p *project) long(l *ledger) {
 			p.goesOn(l)
 			p.healthy()
 		})
+	}
+	for _, service := range []string{"nats-1", "nats-2", "nats-3", "postgres", "notifier-1", "worker-1"} {
+		p.step("docker network disconnect "+service, func() { p.disconnect(service, l) })
+	}
+	for _, service := range []string{"nats-1", "nats-2", "nats-3", "notifier-2", "worker-2"} {
+		p.step("docker pause "+service, func() { p.pause(service, l) })
 	}
 	stop()
 	p.step("nothing that was accepted is lost", func() { l.complete(p) })
