@@ -61,7 +61,7 @@ fuzz: ## Run each fuzz target with 50,000 inputs (10 minutes)
 chaos: ## Kill processes at random while 2,000 jobs run, cut the power of others, and count what was lost (under 6 minutes)
 	HARK_CHAOS_JOBS=2000 $(GO) test -count=1 -timeout 10m -v -run 'TestChaos|TestPowerCut' ./internal/chaos
 
-compose-test: setup ## Run docker-compose.yml for real: kill and restart every service, and count what was lost (5 minutes)
+compose-test: setup ## Run docker-compose.yml for real: kill, restart, cut off and pause its services, and count what was lost (14 minutes)
 	HARK_COMPOSE=long $(GO) test -count=1 -timeout 30m -v -run TestCompose ./deploy
 
 lint: ## gofmt, vet and staticcheck
