@@ -39,7 +39,7 @@ func (c *MigrateInboxCmd) Run(ctx context.Context, s Streams) error {
 	bar := newProgress(s.Err, "inbox")
 	o.Progress = func(d, t int64) {
 		done, total = d, t
-		if !c.Quiet {
+		if !c.Quiet && d > 0 {
 			bar.rows(d, t)
 		}
 	}
