@@ -36,6 +36,7 @@ type CLI struct {
 	Check      CheckCmd      `cmd:"" help:"Check the proxies between here and hark: whether events arrive live."`
 	Backup     BackupCmd     `cmd:"" help:"Save hark's data in NATS to a folder."`
 	Restore    RestoreCmd    `cmd:"" help:"Restore a backup of hark backup, or check it."`
+	Migrate    MigrateCmd    `cmd:"" help:"Copy an inbox to another database."`
 
 	Export ExportCmd `cmd:"" help:"Export a dataset to a file: enqueue the job, show its progress, download the file."`
 	Jobs   JobsCmd   `cmd:"" help:"List my jobs, newest first."`

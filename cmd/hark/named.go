@@ -14,6 +14,12 @@ import (
 var flagOf = map[string]string{
 	"AllowOrigins":            "--allow-origin",
 	"Database":                "--database",
+	"From.Database":           "--from",
+	"From.Schema":             "--from-schema",
+	"From.TablePrefix":        "--from-table-prefix",
+	"To.Database":             "--to",
+	"To.Schema":               "--to-schema",
+	"To.TablePrefix":          "--to-table-prefix",
 	"Export.Config":           "--config",
 	"Export.Timeout":          "--export-timeout",
 	"JSAPIPrefix":             "--js-api-prefix",
@@ -47,7 +53,7 @@ func nameFlags(err error) error {
 }
 
 // mistakes are the codes of errors that a change of the flags alone repairs.
-var mistakes = []string{"kind_invalid", "namespace_invalid", "nats_is_inside", "nats_missing", "nats_options_invalid", "nats_twice", "setting_invalid"}
+var mistakes = []string{"database_missing", "inbox_invalid", "kind_invalid", "namespace_invalid", "nats_is_inside", "nats_missing", "nats_options_invalid", "nats_twice", "setting_invalid"}
 
 // asUsage is [nameFlags] for a command that does one thing and ends: a mistake in its flags is an [*usageError].
 func asUsage(err error) error {

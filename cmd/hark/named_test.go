@@ -22,7 +22,7 @@ func TestErrorsNameFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	flags := make(map[string][]string) // by command
-	for _, command := range parser.Model.Children {
+	for _, command := range parser.Model.Leaves(false) {
 		for _, group := range command.AllFlags(false) {
 			for _, flag := range group {
 				flags[command.Name] = append(flags[command.Name], "--"+flag.Name)
@@ -51,8 +51,11 @@ func TestErrorsNameFlags(t *testing.T) {
 			continue
 		}
 		command := "serve"
-		if filepath.Base(file) == "natsconfig.go" {
+		switch filepath.Base(file) {
+		case "natsconfig.go":
 			command = "nats-config"
+		case "migrateinbox.go":
+			command = "inbox"
 		}
 		if slices.Contains(ofBackup, file) {
 			command = "restore"

@@ -73,6 +73,15 @@ func (p *progress) bytes(done, total int64) {
 	p.show(changed)
 }
 
+// rows shows the progress of a copy.
+func (p *progress) rows(done, total int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stage, p.unit = string(jobs.Running), "rows"
+	p.count(done, total, false)
+	p.show(false)
+}
+
 func (p *progress) count(done, total int64, afresh bool) {
 	if afresh || done < p.done {
 		p.rate = rate{}

@@ -15,10 +15,11 @@
 //	store, err := inbox.NewSQLite(write, read, inbox.Options{TablePrefix: "app_inbox_"})
 //
 // The first call migrates the tables. For that the database user needs the right to create a schema, or to create tables in an
-// existing one. Without it the error says what to grant. Once the tables are up to date, SELECT, INSERT, UPDATE and DELETE on
-// them, with USAGE of the schema, are enough.
+// existing one. Without it the error says what to grant. In SQLite that is all. In PostgreSQL notifications are in partitions by time,
+// which are created and dropped every four weeks, so the user must own the tables or be a member of their owner.
 //
-// # Audiences//
+// # Audiences
+//
 // A notification has one audience: a user, or everyone ([jobs.Everyone]). A user's inbox has the user's own notifications and
 // the broadcasts, newest first, in the order of the stream: by [jobs.NotificationID]. A broadcast is one row for all users; another
 // table has what each user did with it.

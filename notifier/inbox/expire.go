@@ -15,13 +15,21 @@ const (
 	expireSQL = `DELETE FROM {notifications} WHERE id IN
 		(SELECT id FROM {notifications} WHERE created_at < $1 ORDER BY created_at LIMIT $2)`
 	oldestBroadcastSQL = `SELECT epoch, seq FROM {notifications}
-		WHERE audience = $1 AND deleted = 0 AND read_at = 0 ORDER BY epoch, seq LIMIT 1`
+		WHERE audience = $1 AND deleted = 0 AND read_at = 0 {kept} ORDER BY epoch, seq LIMIT 1`
 )
 
 // Expire deletes the notifications that were created before a time, and what users did with them. It returns the number of
 // deleted notifications, also with an error. It works in small transactions, and stops between them when ctx ends.
+//
+// In PostgreSQL they are invisible at once and for good, also if a later call has an earlier time, and their rows are deleted with
+// their partition: up to [partitionTime] later. Expire also creates the next partition. It needs the rights of the tables' owner.
 func (s *Store) Expire(ctx context.Context, before time.Time) (n int, err error) {
-	if n, err = s.deleteAll(ctx, expireSQL, before.UnixMilli()); err != nil {
+	if s.dialect.partitioned {
+		n, err = s.expirePartitions(ctx, before.UnixMilli())
+	} else {
+		n, err = s.deleteAll(ctx, expireSQL, before.UnixMilli())
+	}
+	if err != nil {
 		return n, fmt.Errorf("inbox: expire: %w", err)
 	}
 	// Receipts before the oldest broadcast are of no use.

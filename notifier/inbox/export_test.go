@@ -30,3 +30,19 @@ func Writer(s *Store) *sql.DB { return s.write }
 
 // Advice returns the advice about an error.
 func Advice(s *Store, err error) string { return s.advice(err) }
+
+// Partitions returns the names of the partitions of the notifications in PostgreSQL, the oldest first, without the prefix.
+func Partitions(ctx context.Context, s *Store) (names []string, err error) {
+	err = s.view(ctx, func(tx transaction) error {
+		all, err := listPartitions(ctx, tx)
+		names = nil
+		for _, p := range all {
+			names = append(names, p.name)
+		}
+		return err
+	})
+	return names, err
+}
+
+// Query returns text with the names of the tables of s in place of those in braces.
+func Query(s *Store, text string) string { return s.names.sql(text) }

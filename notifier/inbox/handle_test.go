@@ -208,7 +208,7 @@ func TestSQLiteHandleOfOneConnection(t *testing.T) {
 }
 
 // A database user without the right to create anything gets an error that says what to grant, until that is done: the schema is
-// created, the user may create tables, or the tables are up to date and the user may use them.
+// created, the user may create tables, or the user has the rights of the tables' owner, for partitions.
 func TestUserWithoutCreateRights(t *testing.T) {
 	t.Parallel()
 	admin := openPool(t, pgtest.DSN(t))
@@ -286,7 +286,12 @@ func TestUserWithoutCreateRights(t *testing.T) {
 	quoted := pgx.Identifier{theirs}.Sanitize()
 	run(`GRANT USAGE ON SCHEMA ` + quoted + ` TO ` + name)
 	run(`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ` + quoted + ` TO ` + name)
-	works(in(pool, theirs))
+	s = in(pool, theirs)
+	if err := s.Append(t.Context(), []inbox.Entry{entry("ana", 1)}); err == nil || !strings.Contains(err.Error(), "GRANT <owner> TO <user>") {
+		t.Errorf("Append: %v, want an error that says what to grant", err)
+	}
+	run(`GRANT ` + admin.Config().ConnConfig.User + ` TO ` + name)
+	works(s)
 }
 
 func TestHandleIsRefused(t *testing.T) {

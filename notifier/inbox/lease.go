@@ -69,15 +69,7 @@ func (s *Store) ingest(ctx context.Context, b batch, ingester string, term time.
 	if err != nil {
 		return fmt.Errorf("inbox: ingest: %w", err)
 	}
-	insert, err := s.inserter(ctx, len(b.entries))
-	if err != nil {
-		return fmt.Errorf("inbox: ingest: %w", err)
-	}
-	err = s.update(ctx, func(tx transaction) error {
-		ctx := ctx
-		if s.dialect.embedded {
-			ctx = context.WithoutCancel(ctx) // with a context that can end, each statement starts a goroutine
-		}
+	err = s.insert(ctx, rows, func(ctx context.Context, tx transaction) error {
 		query := `UPDATE {positions} SET seq = $1, lease_until = ` + s.dialect.now + ` + $2
 			WHERE epoch = $3 AND seq = $4 AND ingester = $5`
 		res, err := tx.ExecContext(ctx, query, int64(b.to), term.Milliseconds(), int64(b.epoch), int64(b.from), ingester)
@@ -87,7 +79,7 @@ func (s *Store) ingest(ctx context.Context, b batch, ingester string, term time.
 		if n, err := res.RowsAffected(); err != nil || n == 0 {
 			return errors.Join(err, errNotLeader)
 		}
-		return insert(ctx, tx, rows)
+		return nil
 	})
 	if errors.Is(err, errNotLeader) {
 		return errNotLeader

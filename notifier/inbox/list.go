@@ -47,39 +47,52 @@ const broadcastReadAt = `COALESCE(NULLIF(m.read_at, 0),
 
 // A page is merged from parts. Each part reads an index in order and stops at the limit, so its cost does not depend on the
 // size of the inbox. Unread and read notifications of a user are in different indexes, so that a new row changes one index:
-// each query says which one it reads. Broadcasts are always in the index of unread ones. The parts return ids; bodies are
-// read only for the rows of the page.
+// each query says which one it reads. Broadcasts are always in the index of unread ones.
+//
+// In SQLite the parts return ids, and bodies are read only for the rows of the page. With partitions an id would have to be looked for
+// in each, so the parts return bodies. That costs little: PostgreSQL reads the rows anyway, but not their long bodies.
 
 // ownPart selects the user's own notifications that are read, or those that are not.
-func ownPart(read bool, limit int) string {
-	compare := "="
+func (d dialect) ownPart(read bool, limit int) string {
+	compare, row := "=", "n.id, 0 AS read_at"
 	if read {
 		compare = "<>"
 	}
-	return fmt.Sprintf(`
-SELECT * FROM (
-	SELECT n.epoch, n.seq, n.id, 0 AS read_at FROM {notifications} n
-	WHERE n.audience = $1 AND n.deleted = 0 AND n.read_at %s 0 AND (n.epoch, n.seq) < ($3, $4)
-	ORDER BY n.epoch DESC, n.seq DESC LIMIT %d) AS own`, compare, limit)
-}
-
-// broadcastPart selects the broadcasts that the user has not deleted, or of those the unread ones alone.
-func broadcastPart(unreadOnly bool, limit int) string {
-	unread := ""
-	if unreadOnly {
-		unread = "AND m.reader IS NULL AND (n.epoch, n.seq) > " + readPosition
+	if d.partitioned {
+		row = "n.body, n.read_at"
 	}
 	return fmt.Sprintf(`
 SELECT * FROM (
-	SELECT n.epoch, n.seq, n.id, %s AS read_at FROM {notifications} n
+	SELECT n.epoch, n.seq, %s FROM {notifications} n
+	WHERE n.audience = $1 AND n.deleted = 0 AND n.read_at %s 0 {kept} AND (n.epoch, n.seq) < ($3, $4)
+	ORDER BY n.epoch DESC, n.seq DESC LIMIT %d) AS own`, row, compare, limit)
+}
+
+// broadcastPart selects the broadcasts that the user has not deleted, or of those the unread ones alone.
+func (d dialect) broadcastPart(unreadOnly bool, limit int) string {
+	unread, row := "", "n.id"
+	if unreadOnly {
+		unread = "AND m.reader IS NULL AND (n.epoch, n.seq) > " + readPosition
+	}
+	if d.partitioned {
+		row = "n.body"
+	}
+	return fmt.Sprintf(`
+SELECT * FROM (
+	SELECT n.epoch, n.seq, %s, %s AS read_at FROM {notifications} n
 	LEFT JOIN {receipts} m ON m.reader = $1 AND m.epoch = n.epoch AND m.seq = n.seq
-	WHERE n.audience = $2 AND n.deleted = 0 AND n.read_at = 0 AND COALESCE(m.deleted, 0) = 0 %s AND (n.epoch, n.seq) < ($3, $4)
-	ORDER BY n.epoch DESC, n.seq DESC LIMIT %d) AS broadcasts`, broadcastReadAt, unread, limit)
+	WHERE n.audience = $2 AND n.deleted = 0 AND n.read_at = 0 {kept} AND COALESCE(m.deleted, 0) = 0 %s AND (n.epoch, n.seq) < ($3, $4)
+	ORDER BY n.epoch DESC, n.seq DESC LIMIT %d) AS broadcasts`, row, broadcastReadAt, unread, limit)
 }
 
 // pageQuery merges parts. The time of reading is in the row or in the part; the other one is 0. The limit is not a parameter,
 // since SQLite would plan the query again for each call.
-func pageQuery(limit int, parts ...string) string {
+func (d dialect) pageQuery(limit int, parts ...string) string {
+	if d.partitioned {
+		return fmt.Sprintf(`
+SELECT page.epoch, page.seq, page.read_at, page.body FROM (%s
+	ORDER BY 1 DESC, 2 DESC LIMIT %d) AS page`, strings.Join(parts, "\nUNION ALL"), limit)
+	}
 	return fmt.Sprintf(`
 SELECT page.epoch, page.seq, page.read_at + n.read_at, n.body FROM (%s
 	ORDER BY 1 DESC, 2 DESC LIMIT %d) AS page
@@ -88,13 +101,13 @@ ORDER BY 1 DESC, 2 DESC`, strings.Join(parts, "\nUNION ALL"), limit)
 }
 
 // listQuery lists all notifications of the user.
-func listQuery(limit int) string {
-	return pageQuery(limit, ownPart(false, limit), ownPart(true, limit), broadcastPart(false, limit))
+func (d dialect) listQuery(limit int) string {
+	return d.pageQuery(limit, d.ownPart(false, limit), d.ownPart(true, limit), d.broadcastPart(false, limit))
 }
 
 // listUnreadQuery lists those that the user has not read.
-func listUnreadQuery(limit int) string {
-	return pageQuery(limit, ownPart(false, limit), broadcastPart(true, limit))
+func (d dialect) listUnreadQuery(limit int) string {
+	return d.pageQuery(limit, d.ownPart(false, limit), d.broadcastPart(true, limit))
 }
 
 // CountLimit is the number at which counting unread notifications stops: it means this number or more. So a count takes about as
@@ -106,12 +119,12 @@ const CountLimit = 1000
 // makes SQLite begin with the receipts.
 var unreadSQL = fmt.Sprintf(`
 WITH own AS (SELECT count(*) AS n FROM (
-	SELECT 1 FROM {notifications} n WHERE n.audience = $1 AND n.deleted = 0 AND n.read_at = 0 LIMIT %[1]d) AS rows),
+	SELECT 1 FROM {notifications} n WHERE n.audience = $1 AND n.deleted = 0 AND n.read_at = 0 {kept} LIMIT %[1]d) AS rows),
 marked AS (SELECT count(*) AS n FROM {receipts} m CROSS JOIN {notifications} n
 	WHERE m.reader = $1 AND (m.epoch, m.seq) > %[2]s
-	AND n.audience = $2 AND n.epoch = m.epoch AND n.seq = m.seq AND n.deleted = 0 AND n.read_at = 0),
+	AND n.audience = $2 AND n.epoch = m.epoch AND n.seq = m.seq AND n.deleted = 0 AND n.read_at = 0 {kept}),
 broadcasts AS (SELECT count(*) AS n FROM (
-	SELECT 1 FROM {notifications} n WHERE n.audience = $2 AND n.deleted = 0 AND n.read_at = 0 AND (n.epoch, n.seq) > %[2]s
+	SELECT 1 FROM {notifications} n WHERE n.audience = $2 AND n.deleted = 0 AND n.read_at = 0 {kept} AND (n.epoch, n.seq) > %[2]s
 	LIMIT %[1]d - (SELECT n FROM own) + (SELECT n FROM marked)) AS rows)
 SELECT (SELECT n FROM own) + (SELECT n FROM broadcasts) - (SELECT n FROM marked),
 	COALESCE((SELECT epoch FROM {positions} ORDER BY epoch DESC LIMIT 1), 0),
@@ -124,11 +137,11 @@ const pageBytes = 1 << 20
 // one moment. The pages that Next leads to have each notification once, and every notification that existed at the first page,
 // also if others are appended meanwhile.
 func (s *Store) List(ctx context.Context, user string, o ListOptions) (Page, error) {
-	query := listQuery
+	query := s.dialect.listQuery
 	switch o.Status {
 	case "":
 	case jobs.Unread:
-		query = listUnreadQuery
+		query = s.dialect.listUnreadQuery
 	default:
 		return Page{}, fmt.Errorf("inbox: list: status must be %s or empty, not %.20q", jobs.Unread, o.Status)
 	}
@@ -254,7 +267,7 @@ func scanUnread(rows *sql.Rows) (n int, upTo jobs.NotificationID, err error) {
 }
 
 const byJobSQL = `SELECT EXISTS (SELECT 1 FROM {notifications}
-	WHERE key_id >= $1 AND key_id < $2 AND audience = $3 AND job_id = $4)`
+	WHERE key_id >= $1 AND key_id < $2 AND audience = $3 AND job_id = $4 {kept})`
 
 // ByJob reports whether the inbox has, or had until its deletion, a notification of user about a job. It finds notifications
 // whose key begins with the job's id, as those of hark do.

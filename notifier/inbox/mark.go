@@ -40,21 +40,21 @@ func (s *Store) MarkRead(ctx context.Context, user string, id jobs.NotificationI
 // [ownPart]. The row of a broadcast is always in the index of unread ones.
 const (
 	markOwnSQL = `UPDATE {notifications} SET read_at = $4
-		WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0 AND read_at = 0`
+		WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0 AND read_at = 0 {kept}`
 	isReadSQL = `SELECT EXISTS (SELECT 1 FROM {notifications}
-		WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0 AND read_at <> 0)`
+		WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0 AND read_at <> 0 {kept})`
 	broadcastSQL = `SELECT ` + broadcastReadAt + ` FROM {notifications} n
 		LEFT JOIN {receipts} m ON m.reader = $1 AND m.epoch = n.epoch AND m.seq = n.seq
-		WHERE n.audience = $2 AND n.epoch = $3 AND n.seq = $4 AND n.deleted = 0 AND n.read_at = 0 AND COALESCE(m.deleted, 0) = 0`
+		WHERE n.audience = $2 AND n.epoch = $3 AND n.seq = $4 AND n.deleted = 0 AND n.read_at = 0 {kept} AND COALESCE(m.deleted, 0) = 0`
 	markOwnUpToSQL = `UPDATE {notifications} SET read_at = $4
-		WHERE audience = $1 AND deleted = 0 AND read_at = 0 AND (epoch, seq) <= ($2, $3)`
+		WHERE audience = $1 AND deleted = 0 AND read_at = 0 AND (epoch, seq) <= ($2, $3) {kept}`
 	newestBroadcastSQL = `SELECT n.epoch, n.seq FROM {notifications} n
-		WHERE n.audience = $2 AND n.deleted = 0 AND n.read_at = 0 AND (n.epoch, n.seq) <= ($3, $4) AND (n.epoch, n.seq) > ` + readPosition + `
+		WHERE n.audience = $2 AND n.deleted = 0 AND n.read_at = 0 AND (n.epoch, n.seq) <= ($3, $4) {kept} AND (n.epoch, n.seq) > ` + readPosition + `
 		ORDER BY n.epoch DESC, n.seq DESC LIMIT 1`
 	deleteUnreadSQL = `UPDATE {notifications} SET deleted = 1, body = $4
-		WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0 AND read_at = 0`
+		WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0 AND read_at = 0 {kept}`
 	deleteReadSQL = `UPDATE {notifications} SET deleted = 1, body = $4
-		WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0 AND read_at <> 0`
+		WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0 AND read_at <> 0 {kept}`
 )
 
 func markRead(ctx context.Context, tx transaction, user string, id jobs.NotificationID) (marked bool, err error) {

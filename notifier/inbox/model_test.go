@@ -268,7 +268,9 @@ func TestExpire(t *testing.T) {
 		if n, err := s.Expire(t.Context(), noon.Add(time.Hour)); n != fresh || err != nil {
 			t.Errorf("expired %d, %v; want %d", n, err, fresh)
 		}
-		add(t, s, entry(jobs.Everyone, old+fresh+1))
+		next := entry(jobs.Everyone, old+fresh+1)
+		next.Notification.CreatedAt = noon.Add(time.Hour)
+		add(t, s, next)
 		if n := unread(t, s, "ana"); n != 1 {
 			t.Errorf("ana has %d unread, want 1", n)
 		}

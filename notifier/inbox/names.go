@@ -22,6 +22,8 @@ const maxSchema = 63
 // names has the names of a store's tables. Queries and migrations in this package have a table's name in braces, such as
 // {notifications}, and {prefix} before the name of an index. Queries have the schema of each table: behind a pooler in
 // transaction mode a search_path does not last until the next transaction.
+//
+// {kept} is a condition for the notifications that have not expired, where the database keeps others for a while.
 type names struct {
 	schema   string // unquoted; empty for the first schema in the search_path
 	prefix   string
@@ -53,8 +55,14 @@ func newNames(d dialect, o Options) (*names, error) {
 		return nil, &OptionError{"Schema", fmt.Sprintf("%.80q is not possible; use up to %d bytes of UTF-8", n.schema, maxSchema)}
 	}
 	pairs := []string{"{prefix}", n.prefix, "{schema}", n.quotedSchema()}
-	for _, table := range []string{"notifications", "receipts", "read_positions", "positions", "migrations"} {
+	for _, table := range []string{"notifications", "receipts", "read_positions", "positions", "migrations", "expiry", "moves"} {
 		pairs = append(pairs, "{"+table+"}", n.table(table))
+	}
+	if d.partitioned {
+		// With + 0 no index fits. Otherwise PostgreSQL would combine the index by time with another one, and sort.
+		pairs = append(pairs, "{kept}", "AND created_at + 0 >= (SELECT created_before FROM "+n.table("expiry")+")")
+	} else {
+		pairs = append(pairs, " {kept}", "")
 	}
 	if d.parameter != "$" {
 		pairs = append(pairs, "$", d.parameter)

@@ -19,9 +19,7 @@ var postgresDialect = dialect{
 	lockMigrations: `SELECT pg_advisory_xact_lock(1751216747)`,
 	now:            `CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)`,
 	isBusy:         func(error) bool { return false },
-	batchSizes:     []int{100}, // the rest in one statement, since each takes a round trip
-	insert:         `INSERT`,
-	onConflict:     `ON CONFLICT DO NOTHING`,
+	partitioned:    true,
 	parameter:      `$`,
 	hasSchema:      `SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1)`,
 	createSchema:   `CREATE SCHEMA {schema}`,

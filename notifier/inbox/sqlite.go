@@ -18,12 +18,6 @@ var sqliteDialect = dialect{
 	lockMigrations: `SELECT 1`, // a transaction begins with the write lock
 	now:            `CAST(unixepoch('subsec') * 1000 AS INTEGER)`,
 
-	// With ON CONFLICT DO NOTHING a missing value would still undo the whole statement. So SQLite keeps a copy of each page,
-	// which costs a tenth of the time of an INSERT. OR IGNORE avoids that, and no value is missing here.
-	insert: `INSERT OR IGNORE`,
-
-	// Three prepared statements serve any number of rows.
-	batchSizes: []int{100, 10, 1},
 	// When several connections create the journal of a new file at a time, all except one fail without waiting for the busy
 	// timeout.
 	isBusy: func(err error) bool {
@@ -45,12 +39,11 @@ var sqliteDialect = dialect{
 		return ""
 	},
 
-	parameter:         `?`,
-	hasTable:          `SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1)`,
-	isDenied:          func(error) bool { return false },
-	plainPlaceholders: true,
-	keepStatements:    true,
-	embedded:          true,
+	parameter:      `?`,
+	hasTable:       `SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1)`,
+	isDenied:       func(error) bool { return false },
+	keepStatements: true,
+	embedded:       true,
 }
 
 // NewSQLite returns a Store in a SQLite database, with handles that the caller owns: one for transactions that write, one for

@@ -30,6 +30,8 @@ type Store struct {
 	path      string // of SQLite's file
 	wal       string // the path of its write-ahead log
 
+	partitions sync.Map // the starts of those that exist, for [Store.ensurePartitions]
+
 	statements sync.Map // the cache of [Store.prepare]: query to *sql.Stmt; no query is used with both write and read
 
 	migrating chan struct{} // a mutex for the migration
@@ -56,14 +58,6 @@ type dialect struct {
 	// parameter replaces the $ of parameters. Queries have $1. For SQLite that is a name, and some of its drivers number names
 	// in order of occurrence; ?1 is a number.
 	parameter string
-	// plainPlaceholders makes a long INSERT use ? without numbers. SQLite looks numbered parameters up by name, in a time that
-	// grows with their number: half of the time of a long INSERT.
-	plainPlaceholders bool
-	// batchSizes are the numbers of rows of an INSERT, the largest first. A rest that is smaller than the last takes an INSERT
-	// of its own.
-	batchSizes []int
-	// insert and onConflict, at the start and the end of an INSERT, make it ignore existing rows.
-	insert, onConflict string
 	// isBusy reports whether an error is temporary.
 	isBusy func(error) bool
 	// advice returns what an operator must do about a permanent error; empty if the error may be temporary. It may be nil.
@@ -73,18 +67,10 @@ type dialect struct {
 	keepStatements bool
 	// embedded says that the database runs in this process, so that a transaction never waits once it has begun.
 	embedded bool
+	// partitioned says that the table of notifications has partitions by time: see partition.go.
+	partitioned bool
 	// snapshot are the options of a transaction in which all reads see the same moment.
 	snapshot *sql.TxOptions
-}
-
-// batchSize returns the number of rows for the next INSERT, if this number of rows is left.
-func (d dialect) batchSize(rows int) int {
-	for _, n := range d.batchSizes {
-		if n <= rows {
-			return n
-		}
-	}
-	return rows
 }
 
 // Options of a [Store].

@@ -1,7 +1,9 @@
 -- The notifications. A broadcast is one row with the audience _all. Texts from requests are stored as bytes: a user id is compared
 -- byte by byte, and the database refuses no character. Times are Unix milliseconds; 0 means not yet.
+--
+-- The table is partitioned by created_at. Each partition has a unique index of its key_id of its own, which a partitioned table cannot
+-- have: see partition.go. There is no partition DEFAULT: creating another one would scan it, while readers wait.
 CREATE TABLE {notifications} (
-  id         BIGINT  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   audience   BYTEA   NOT NULL,
   epoch      BIGINT  NOT NULL,
   seq        BIGINT  NOT NULL,
@@ -11,13 +13,19 @@ CREATE TABLE {notifications} (
   read_at    BIGINT  NOT NULL DEFAULT 0, -- for a user's own; a broadcast's is in the two tables below
   deleted    SMALLINT NOT NULL DEFAULT 0, -- a deleted row stays, empty, so that it does not come back
   body       BYTEA   NOT NULL
+) PARTITION BY RANGE (created_at);
+CREATE INDEX {prefix}notifications_age    ON {notifications} USING brin (created_at);
+-- With created_at, so that counting does not read the rows.
+CREATE INDEX {prefix}notifications_unread ON {notifications} (audience, epoch, seq) INCLUDE (created_at) WHERE deleted = 0 AND read_at = 0;
+CREATE INDEX {prefix}notifications_read   ON {notifications} (audience, epoch, seq) WHERE deleted = 0 AND read_at <> 0;
+
+-- Notifications that were created before have expired. They are invisible, and deleted with their partition. Every transaction that
+-- appends locks the one row.
+CREATE TABLE {expiry} (
+  one            BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (one),
+  created_before BIGINT  NOT NULL DEFAULT 0
 );
--- New rows go to the end of the first two indexes, since keys tend to begin with the time: hark's own begin with a ULID, and the key
--- of the notification of a job's end begins with the job's id. Only in the third index a new row goes to a random place.
-CREATE UNIQUE INDEX {prefix}notifications_key    ON {notifications} (key_id);
-CREATE INDEX        {prefix}notifications_age    ON {notifications} (created_at);
-CREATE INDEX        {prefix}notifications_unread ON {notifications} (audience, epoch, seq) WHERE deleted = 0 AND read_at = 0;
-CREATE INDEX        {prefix}notifications_read   ON {notifications} (audience, epoch, seq) WHERE deleted = 0 AND read_at <> 0;
+INSERT INTO {expiry} DEFAULT VALUES;
 
 -- The receipts: a user has read or deleted one broadcast.
 CREATE TABLE {receipts} (
@@ -47,4 +55,16 @@ CREATE TABLE {positions} (
   seq         BIGINT  NOT NULL DEFAULT 0,
   ingester    TEXT    NOT NULL DEFAULT '',
   lease_until BIGINT  NOT NULL DEFAULT 0
+);
+
+-- How far a move of another inbox into these tables is, in one row: see move.go.
+CREATE TABLE {moves} (
+  id       INTEGER PRIMARY KEY,
+  source   TEXT    NOT NULL,
+  step     INTEGER NOT NULL DEFAULT 0,
+  row_key  BYTEA   NOT NULL,
+  epoch    BIGINT  NOT NULL DEFAULT 0,
+  seq      BIGINT  NOT NULL DEFAULT 0,
+  copied   BIGINT  NOT NULL DEFAULT 0,
+  finished SMALLINT NOT NULL DEFAULT 0
 );

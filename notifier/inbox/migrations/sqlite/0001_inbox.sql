@@ -48,3 +48,15 @@ CREATE TABLE {positions} (
   ingester    TEXT    NOT NULL DEFAULT '',
   lease_until INTEGER NOT NULL DEFAULT 0
 );
+
+-- How far a move of another inbox into these tables is, in one row: see move.go.
+CREATE TABLE {moves} (
+  id       INTEGER PRIMARY KEY,
+  source   TEXT    NOT NULL,
+  step     INTEGER NOT NULL DEFAULT 0,
+  row_key  BLOB    NOT NULL,
+  epoch    INTEGER NOT NULL DEFAULT 0,
+  seq      INTEGER NOT NULL DEFAULT 0,
+  copied   INTEGER NOT NULL DEFAULT 0,
+  finished INTEGER NOT NULL DEFAULT 0
+);
