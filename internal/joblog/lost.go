@@ -75,7 +75,9 @@ func (k *keptStream) remember(info *jetstream.StreamInfo) {
 
 // Info returns the info of the stream.
 func (k *keptStream) Info(ctx context.Context, opts ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
-	info, err := again(ctx, k, func() (*jetstream.StreamInfo, error) { return k.Stream.Info(ctx, opts...) })
+	info, err := again(ctx, k, func() (*jetstream.StreamInfo, error) {
+		return tries(ctx, k.store.nc, func(ctx context.Context) (*jetstream.StreamInfo, error) { return k.Stream.Info(ctx, opts...) })
+	})
 	if err == nil {
 		k.remember(info)
 	}
@@ -226,7 +228,7 @@ func (k *keptStream) logLoss() {
 
 // exists reports whether the server has the stream.
 func (k *keptStream) exists(ctx context.Context) (bool, error) {
-	info, err := k.Stream.Info(ctx)
+	info, err := tries(ctx, k.store.nc, func(ctx context.Context) (*jetstream.StreamInfo, error) { return k.Stream.Info(ctx) })
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return false, nil
 	}
