@@ -69,11 +69,10 @@ func fail(t *testing.T, p *parts, s setting) {
 	defer l.listen()()
 	var phases []*phase
 	var table strings.Builder
-	all := chosen(t)
-	for _, f := range all {
+	for _, f := range chosen(t) {
 		ph := &phase{name: f.title(s.lengths), over: make(chan struct{})}
 		phases = append(phases, ph)
-		l.during(ph, s, s.jobs/len(all), func() { f.do(p, ph, s.lengths) })
+		l.during(ph, s, s.jobs/len(faults), func() { f.do(p, ph, s.lengths) })
 		p.ready()
 		row := ph.row(l)
 		fmt.Fprintln(&table, row)

@@ -95,6 +95,8 @@ cluster {
   listen: %s
   cluster_advertise: "%s"
   no_advertise: true
+  ping_interval: 2s
+  ping_max: 2
   routes: [%s]
 }
 jetstream { store_dir: "%s" }
