@@ -253,6 +253,18 @@ func TestPublishSendsAgain(t *testing.T) {
 			t.Errorf("message %d: %+v", i, a)
 		}
 	}
+	batch := []*nats.Msg{{Subject: "other.1", Header: make(nats.Header)}, {Subject: "lossy.last", Header: make(nats.Header)}}
+	other, err := p.nc.SubscribeSync("other.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Unsubscribe()
+	if a, err := p.publishTogether(ctx, batch...); err != nil || a.seq != 17 {
+		t.Errorf("a batch: %+v, %v", a, err)
+	}
+	if n, _, err := other.Pending(); n != 2 || err != nil {
+		t.Errorf("its first message was sent %d times, %v", n, err)
+	}
 	short, cancel := context.WithTimeout(t.Context(), firstTry+nextTry/2)
 	defer cancel()
 	if _, err := p.publish(short, &nats.Msg{Subject: "lossy.plain"}); !errors.Is(err, context.DeadlineExceeded) || seen("lossy.plain") != 1 {
@@ -270,6 +282,10 @@ func TestPublishConflictsWithItself(t *testing.T) {
 		a, err := p.publish(t.Context(), &nats.Msg{Subject: fmt.Sprintf("lossy.%d", i), Header: expectLast(0)})
 		if a != stored || isConflict(err) != (stored.seq == 0) {
 			t.Errorf("stored as %+v: %+v, %v", stored, a, err)
+		}
+		a, err = p.publishTogether(t.Context(), &nats.Msg{Subject: "other", Header: expectLast(0)}, &nats.Msg{Subject: fmt.Sprintf("lossy.batch%d", i), Header: make(nats.Header)})
+		if stored.seq > 0 && (err != nil || a.seq != stored.seq+1) || stored.seq == 0 && !isConflict(err) {
+			t.Errorf("a batch, the first of which is stored as %+v: %+v, %v", stored, a, err)
 		}
 	}
 }
