@@ -19,7 +19,7 @@ import (
 // up its lease while other workers are idle.
 const (
 	pullExpires   = 30 * time.Second
-	pullHeartbeat = 2 * time.Second
+	pullHeartbeat = time.Second
 )
 
 // leaseRefresh is how often the lease is read from the consumer: hark setup may have changed it.

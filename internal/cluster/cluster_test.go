@@ -24,18 +24,19 @@ type setting struct {
 	lengths lengths
 	calm    time.Duration // before and after each fault
 	lease   time.Duration
+	drain   time.Duration // of hark's processes
 }
 
 var short = setting{
 	churns: 1, churners: 20, reconnects: 500,
 	users: 24, pace: pace{notification: 1200 * time.Millisecond, broadcast: 2 * time.Second, job: 3 * time.Second},
-	lengths: lengths{killed: time.Second, frozen: 6 * time.Second, cut: 5 * time.Second, refused: time.Second}, calm: time.Second, lease: 4 * time.Second,
+	lengths: lengths{killed: time.Second, frozen: 6 * time.Second, cut: 5 * time.Second, refused: time.Second}, calm: time.Second, lease: 4 * time.Second, drain: 2 * time.Second,
 }
 
 var long = setting{
 	churns: 1, churners: 100, reconnects: 10_000,
 	users: 200, pace: pace{notification: 2 * time.Second, broadcast: 2 * time.Second, job: 18 * time.Second}, jobs: 5000,
-	lengths: lengths{killed: 12 * time.Second, frozen: 20 * time.Second, cut: 15 * time.Second, refused: 8 * time.Second}, calm: 3 * time.Second, lease: 30 * time.Second,
+	lengths: lengths{killed: 12 * time.Second, frozen: 20 * time.Second, cut: 15 * time.Second, refused: 8 * time.Second}, calm: 3 * time.Second, lease: 30 * time.Second, drain: 5 * time.Second,
 }
 
 // isLong reports whether this is the long form, as `make cluster-test` runs it.
@@ -56,7 +57,7 @@ func TestCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := startParts(t, s.lease)
+	p := startParts(t, s)
 	for round := range s.churns {
 		churn(t, p, round+1, s.churners, s.reconnects)
 	}

@@ -44,8 +44,8 @@ type parts struct {
 	health    []string // URLs of the workers
 }
 
-// startParts starts everything, and returns when all of it is ready. Lease is that of jobs.
-func startParts(t *testing.T, lease time.Duration) *parts {
+// startParts starts everything, and returns when all of it is ready.
+func startParts(t *testing.T, s setting) *parts {
 	t.Helper()
 	p := &parts{t: t, log: logFile(t)}
 	dir := t.TempDir()
@@ -61,12 +61,12 @@ func startParts(t *testing.T, lease time.Duration) *parts {
 		p.relays, relayed = append(p.relays, r), append(relayed, r.Addr())
 	}
 	login := []string{"--nats-user", natstest.User, "--nats-password-file", p.password}
-	setup := append([]string{"setup", "--nats", p.nats.URL(), "--replicas", "3", "--lease", lease.String()}, login...)
+	setup := append([]string{"setup", "--nats", p.nats.URL(), "--replicas", "3", "--lease", s.lease.String()}, login...)
 	if code := harkproc.Start(t, p.log, setup...).Wait(); code != 0 {
 		t.Fatalf("hark setup ends with exit code %d", code)
 	}
 	start := func(name string, args ...string) *harkproc.Process {
-		args = append(args, "--data", filepath.Join(dir, name), "--drain", "5s")
+		args = append(args, "--data", filepath.Join(dir, name), "--drain", s.drain.String())
 		return harkproc.Start(t, p.log, append(args, login...)...)
 	}
 	for i, url := range []string{p.nats.URL(), natstest.URLOf(relayed...)} {
