@@ -36,7 +36,7 @@ var short = setting{
 var long = setting{
 	churns: 1, churners: 100, reconnects: 10_000,
 	users: 200, pace: pace{notification: 2 * time.Second, broadcast: 2 * time.Second, job: 18 * time.Second}, jobs: 5000,
-	lengths: lengths{killed: 12 * time.Second, frozen: 20 * time.Second, cut: 15 * time.Second, refused: 8 * time.Second}, calm: 3 * time.Second, lease: 30 * time.Second, drain: 5 * time.Second,
+	lengths: lengths{killed: 12 * time.Second, frozen: 20 * time.Second, cut: 15 * time.Second, refused: 8 * time.Second}, calm: 3 * time.Second, lease: 30 * time.Second, drain: 10 * time.Second,
 }
 
 // isLong reports whether this is the long form, as `make cluster-test` runs it.

@@ -60,8 +60,8 @@ func (r *reader) run(ctx context.Context) {
 	}
 }
 
-// pause is how long the reader waits before it connects again: as long as the server has said with bye, or else some
-// hundred milliseconds.
+// pause is how long the reader waits before it connects again: as hark.js does, as long as the server has said with bye, or else
+// some hundred milliseconds.
 func (r *reader) pause() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -123,7 +123,7 @@ func (r *reader) connect(ctx context.Context) {
 			retry = time.Duration(ms) * time.Millisecond
 		case "": // a whole event; one that was cut off in the middle does not count (WHATWG HTML, 9.2.6)
 			r.take(event, id, data, retry)
-			event, id, data, retry = "", "", "", 0
+			event, id, data = "", "", "" // and what the server said about retrying holds until it says something else
 		}
 	}
 }

@@ -86,8 +86,8 @@ func (p *publisher) close() error {
 
 // publish stores m, and sets its Reply. It blocks until the server has acked or ctx ends, or for callTimeout if ctx has
 // no deadline. It retries transient errors, creates a stream that was deleted or lost, and sends a message again whose ack does
-// not arrive, see [publisher.await]. While the stream has no leader it retries, too, so that an election makes a write slow and
-// does not fail it.
+// not arrive, see [publisher.await]. While the stream has no leader it retries for leaderTime, so that a short election makes a
+// write slow and does not fail it.
 func (p *publisher) publish(ctx context.Context, m *nats.Msg) (ack, error) {
 	return p.retry(ctx, m, func() write { return p.send(m) })
 }
@@ -121,7 +121,7 @@ func (p *publisher) retry(ctx context.Context, m *nats.Msg, send func() write) (
 			return a, err
 		}
 		mayRestore := p.restore != nil && errors.Is(err, jetstream.ErrNoStreamResponse)
-		if try >= publishRetries && !mayRestore || !limited && time.Since(begin) > callTimeout {
+		if try >= publishRetries && !mayRestore || time.Since(begin) > leaderTime {
 			return a, err
 		}
 		if try >= publishRetries && restored == nil {
