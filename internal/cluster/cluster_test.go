@@ -30,7 +30,7 @@ type setting struct {
 var short = setting{
 	churns: 1, churners: 20, reconnects: 500,
 	users: 24, pace: pace{notification: 1200 * time.Millisecond, broadcast: 2 * time.Second, job: 3 * time.Second},
-	lengths: lengths{killed: time.Second, frozen: 6 * time.Second, cut: 5 * time.Second, refused: time.Second}, calm: time.Second, lease: 4 * time.Second, drain: 2 * time.Second,
+	lengths: lengths{killed: time.Second, frozen: 5 * time.Second, cut: 5 * time.Second, refused: time.Second}, calm: time.Second / 2, lease: 4 * time.Second, drain: 2 * time.Second,
 }
 
 var long = setting{
@@ -73,8 +73,10 @@ func fail(t *testing.T, p *parts, s setting) {
 	for _, f := range chosen(t) {
 		ph := &phase{name: f.title(s.lengths), over: make(chan struct{})}
 		phases = append(phases, ph)
+		begin := time.Now()
 		l.during(ph, s, s.jobs/len(faults), func() { f.do(p, ph, s.lengths) })
 		p.ready()
+		ph.step("all ready, %.1f s after the phase began", time.Since(begin).Seconds())
 		row := ph.row(l)
 		fmt.Fprintln(&table, row)
 		t.Logf("%s\n%s", strings.Join(ph.said, "; "), row)
