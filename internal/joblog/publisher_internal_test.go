@@ -320,3 +320,36 @@ func TestTries(t *testing.T) {
 		t.Errorf("without a connection: %v after %d calls", err, calls)
 	}
 }
+
+// A direct get that nobody answers, as with a replica that stands still, is made again.
+func TestDirectGetIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Connect(t)
+	var asked int
+	sub, err := nc.Subscribe("FAKE.DIRECT.GET.S", func(m *nats.Msg) {
+		if asked++; asked == 1 {
+			return
+		}
+		for _, header := range []nats.Header{
+			{jetstream.SequenceHeader: {"3"}, jetstream.SubjectHeader: {"s"}, jetstream.LastSequenceHeader: {"0"}},
+			{"Status": {"204"}, "Nats-Num-Pending": {"7"}},
+		} {
+			_ = m.RespondMsg(&nats.Msg{Header: header})
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Unsubscribe()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	q := &Store{nc: nc, api: "FAKE."}
+	var got []uint64
+	pending, err := q.directAnswered(ctx, nc, "S", directRequest{Batch: 1}, func(m *storedMsg) error {
+		got = append(got, m.Seq)
+		return nil
+	})
+	if err != nil || pending != 7 || len(got) != 1 || got[0] != 3 {
+		t.Errorf("got %v, %d pending, %v", got, pending, err)
+	}
+}
