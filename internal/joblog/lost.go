@@ -86,7 +86,9 @@ func (k *keptStream) Info(ctx context.Context, opts ...jetstream.StreamInfoOpt) 
 
 // Consumer returns a consumer of the stream.
 func (k *keptStream) Consumer(ctx context.Context, name string) (jetstream.Consumer, error) {
-	return again(ctx, k, func() (jetstream.Consumer, error) { return k.Stream.Consumer(ctx, name) })
+	return again(ctx, k, func() (jetstream.Consumer, error) {
+		return tries(ctx, k.store.nc, func(ctx context.Context) (jetstream.Consumer, error) { return k.Stream.Consumer(ctx, name) })
+	})
 }
 
 // again calls do, and calls it again if the stream was gone and was created.
