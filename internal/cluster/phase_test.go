@@ -108,9 +108,9 @@ func (p *phase) missing(l *ledger) map[*reader][]string {
 
 const (
 	// settleTime is how long the streams may take to get all that was posted, with nothing posted meanwhile. Jobs have a lease more.
-	settleTime = 20 * time.Second
+	settleTime = 30 * time.Second
 	// flushTime is how long they may take after one more notification.
-	flushTime = 15 * time.Second
+	flushTime = 30 * time.Second
 )
 
 // settle waits until all streams have all of the phase. It posts one more notification to each user who lacks something
