@@ -70,13 +70,17 @@ func fail(t *testing.T, p *parts, s setting) {
 	defer l.listen()()
 	var phases []*phase
 	var table strings.Builder
-	for _, f := range chosen(t) {
+	all := chosen(t)
+	for i, f := range all {
 		ph := &phase{name: f.title(s.lengths), over: make(chan struct{})}
 		phases = append(phases, ph)
 		begin := time.Now()
 		l.during(ph, s, s.jobs/len(faults), func() { f.do(p, ph, s.lengths) })
-		p.ready()
-		ph.step("all ready, %.1f s after the phase began", time.Since(begin).Seconds())
+		ph.step("settled, %.1f s after the phase began", time.Since(begin).Seconds())
+		if i < len(all)-1 {
+			p.ready()
+			ph.step("all ready")
+		}
 		row := ph.row(l)
 		fmt.Fprintln(&table, row)
 		t.Logf("%s\n%s", strings.Join(ph.said, "; "), row)

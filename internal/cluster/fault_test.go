@@ -45,7 +45,12 @@ var faults = []fault{
 		p.killNATS(ph, l.killed, meta)
 	}},
 	{"a notifier is killed", false, func(p *parts, ph *phase, l lengths) { p.kill(ph, l.killed/2, "notifier 1", p.notifiers[0]) }},
-	{"a worker is killed", false, func(p *parts, ph *phase, l lengths) { p.kill(ph, l.killed/2, "worker 1", p.workers[0]) }},
+	{"a worker is killed, three times", false, func(p *parts, ph *phase, l lengths) {
+		for range 3 { // so that it most likely runs a job once
+			p.kill(ph, l.killed/4, "worker 1", p.workers[0])
+			time.Sleep(time.Second)
+		}
+	}},
 	{"PostgreSQL is restarted", false, func(p *parts, ph *phase, _ lengths) { p.stopDatabase(ph, 0) }},
 	{"PostgreSQL is down for {frozen}", false, func(p *parts, ph *phase, l lengths) { p.stopDatabase(ph, l.frozen) }},
 	{"the leader stands still for {frozen}", false, func(p *parts, ph *phase, l lengths) {
