@@ -14,11 +14,11 @@ TEST = $(GO) test $(RACE) -shuffle=on -p 3 -parallel 4 -vet=off
 # loading (Chromium: ERR_NETWORK_CHANGED). So the packages with a browser are run first, beside a few long ones, and deploy,
 # which mostly waits, beside all others. The packages that take longest come first, so that none of them runs alone at the end.
 BROWSER = ./internal/e2e $(shell grep -rl 'hark/internal/browsertest"' --include='*_test.go' . | xargs -n 1 dirname | sort -u | grep -vx -e ./deploy -e ./internal/e2e)
-BESIDE = ./worker/export ./notifier/inbox ./internal/chaos
+BESIDE = ./worker/export ./notifier/inbox ./internal/chaos ./internal/cluster
 LONGEST = ./internal/joblog ./notifier/sse ./notifier ./internal/backup
 OTHERS = $(LONGEST) $$($(GO) list ./... | grep -vxF "$$($(GO) list ./deploy $(BROWSER) $(BESIDE) $(LONGEST))")
 
-.PHONY: help run build setup compile test test-others test-deploy test-web fuzz-later fuzz chaos compose-test lint fmt
+.PHONY: help run build setup compile test test-others test-deploy test-web fuzz-later fuzz chaos cluster-test compose-test lint fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ fuzz: ## Run each fuzz target with 50,000 inputs (10 minutes)
 
 chaos: ## Kill processes at random while 2,000 jobs run, cut the power of others, and count what was lost (under 6 minutes)
 	HARK_CHAOS_JOBS=2000 $(GO) test -count=1 -timeout 10m -v -run 'TestChaos|TestPowerCut' ./internal/chaos
+
+cluster-test: setup ## Three NATS servers, PostgreSQL, notifiers and workers: fail each while 5,000 jobs run, and count what was lost (25 minutes)
+	HARK_CLUSTER=long HARK_CLUSTER_CHURNS=10 $(GO) test -count=1 -timeout 45m -v ./internal/cluster
 
 compose-test: setup ## Run docker-compose.yml for real: kill, restart, cut off and pause its services, and count what was lost (14 minutes)
 	HARK_COMPOSE=long $(GO) test -count=1 -timeout 30m -v -run TestCompose ./deploy

@@ -19,11 +19,15 @@ import (
 // up its lease while other workers are idle.
 const (
 	pullExpires   = 30 * time.Second
-	pullHeartbeat = 2 * time.Second
+	pullHeartbeat = time.Second
 )
 
 // leaseRefresh is how often the lease is read from the consumer: hark setup may have changed it.
 const leaseRefresh = 10 * time.Second
+
+// openCheck is the timeout of the check of the clock before jobs are fetched. It is short, since after a leader of NATS was lost the
+// bucket that has the time may have none for longer than the consumer.
+const openCheck = 2 * time.Second
 
 // fetcher fetches the jobs of one kind from their durable consumer. It implements the pull protocol itself: nats.go's
 // Fetch makes a subscription and a goroutine for every pull, and drops messages that arrive while it stops, which would
@@ -89,7 +93,7 @@ func (f *fetcher) open(ctx context.Context) (subject string, err error) {
 	if err := f.worker.store.PublishKind(ctx, f.handler.kind); err != nil {
 		return "", err
 	}
-	f.checkClock(ctx)
+	f.checkClock(ctx, openCheck)
 	return subject, nil
 }
 
@@ -115,7 +119,7 @@ func (f *fetcher) refresh(ctx context.Context, log *slog.Logger) {
 		}
 		f.refreshLease(ctx, log)
 		f.refreshKind(ctx, log)
-		f.checkClock(ctx)
+		f.checkClock(ctx, leaseRefresh)
 	}
 }
 
@@ -132,8 +136,8 @@ func (f *fetcher) refreshKind(ctx context.Context, log *slog.Logger) {
 }
 
 // checkClock checks whether the clock of the NATS server went back, so that jobs do not wait until it has caught up.
-func (f *fetcher) checkClock(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, leaseRefresh)
+func (f *fetcher) checkClock(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	log := f.worker.log.With("kind", f.handler.kind.Name)
 	switch back, err := f.worker.store.CheckClock(ctx, f.handler.kind.Name); {

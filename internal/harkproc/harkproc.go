@@ -85,7 +85,7 @@ func FreeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// Process is one hark with its arguments, running or not. Its methods are safe for concurrent use.
+// Process is one program, mostly hark, with its arguments, running or not. Its methods are safe for concurrent use.
 type Process struct {
 	t    testing.TB
 	args []string
@@ -101,6 +101,35 @@ type Process struct {
 func Start(t testing.TB, log io.Writer, args ...string) *Process {
 	t.Helper()
 	return start(t, log, Binary(t), args)
+}
+
+// StartOther is [Start] for the program of another package, which is built once per test process.
+func StartOther(t testing.TB, log io.Writer, pkg string, args ...string) *Process {
+	t.Helper()
+	others.Lock()
+	defer others.Unlock()
+	path := others.paths[pkg]
+	if path == "" {
+		dir, err := newFolder()
+		if err == nil {
+			path = filepath.Join(dir, filepath.Base(filepath.Dir(pkg)))
+			_, err = output("build", "-o", path, pkg)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if others.paths == nil {
+			others.paths = make(map[string]string)
+		}
+		others.paths[pkg] = path
+	}
+	return start(t, log, path, args)
+}
+
+// others has the programs of other packages that were built.
+var others struct {
+	sync.Mutex
+	paths map[string]string
 }
 
 func start(t testing.TB, log io.Writer, binary string, args []string) *Process {
@@ -121,7 +150,7 @@ func (p *Process) Restart() {
 	cmd := exec.Command(p.binary, p.args...)
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	if err := cmd.Start(); err != nil {
-		p.t.Errorf("hark %s: %v", p.args[0], err)
+		p.t.Errorf("%s %s: %v", filepath.Base(p.binary), p.args[0], err)
 		return
 	}
 	p.cmd = cmd

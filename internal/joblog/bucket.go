@@ -63,7 +63,9 @@ func (q *Store) BindBucket(ctx context.Context, config jetstream.KeyValueConfig,
 
 // Get returns the entry of a key, or [jetstream.ErrKeyNotFound].
 func (b *Bucket) Get(ctx context.Context, key string) (jetstream.KeyValueEntry, error) {
-	return again(ctx, b.stream, func() (jetstream.KeyValueEntry, error) { return b.kv.Get(ctx, key) })
+	return again(ctx, b.stream, func() (jetstream.KeyValueEntry, error) {
+		return tries(ctx, b.stream.store.nc, func(ctx context.Context) (jetstream.KeyValueEntry, error) { return b.kv.Get(ctx, key) })
+	})
 }
 
 // Put sets the value of a key and returns its revision.

@@ -2,7 +2,11 @@ package joblog
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // callTimeout is the deadline of a call to the server when the caller's context has none.
@@ -13,4 +17,50 @@ func withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 		return ctx, func() {}
 	}
 	return context.WithTimeout(ctx, callTimeout)
+}
+
+// The timeouts of the tries of one read or write, see [tries].
+const (
+	firstTry = time.Second
+	nextTry  = 2 * time.Second
+	// leaderTime is how long a read or write waits for a stream to have a leader. It is shorter than many elections: the caller may
+	// reach another process, whose NATS server is not cut off from the leader.
+	leaderTime = 4 * time.Second
+)
+
+// tries calls a read until it is answered, or ctx ends, or callTimeout is over if ctx has no deadline. A request or its answer
+// is lost with a leader that dies, a route that is cut or a connection that is silent, and nothing says so: without a second
+// try the caller would wait until its deadline, long after there is another leader. For leaderTime the read is tried again
+// while there is none, too. After two tries without a connection the error is [nats.ErrDisconnected]: the caller may reach another process that
+// has one.
+func tries[T any](ctx context.Context, nc *nats.Conn, read func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	begin := time.Now()
+	for try, limit := 1, firstTry; ; try, limit = try+1, nextTry {
+		short, cancel := context.WithTimeout(ctx, limit)
+		result, err := read(short)
+		if err == nil || ctx.Err() != nil || short.Err() == nil && (!isLeaderless(err) || time.Since(begin) > leaderTime) {
+			cancel()
+			return result, err
+		}
+		if isLeaderless(err) {
+			select {
+			case <-short.Done():
+			case <-time.After(publishPause):
+			}
+		}
+		cancel()
+		if try > 1 && !nc.IsConnected() {
+			return result, nats.ErrDisconnected
+		}
+	}
+}
+
+// errCodeNoLeader is the server's JSClusterNotAvailErr: a stream, or the cluster, has no leader.
+const errCodeNoLeader = 10008
+
+func isLeaderless(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == errCodeNoLeader
 }

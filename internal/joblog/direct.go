@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -123,18 +124,40 @@ func leave(places chan struct{}) { <-places }
 
 // directAgain is directOn, and once more if the stream was gone and was created.
 func (q *Store) directAgain(ctx context.Context, nc *nats.Conn, stream string, req directRequest, each func(*storedMsg) error) (pending uint64, err error) {
-	pending, err = q.directOn(ctx, nc, stream, req, each)
+	pending, err = q.directAnswered(ctx, nc, stream, req, each)
 	if !errors.Is(err, nats.ErrNoResponders) {
 		return pending, err
 	}
 	if err := q.restoreStream(ctx, stream); err != nil {
 		return 0, err
 	}
-	return q.directOn(ctx, nc, stream, req, each)
+	return q.directAnswered(ctx, nc, stream, req, each)
 }
 
-// directOn sends a direct-get request on a connection, and reads the response until ctx ends.
-func (q *Store) directOn(ctx context.Context, nc *nats.Conn, stream string, req directRequest, each func(*storedMsg) error) (pending uint64, err error) {
+// errUnanswered is the error of a request whose response has not begun.
+var errUnanswered = errors.New("joblog: no answer")
+
+// firstDirectTry is the timeout of the first try of a direct get. It is short: a NATS server sends each direct get to a replica
+// that it chooses at random, and while one of three stands still, or cannot be reached, a third of them is lost.
+const firstDirectTry = 100 * time.Millisecond
+
+// directAnswered is directOn, and again while nothing is answered. After three tries without a connection the error is
+// [nats.ErrDisconnected].
+func (q *Store) directAnswered(ctx context.Context, nc *nats.Conn, stream string, req directRequest, each func(*storedMsg) error) (pending uint64, err error) {
+	for try, limit := 1, firstDirectTry; ; try, limit = try+1, min(4*limit, nextTry) {
+		pending, err = q.directOn(ctx, nc, stream, req, limit, each)
+		switch {
+		case !errors.Is(err, errUnanswered):
+			return pending, err
+		case try > 2 && !nc.IsConnected():
+			return 0, nats.ErrDisconnected
+		}
+	}
+}
+
+// directOn sends a direct-get request on a connection, and reads the response until ctx ends. It returns errUnanswered if the
+// response does not begin within limit.
+func (q *Store) directOn(ctx context.Context, nc *nats.Conn, stream string, req directRequest, limit time.Duration, each func(*storedMsg) error) (pending uint64, err error) {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return 0, err
@@ -150,10 +173,15 @@ func (q *Store) directOn(ctx context.Context, nc *nats.Conn, stream string, req 
 	if err := nc.PublishRequest(q.api+"DIRECT.GET."+stream, inbox, body); err != nil {
 		return 0, err
 	}
+	begins := time.NewTimer(limit)
+	defer begins.Stop()
 	for last := uint64(0); ; {
 		var m *nats.Msg
 		select {
 		case m = <-answers:
+			begins.Stop()
+		case <-begins.C:
+			return 0, errUnanswered
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}

@@ -41,7 +41,8 @@ func (q *Store) PublishKind(ctx context.Context, kind jobs.Kind) error {
 	if err != nil {
 		return fmt.Errorf("joblog: publish kind: %w", err)
 	}
-	if _, err := q.kinds.bucket.Put(ctx, kind.Name, body); err != nil {
+	_, err = tries(ctx, q.nc, func(ctx context.Context) (uint64, error) { return q.kinds.bucket.Put(ctx, kind.Name, body) })
+	if err != nil {
 		return fmt.Errorf("joblog: publish kind: %w", err)
 	}
 	q.kinds.mu.Lock()

@@ -1,6 +1,7 @@
 package joblog
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -64,6 +65,16 @@ func (q *Store) lastOnLeader(ctx context.Context, subject string) (*storedMsg, e
 	return q.onLeader(ctx, q.ns.LogStream(), leaderRequest{LastBySubject: subject})
 }
 
+// storedLast returns the position of a message if it is the last one on its subject, or no position. Messages that are sent with a
+// condition differ: they have a time, or the number of a run.
+func (q *Store) storedLast(ctx context.Context, m *nats.Msg) (ack, error) {
+	last, err := q.lastOnLeader(ctx, m.Subject)
+	if err != nil || last == nil || !bytes.Equal(last.Data, m.Data) {
+		return ack{}, err
+	}
+	return ack{seq: last.Seq}, nil
+}
+
 // nextOnLeader returns the first message on a subject, which may have wildcards, at or after a sequence, or nil.
 func (q *Store) nextOnLeader(ctx context.Context, stream, subject string, seq uint64) (*storedMsg, error) {
 	return q.onLeader(ctx, stream, leaderRequest{Seq: max(seq, 1), NextBySubject: subject})
@@ -89,8 +100,10 @@ func (q *Store) onLeader(ctx context.Context, stream string, req leaderRequest) 
 }
 
 func (q *Store) askLeader(ctx context.Context, stream string, req leaderRequest) (*storedMsg, error) {
-	ctx, cancel := withTimeout(ctx)
-	defer cancel()
+	return tries(ctx, q.nc, func(ctx context.Context) (*storedMsg, error) { return q.askLeaderOnce(ctx, stream, req) })
+}
+
+func (q *Store) askLeaderOnce(ctx context.Context, stream string, req leaderRequest) (*storedMsg, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return nil, err

@@ -75,7 +75,9 @@ func (k *keptStream) remember(info *jetstream.StreamInfo) {
 
 // Info returns the info of the stream.
 func (k *keptStream) Info(ctx context.Context, opts ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
-	info, err := again(ctx, k, func() (*jetstream.StreamInfo, error) { return k.Stream.Info(ctx, opts...) })
+	info, err := again(ctx, k, func() (*jetstream.StreamInfo, error) {
+		return tries(ctx, k.store.nc, func(ctx context.Context) (*jetstream.StreamInfo, error) { return k.Stream.Info(ctx, opts...) })
+	})
 	if err == nil {
 		k.remember(info)
 	}
@@ -84,7 +86,9 @@ func (k *keptStream) Info(ctx context.Context, opts ...jetstream.StreamInfoOpt) 
 
 // Consumer returns a consumer of the stream.
 func (k *keptStream) Consumer(ctx context.Context, name string) (jetstream.Consumer, error) {
-	return again(ctx, k, func() (jetstream.Consumer, error) { return k.Stream.Consumer(ctx, name) })
+	return again(ctx, k, func() (jetstream.Consumer, error) {
+		return tries(ctx, k.store.nc, func(ctx context.Context) (jetstream.Consumer, error) { return k.Stream.Consumer(ctx, name) })
+	})
 }
 
 // again calls do, and calls it again if the stream was gone and was created.
@@ -226,7 +230,7 @@ func (k *keptStream) logLoss() {
 
 // exists reports whether the server has the stream.
 func (k *keptStream) exists(ctx context.Context) (bool, error) {
-	info, err := k.Stream.Info(ctx)
+	info, err := tries(ctx, k.store.nc, func(ctx context.Context) (*jetstream.StreamInfo, error) { return k.Stream.Info(ctx) })
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return false, nil
 	}

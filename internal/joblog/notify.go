@@ -98,7 +98,7 @@ func (q *Store) storedWithKey(ctx context.Context, addressed jobs.Addressed, key
 		n = first
 	}
 	n.ID, n.Status = jobs.NotificationID{Epoch: q.Epoch(), Seq: a.seq}.String(), jobs.Unread
-	return n, !a.duplicate, nil
+	return n, !a.duplicate || !keyed, nil // without a key a duplicate is this message, which was sent again
 }
 
 func sameContent(a, b jobs.Notification) bool {

@@ -23,6 +23,9 @@ type publisher struct {
 	idle   sync.Pool
 	// restore creates the stream of a subject if it does not exist. It is nil for a publisher that never does that.
 	restore func(ctx context.Context, subject string) error
+	// stored returns the position of a message if it is the last one on its subject. It is nil for a publisher of messages
+	// that are never sent a second time.
+	stored func(ctx context.Context, m *nats.Msg) (ack, error)
 	// plainAck begins the ack of a message that the log has stored. The sequence follows.
 	plainAck string
 
@@ -58,7 +61,7 @@ const (
 func newPublisher(nc *nats.Conn, ns Namespace) (*publisher, error) {
 	p := &publisher{nc: nc, prefix: nc.NewInbox() + ".", plainAck: `{"stream":"` + ns.LogStream() + `","seq":`, pending: make(map[uint64]*pendingWrite)}
 	p.idle.New = func() any {
-		timer := time.NewTimer(callTimeout)
+		timer := time.NewTimer(firstTry)
 		timer.Stop()
 		return &pendingWrite{make(chan writeResult, 1), timer}
 	}
@@ -82,36 +85,64 @@ func (p *publisher) close() error {
 }
 
 // publish stores m, and sets its Reply. It blocks until the server has acked or ctx ends, or for callTimeout if ctx has
-// no deadline. It retries transient errors, and creates a stream that was deleted or lost.
+// no deadline. It retries transient errors, creates a stream that was deleted or lost, and sends a message again whose ack does
+// not arrive, see [publisher.await]. While the stream has no leader it retries for leaderTime, so that a short election makes a
+// write slow and does not fail it.
 func (p *publisher) publish(ctx context.Context, m *nats.Msg) (ack, error) {
-	return p.retry(ctx, m.Subject, func() write { return p.send(m) })
+	return p.retry(ctx, m, func() write { return p.send(m) })
 }
 
-// retry sends a write until it succeeds, or fails with an error that is not transient. It stores on the subject.
-func (p *publisher) retry(ctx context.Context, subject string, send func() write) (ack, error) {
+// retry sends a write until it succeeds, or fails with an error that is not transient. The write stores m, first or alone.
+func (p *publisher) retry(ctx context.Context, m *nats.Msg, send func() write) (ack, error) {
+	resent, begin := false, time.Now()
+	var restored chan error // of a restore that is under way
 	for try := 0; ; try++ {
 		if ctx.Err() != nil {
 			return ack{}, ctx.Err()
 		}
-		a, err := p.await(ctx, send())
-		if !IsTransient(err) || try > publishRetries {
+		w := send()
+		a, err := p.await(ctx, &w)
+		_, limited := ctx.Deadline()
+		if errors.Is(err, errUnanswered) {
+			switch {
+			case !limited && time.Since(begin) > callTimeout:
+				return a, context.DeadlineExceeded
+			case resent && !p.nc.IsConnected():
+				return a, nats.ErrDisconnected
+			}
+			resent = true
+			continue
+		}
+		resent = resent || w.resent
+		if resent && (isConflict(err) || isKnownBatch(err)) {
+			return p.conflictOrOwn(ctx, m, w.batch, err)
+		}
+		if !IsTransient(err) {
 			return a, err
 		}
-		if try == publishRetries {
-			if p.restore == nil || !errors.Is(err, jetstream.ErrNoStreamResponse) {
-				return a, err
-			}
-			if restoreErr := p.restore(ctx, subject); restoreErr != nil {
-				return a, restoreErr
-			}
-			continue
+		mayRestore := p.restore != nil && errors.Is(err, jetstream.ErrNoStreamResponse)
+		if try >= publishRetries && !mayRestore || time.Since(begin) > leaderTime {
+			return a, err
+		}
+		if try >= publishRetries && restored == nil {
+			restored = make(chan error, 1)
+			go func(restored chan<- error) { restored <- p.restore(ctx, m.Subject) }(restored)
 		}
 		select {
 		case <-ctx.Done():
 			return a, ctx.Err()
+		case restoreErr := <-restored: // it takes seconds to find out that a stream exists that has no leader
+			if restored = nil; restoreErr != nil && !isUnanswered(restoreErr) {
+				return a, restoreErr
+			}
 		case <-time.After(publishPause):
 		}
 	}
+}
+
+// isUnanswered reports whether nobody could answer a request: its servers may be between two leaders.
+func isUnanswered(err error) bool {
+	return isGone(err) || isLeaderless(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrDisconnected)
 }
 
 // Error codes of the server for writes that pass soon.
@@ -122,7 +153,14 @@ const (
 	// errCodeIncompleteBatch is JSAtomicPublishIncompleteBatchErr: a message of the batch did not arrive, or the leader has
 	// changed in between, or too many batches are open. Nothing was stored.
 	errCodeIncompleteBatch = 10176
+	// errCodeKnownInBatch is JSAtomicPublishContainsDuplicateMessageErr: a message of the batch has an id that is known.
+	errCodeKnownInBatch = 10201
 )
+
+func isKnownBatch(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == errCodeKnownInBatch
+}
 
 // IsTransient reports whether a write failed with an error that passes soon, and was not stored.
 //
@@ -170,7 +208,7 @@ func (p *publisher) publishBatch(ctx context.Context, msgs []*nats.Msg, answers 
 	}
 	for i, m := range msgs {
 		a := &answers[i]
-		if a.ack, a.err = p.await(short, sent[i]); IsTransient(a.err) && stop == nil {
+		if a.ack, a.err = p.await(short, &sent[i]); IsTransient(a.err) && stop == nil {
 			a.ack, a.err = p.publish(ctx, m)
 		}
 		if api := (*jetstream.APIError)(nil); a.err != nil && !errors.As(a.err, &api) {
@@ -182,14 +220,17 @@ func (p *publisher) publishBatch(ctx context.Context, msgs []*nats.Msg, answers 
 
 // write is a sent message.
 type write struct {
+	msg    *nats.Msg
 	number uint64
 	*pendingWrite
-	err error // it could not be sent
+	err    error // it could not be sent
+	resent bool  // it was sent more than once
+	batch  int   // the number of messages of a batch, or 0; only the whole batch can be sent again
 }
 
 // send publishes m without waiting for the ack. The caller must call await for each write.
 func (p *publisher) send(m *nats.Msg) write {
-	w := write{pendingWrite: p.idle.Get().(*pendingWrite)}
+	w := write{msg: m, pendingWrite: p.idle.Get().(*pendingWrite)}
 	w.number = p.register(w.pendingWrite)
 	m.Reply = p.prefix + strconv.FormatUint(w.number, 36)
 	if w.err = p.nc.PublishMsg(m); w.err != nil {
@@ -198,25 +239,67 @@ func (p *publisher) send(m *nats.Msg) write {
 	return w
 }
 
-func (p *publisher) await(ctx context.Context, w write) (ack, error) {
+// await waits for the ack of a write. A message or its ack is lost with a leader that dies, a route that is cut or a
+// connection that is silent, and nothing says so. So a message that the server stores at most once is sent again while its
+// ack does not arrive. After two tries without a connection the error is [nats.ErrDisconnected]; as after any error that is not
+// the server's, the message may be stored.
+func (p *publisher) await(ctx context.Context, w *write) (ack, error) {
 	defer p.idle.Put(w.pendingWrite)
 	if w.err != nil {
 		return ack{}, w.err
 	}
-	if _, ok := ctx.Deadline(); !ok {
-		w.timer.Reset(callTimeout)
-		defer w.timer.Stop()
+	_, limited := ctx.Deadline()
+	w.timer.Reset(firstTry)
+	defer w.timer.Stop()
+	for waited := firstTry; ; waited += nextTry {
+		select {
+		case a := <-w.answer:
+			return a.ack, a.err
+		case <-ctx.Done():
+			p.forget(*w)
+			return ack{}, ctx.Err()
+		case <-w.timer.C:
+		}
+		var err error
+		switch {
+		case !limited && waited >= callTimeout:
+			err = context.DeadlineExceeded
+		case waited > firstTry && !p.nc.IsConnected():
+			err = nats.ErrDisconnected
+		case w.batch > 0:
+			err = errUnanswered
+		case p.mayResend(w.msg):
+			err = p.nc.PublishMsg(w.msg)
+			w.resent = true
+		}
+		if err != nil {
+			p.forget(*w)
+			return ack{}, err
+		}
+		w.timer.Reset(nextTry)
 	}
-	select {
-	case a := <-w.answer:
-		return a.ack, a.err
-	case <-ctx.Done():
-		p.forget(w)
-		return ack{}, ctx.Err()
-	case <-w.timer.C:
-		p.forget(w)
-		return ack{}, context.DeadlineExceeded
+}
+
+// mayResend reports whether the server stores a message at most once, however often it gets it.
+func (p *publisher) mayResend(m *nats.Msg) bool {
+	return len(m.Header[nats.MsgIdHdr]) > 0 || p.stored != nil && len(m.Header[jetstream.ExpectedLastSubjSeqHeader]) > 0
+}
+
+// conflictOrOwn returns the ack of a message that was sent more than once, if the conflict is with the message itself. Otherwise it
+// returns the conflict. Of a batch m is the first message, and the ack is that of the last one.
+func (p *publisher) conflictOrOwn(ctx context.Context, m *nats.Msg, batch int, conflict error) (ack, error) {
+	if p.stored == nil {
+		return ack{}, conflict
 	}
+	a, err := p.stored(ctx, m)
+	switch {
+	case err != nil:
+		return ack{}, err
+	case a.seq == 0:
+		return ack{}, conflict
+	}
+	a.seq += uint64(max(batch-1, 0))
+	return a, nil
 }
 
 func (p *publisher) register(w *pendingWrite) (number uint64) {

@@ -212,3 +212,144 @@ func TestPublishAgain(t *testing.T) {
 		t.Errorf("%d writes still wait", n)
 	}
 }
+
+// lossy answers writes on subjects that begin with a token: the first of each subject not at all, and later ones with answer.
+func lossy(t *testing.T, p *publisher, token, answer string) (seen func(subject string) int) {
+	t.Helper()
+	var mu sync.Mutex
+	count := make(map[string]int)
+	sub, err := p.nc.Subscribe(token+".*", func(m *nats.Msg) {
+		mu.Lock()
+		defer mu.Unlock()
+		if count[m.Subject]++; count[m.Subject] > 1 {
+			_ = m.Respond([]byte(answer))
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { sub.Unsubscribe() })
+	return func(subject string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return count[subject]
+	}
+}
+
+// A message whose ack does not arrive is sent again if the server stores it once at most, and only then.
+func TestPublishSendsAgain(t *testing.T) {
+	t.Parallel()
+	p, _ := openPublisher(t)
+	seen := lossy(t, p, "lossy", `{"stream":"hark_log","seq":17}`)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if a, err := p.publish(ctx, &nats.Msg{Subject: "lossy.id", Header: nats.Header{nats.MsgIdHdr: {"x"}}}); err != nil || a.seq != 17 {
+		t.Errorf("with a message id: %+v, %v", a, err)
+	}
+	for i, a := range p.publishAll(ctx, []*nats.Msg{
+		{Subject: "lossy.1", Header: nats.Header{nats.MsgIdHdr: {"1"}}}, {Subject: "lossy.2", Header: nats.Header{nats.MsgIdHdr: {"2"}}},
+	}) {
+		if a.err != nil || a.seq != 17 {
+			t.Errorf("message %d: %+v", i, a)
+		}
+	}
+	batch := []*nats.Msg{{Subject: "other.1", Header: make(nats.Header)}, {Subject: "lossy.last", Header: make(nats.Header)}}
+	other, err := p.nc.SubscribeSync("other.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Unsubscribe()
+	if a, err := p.publishTogether(ctx, batch...); err != nil || a.seq != 17 {
+		t.Errorf("a batch: %+v, %v", a, err)
+	}
+	if n, _, err := other.Pending(); n != 2 || err != nil {
+		t.Errorf("its first message was sent %d times, %v", n, err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), firstTry+nextTry/2)
+	defer cancel()
+	if _, err := p.publish(short, &nats.Msg{Subject: "lossy.plain"}); !errors.Is(err, context.DeadlineExceeded) || seen("lossy.plain") != 1 {
+		t.Errorf("without: %v, sent %d times", err, seen("lossy.plain"))
+	}
+}
+
+// A conflict of a message that was sent again may be with the message itself: then it is stored.
+func TestPublishConflictsWithItself(t *testing.T) {
+	t.Parallel()
+	p, _ := openPublisher(t)
+	lossy(t, p, "lossy", `{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 5"},"stream":"hark_log","seq":0}`)
+	for i, stored := range []ack{{seq: 5}, {}} {
+		p.stored = func(context.Context, *nats.Msg) (ack, error) { return stored, nil }
+		a, err := p.publish(t.Context(), &nats.Msg{Subject: fmt.Sprintf("lossy.%d", i), Header: expectLast(0)})
+		if a != stored || isConflict(err) != (stored.seq == 0) {
+			t.Errorf("stored as %+v: %+v, %v", stored, a, err)
+		}
+		a, err = p.publishTogether(t.Context(), &nats.Msg{Subject: "other", Header: expectLast(0)}, &nats.Msg{Subject: fmt.Sprintf("lossy.batch%d", i), Header: make(nats.Header)})
+		if stored.seq > 0 && (err != nil || a.seq != stored.seq+1) || stored.seq == 0 && !isConflict(err) {
+			t.Errorf("a batch, the first of which is stored as %+v: %+v, %v", stored, a, err)
+		}
+	}
+}
+
+// A read whose answer is lost is made again, until its context ends. Without a connection it fails after two tries.
+func TestTries(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Connect(t)
+	calls := 0
+	read := func(answered int) func(context.Context) (int, error) {
+		calls = 0
+		return func(ctx context.Context) (int, error) {
+			if calls++; calls >= answered {
+				return calls, nil
+			}
+			<-ctx.Done()
+			return 0, ctx.Err()
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if n, err := tries(ctx, nc, read(2)); n != 2 || err != nil {
+		t.Errorf("the second try: %d, %v", n, err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), firstTry/2)
+	defer cancel()
+	if _, err := tries(short, nc, read(2)); !errors.Is(err, context.DeadlineExceeded) || calls != 1 {
+		t.Errorf("its context ends: %v after %d calls", err, calls)
+	}
+	nc.Close()
+	if _, err := tries(ctx, nc, read(10)); !errors.Is(err, nats.ErrDisconnected) || calls != 2 {
+		t.Errorf("without a connection: %v after %d calls", err, calls)
+	}
+}
+
+// A direct get that nobody answers, as with a replica that stands still, is made again.
+func TestDirectGetIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Connect(t)
+	var asked int
+	sub, err := nc.Subscribe("FAKE.DIRECT.GET.S", func(m *nats.Msg) {
+		if asked++; asked == 1 {
+			return
+		}
+		for _, header := range []nats.Header{
+			{jetstream.SequenceHeader: {"3"}, jetstream.SubjectHeader: {"s"}, jetstream.LastSequenceHeader: {"0"}},
+			{"Status": {"204"}, "Nats-Num-Pending": {"7"}},
+		} {
+			_ = m.RespondMsg(&nats.Msg{Header: header})
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Unsubscribe()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	q := &Store{nc: nc, api: "FAKE."}
+	var got []uint64
+	pending, err := q.directAnswered(ctx, nc, "S", directRequest{Batch: 1}, func(m *storedMsg) error {
+		got = append(got, m.Seq)
+		return nil
+	})
+	if err != nil || pending != 7 || len(got) != 1 || got[0] != 3 {
+		t.Errorf("got %v, %d pending, %v", got, pending, err)
+	}
+}

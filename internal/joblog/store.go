@@ -150,7 +150,7 @@ func Open(ctx context.Context, nc *nats.Conn, config Options) (_ *Store, err err
 	if q.writes, err = newPublisher(nc, q.ns); err != nil {
 		return nil, fmt.Errorf("joblog: %w", err)
 	}
-	q.writes.restore = q.restoreFor
+	q.writes.restore, q.writes.stored = q.restoreFor, q.storedLast
 	q.chunks = q.writes
 	if q.bulk != q.nc {
 		if q.chunks, err = newPublisher(q.bulk, q.ns); err != nil {

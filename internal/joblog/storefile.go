@@ -120,7 +120,7 @@ func (q *Store) storeChunks(ctx context.Context, info *jetstream.ObjectInfo, r i
 		for len(sent) > left {
 			// A lost connection loses acks, so the wait is bounded.
 			short, cancel := context.WithTimeout(ctx, callTimeout)
-			a, err := q.chunks.await(short, sent[0])
+			a, err := q.chunks.await(short, &sent[0])
 			cancel()
 			sent = sent[1:]
 			if err != nil {

@@ -22,7 +22,7 @@ const (
 func (p *publisher) publishTogether(ctx context.Context, msgs ...*nats.Msg) (ack, error) {
 	last := msgs[len(msgs)-1]
 	last.Header[batchCommitHeader] = []string{"1"}
-	return p.retry(ctx, last.Subject, func() write {
+	return p.retry(ctx, msgs[0], func() write {
 		id := nuid.Next() // of this try: the server forgets the id of an incomplete batch
 		for i, m := range msgs {
 			m.Header[batchIDHeader] = []string{id}
@@ -35,6 +35,8 @@ func (p *publisher) publishTogether(ctx context.Context, msgs ...*nats.Msg) (ack
 				return write{pendingWrite: p.idle.Get().(*pendingWrite), err: err}
 			}
 		}
-		return p.send(last)
+		w := p.send(last)
+		w.batch = len(msgs)
+		return w
 	})
 }

@@ -116,9 +116,9 @@ func latest(s secret.Secret) string {
 	return value
 }
 
-// A silent server counts as lost after pingInterval * (pingsOut + 1).
+// A silent server counts as lost after pingInterval * (pingsOut + 1) at most.
 const (
-	pingInterval = 5 * time.Second
+	pingInterval = time.Second
 	pingsOut     = 2
 )
 
@@ -175,7 +175,7 @@ func Refused(err error) bool {
 // The pauses between two rounds of all servers, before jitter.
 const (
 	minPause = 100 * time.Millisecond
-	maxPause = 2 * time.Second
+	maxPause = time.Second
 )
 
 // pause returns the pause after this number of rounds. It grows, so that servers do not refuse a login ten times a second. It starts

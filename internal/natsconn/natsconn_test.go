@@ -18,6 +18,7 @@ import (
 
 	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/internal/natsconn"
+	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/internal/secret"
 	"github.com/hark-jobs/hark/internal/tlstest"
@@ -174,6 +175,22 @@ func TestServerComes(t *testing.T) {
 }
 
 // With TLS the server is verified by the CA, and the client by its certificate.
+// A connection on which all packets vanish is noticed in seconds, and made again when they come.
+func TestSilentServer(t *testing.T) {
+	t.Parallel()
+	relay := natstest.NewRelay(t, strings.TrimPrefix(serve(t, server.Options{}), "nats://"))
+	nc, _ := connect(t, natsconn.Options{URL: natstest.URLOf(relay.Addr())})
+	polltest.Until(t, "connected", nc.IsConnected)
+	relay.Freeze()
+	at := time.Now()
+	polltest.Until(t, "the silence is noticed", func() bool { return !nc.IsConnected() })
+	if d := time.Since(at); d > 10*time.Second { // docs/guarantees.md says 3 s
+		t.Errorf("noticed after %v", d)
+	}
+	relay.Thaw()
+	polltest.Until(t, "connected again", nc.IsConnected)
+}
+
 func TestTLS(t *testing.T) {
 	files, strange := tlstest.New(t), tlstest.New(t)
 	pool := x509.NewCertPool()

@@ -136,7 +136,7 @@ func (s *stream) replay(ctx context.Context, c *catchUp) {
 			return
 		case <-timer.C:
 		}
-		pause = min(2*pause, 5*time.Second)
+		pause = min(2*pause, 2*time.Second)
 		c.readTimeout = min(2*c.readTimeout, 8*time.Second)
 	}
 }

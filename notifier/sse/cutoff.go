@@ -3,8 +3,8 @@ package sse
 import "sync/atomic"
 
 // A connection can be silent without being closed: the packets between this process and a NATS server are lost, or the server stands
-// still. nats.go notices that by its pings, after fifteen seconds as hark configures them. The own beats notice it earlier: a hub gets
-// each beat that it publishes.
+// still. nats.go notices that by its pings, after three seconds as hark configures them, but not for a connection that a program has
+// made with other settings. The own beats notice it, too: a hub gets each beat that it publishes.
 
 // cutOff has what is known about the connection to NATS. It belongs to Run.
 type cutOff struct {
