@@ -43,7 +43,7 @@ var long = setting{
 func isLong() bool { return os.Getenv("HARK_CLUSTER") == "long" }
 
 // TestCluster has streams come and go, and then has users post and enqueue while one part after another fails. With
-// HARK_CLUSTER=long it takes about 20 minutes. HARK_CLUSTER_CHURNS is how often the streams come and go, and
+// HARK_CLUSTER=long it takes about 15 minutes. HARK_CLUSTER_CHURNS is how often the streams come and go, and
 // HARK_CLUSTER_FAULTS, a regular expression, chooses among the faults.
 func TestCluster(t *testing.T) {
 	t.Parallel()
