@@ -8,8 +8,11 @@ import (
 	"log"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hark-jobs/hark/bench/proc"
@@ -22,6 +25,9 @@ import (
 // configVar is the environment variable that makes this program a NATS server, with the configuration at that path.
 const configVar = "HARK_BENCH_NATS"
 
+// collectSignal makes a server collect its garbage and return the memory, so that what is left is in use.
+const collectSignal = syscall.SIGWINCH
+
 // serveNATS runs a NATS server until the process is killed.
 func serveNATS(config string) {
 	o, err := server.ProcessConfigFile(config)
@@ -33,6 +39,13 @@ func serveNATS(config string) {
 		log.Fatal(err)
 	}
 	s.Start()
+	collect := make(chan os.Signal, 1)
+	signal.Notify(collect, collectSignal)
+	go func() {
+		for range collect {
+			debug.FreeOSMemory()
+		}
+	}()
 	s.WaitForShutdown()
 }
 
@@ -134,18 +147,30 @@ func (c *cluster) disk() (bytes [3]int64) {
 	return bytes
 }
 
-// settle waits until the memory of no server has changed by more than 1 % for 10 s: a Go program returns memory slowly.
+// settle waits until the servers have nothing to do, and makes them return what memory they do not use.
 func (c *cluster) settle() {
-	last, since := c.memory(), time.Now()
-	for began := time.Now(); time.Since(since) < 10*time.Second && time.Since(began) < 2*time.Minute; time.Sleep(time.Second) {
-		now := c.memory()
-		for i := range now {
-			if d := now[i] - last[i]; d > last[i]/100 || -d > last[i]/100 {
-				last, since = now, time.Now()
-				break
-			}
+	for last := c.cpu(); ; {
+		time.Sleep(2 * time.Second)
+		now := c.cpu()
+		if now-last < 200*time.Millisecond {
+			break
+		}
+		last = now
+	}
+	for _, s := range c.servers {
+		_ = syscall.Kill(s.PID(), collectSignal)
+	}
+	time.Sleep(2 * time.Second)
+}
+
+// cpu returns the CPU time of all servers.
+func (c *cluster) cpu() (sum time.Duration) {
+	for _, s := range c.servers {
+		if t, err := proc.CPUOf(s.PID()); err == nil {
+			sum += t.Total()
 		}
 	}
+	return sum
 }
 
 const kind = "report"
