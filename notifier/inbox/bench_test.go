@@ -65,6 +65,12 @@ func load(b *testing.B, s *inbox.Store) (users int) {
 			if _, err := inbox.Writer(s).ExecContext(b.Context(), `VACUUM ANALYZE`); err != nil {
 				b.Fatal(err)
 			}
+			var size float64
+			if err := inbox.Writer(s).QueryRowContext(b.Context(),
+				`SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'hark_notifications'::regclass`).Scan(&size); err != nil {
+				b.Fatal(err)
+			}
+			b.Logf("%.0f B a row, with indexes", size/n)
 		}
 	}
 	return users
