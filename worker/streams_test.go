@@ -124,6 +124,45 @@ func TestStreamsTakeTurns(t *testing.T) {
 	b.ended(all)
 }
 
+// An idle worker waits at all streams. When each has a job at the same moment, it still runs no more than it may, and hands the others
+// back until it has a place.
+func TestIdleWorkerAtSeveralStreams(t *testing.T) {
+	b := newBenchWith(t, joblog.Options{Settings: joblog.Settings{Streams: 4}})
+	hold := make(chan struct{})
+	var c counter
+	b.start(worker.Options{Handlers: []worker.Handler{c.handler(1, func() { <-hold })}})
+	waiting := func(want int) {
+		t.Helper()
+		for _, name := range defaultNS.LogStreams(4) {
+			polltest.Nil(t, "requests at "+name, func() error {
+				consumer, err := b.queue.JetStream().Consumer(natstest.Context(t), name, defaultNS.WorkerConsumer("count"))
+				if err == nil && consumer.CachedInfo().NumWaiting != want {
+					err = fmt.Errorf("%d, want %d", consumer.CachedInfo().NumWaiting, want)
+				}
+				return err
+			})
+		}
+	}
+	waiting(1)
+	all := make(map[string][]jobs.Job)
+	for _, user := range fourUsers {
+		all[user] = append(all[user], b.enqueue(jobs.Request{Kind: "count", User: user}))
+	}
+	waiting(0)
+	for range 100 { // a job that was taken would have begun by the end of this
+		if err := b.queue.Writable(natstest.Context(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range fourUsers {
+		hold <- struct{}{}
+	}
+	b.ended(all)
+	if c.most != 1 {
+		t.Errorf("%d at a time, and one may run", c.most)
+	}
+}
+
 // While the consumer of one stream is gone, and then the stream, the jobs of the others run, and those of the stream once it is
 // there again.
 func TestOneStreamIsLost(t *testing.T) {
