@@ -112,13 +112,29 @@ func (s *Server) settleOnce(ctx context.Context, starting bool) error {
 // inboxAhead reports whether the inbox has what the log does not have any more, and how far the inbox has come. An inbox
 // that does not answer has nothing to say: its ingester compares again when it does.
 func (s *Server) inboxAhead(ctx context.Context, epoch jobs.Epoch) (at jobs.NotificationID, ahead bool, err error) {
-	_, last, err := s.store.Bounds(ctx)
+	s.inbox.SetStreams(s.store.Streams())
+	ask, cancel := context.WithTimeout(ctx, positionTime)
+	defer cancel()
+	for i := range s.store.Streams() {
+		in, before, err := s.streamAhead(ctx, ask, i, epoch)
+		if err != nil {
+			return at, false, err
+		}
+		ahead = ahead || before
+		if in.Epoch >= at.Epoch {
+			at = in
+		}
+	}
+	return at, ahead, nil
+}
+
+// streamAhead is inboxAhead for one stream of the log.
+func (s *Server) streamAhead(ctx, ask context.Context, stream int, epoch jobs.Epoch) (at jobs.NotificationID, ahead bool, err error) {
+	_, last, err := s.store.Bounds(ctx, stream)
 	if err != nil {
 		return at, false, err
 	}
-	ask, cancel := context.WithTimeout(ctx, positionTime)
-	defer cancel()
-	if at, err = s.inbox.Position(ask); err != nil {
+	if at, err = s.inbox.PositionIn(ask, stream); err != nil {
 		s.log.Warn("the inbox cannot be compared with the log at the start", "err", err)
 		return jobs.NotificationID{}, false, ctx.Err()
 	}
@@ -136,10 +152,16 @@ func (s *Server) warnOfNewInbox(ctx context.Context) error {
 	if s.inboxLacks == "" {
 		return nil
 	}
-	_, last, err := s.store.Bounds(ctx)
-	if err == nil && last > 0 {
-		s.log.Warn("there is a log, and the inbox.db beside it is "+s.inboxLacks+
-			"; it is filled again from the log, without what was read, deleted, or is no longer in the log", "last", last)
+	for i := range s.store.Streams() {
+		_, last, err := s.store.Bounds(ctx, i)
+		if err != nil {
+			return err
+		}
+		if last > 0 {
+			s.log.Warn("there is a log, and the inbox.db beside it is "+s.inboxLacks+
+				"; it is filled again from the log, without what was read, deleted, or is no longer in the log", "last", last)
+			return nil
+		}
 	}
-	return err
+	return nil
 }

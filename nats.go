@@ -130,7 +130,7 @@ func (s *Server) openQueue(ctx context.Context) error {
 			}
 		}
 		if err != nil {
-			return err
+			return refused("setting_invalid", "Options.Settings.", err)
 		}
 	}
 	bulk, err := s.connect("hark bulk")

@@ -19,6 +19,8 @@ type NATSConfigOptions struct {
 	// Kinds are the kinds of all workers. If they are given, a worker may run no other kinds, and a notifier may not take jobs from
 	// workers. Defaults to any kinds.
 	Kinds []string
+	// Streams is the number of streams of the log. Defaults to 1.
+	Streams int
 }
 
 // roleHelp says what a role is for, in the configuration.
@@ -42,6 +44,10 @@ func NATSConfig(o NATSConfigOptions) (string, error) {
 	if err := checkPlace(at); err != nil {
 		return "", err
 	}
+	settings := joblog.Settings{Streams: o.Streams}
+	if err := refused("setting_invalid", "Options.", settings.Check()); err != nil {
+		return "", err
+	}
 	for _, kind := range o.Kinds {
 		if err := jobs.CheckKind(kind); err != nil {
 			return "", &Error{Code: "kind_invalid", Message: fmt.Sprintf("Options.Kinds has %.70q, which cannot be the name of a kind.", kind), Err: err}
@@ -53,7 +59,7 @@ func NATSConfig(o NATSConfigOptions) (string, error) {
 	fmt.Fprintf(&b, "# Define the passwords before it, or in the environment of the server: %s_SETUP_PASSWORD: \"...\"\n", name)
 	fmt.Fprintf(&b, "accounts {\n  %s {\n    jetstream: enabled\n    users = [\n", name)
 	for _, role := range joblog.Roles {
-		p := at.Permissions(role, o.Kinds)
+		p := at.Permissions(role, o.Kinds, max(o.Streams, 1))
 		fmt.Fprintf(&b, "      # %s.\n", roleHelp[role])
 		fmt.Fprintf(&b, "      # --nats-user %s_%s --nats-inbox-prefix %s\n", at.Namespace, role, at.Namespace.InboxPrefix(role))
 		fmt.Fprintf(&b, "      {\n        user: %q\n        password: $%s_%s_PASSWORD\n        permissions {\n          publish {\n",

@@ -190,6 +190,9 @@ type Settings struct {
 	Lease time.Duration
 	// Replicas is how many servers of a NATS cluster keep each message: 1, 3 or 5. Defaults to 1.
 	Replicas int
+	// Streams is the number of streams of the log: 1, 2, 4, 8, 16, 32 or 64. It can be changed before the first message is
+	// stored. Defaults to 1.
+	Streams int
 }
 
 // Deadlines are how long the steps of an HTTP request may take. The zero value of a field is its default.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -17,12 +18,14 @@ import (
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natsconn"
 	"github.com/hark-jobs/hark/internal/natsd"
+	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier"
 	"github.com/hark-jobs/hark/notifier/auth"
 	"github.com/hark-jobs/hark/notifier/inbox"
 	"github.com/hark-jobs/hark/notifier/sse"
 	"github.com/hark-jobs/hark/worker"
 	"github.com/hark-jobs/hark/worker/export"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // parts are the results of the steps of [New], for later steps.
@@ -166,17 +169,63 @@ func (s *Server) runIngester(context.Context) error {
 	if err != nil {
 		return err
 	}
-	ingester, err := inbox.NewIngester(inbox.IngesterOptions{
-		Store: s.inbox, JetStream: js, Namespace: s.store.Namespace(), Epoch: s.store.CurrentEpoch, BeginEpoch: s.store.BeginEpoch, Alone: s.inboxIsOurs, Logger: s.log,
-		Skipped: func(subject string, seq uint64, err error) {
-			s.store.Skip(joblog.SkippedNotification, subject, seq, err)
-		},
-	})
+	ingesters, err := s.newIngesters(js)
 	if err != nil {
 		return err
 	}
-	s.run("ingester", ingester.Run)
+	s.run("ingester", func(ctx context.Context) error {
+		for {
+			s.runIngesters(ctx, ingesters)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if ingesters, err = s.newIngesters(js); err != nil {
+				return err
+			}
+		}
+	})
 	return nil
+}
+
+// newIngesters returns an ingester for each stream of the log.
+func (s *Server) newIngesters(js jetstream.JetStream) (all []*inbox.Ingester, err error) {
+	n := s.store.Streams()
+	for i := range n {
+		ingester, err := inbox.NewIngester(inbox.IngesterOptions{
+			Store: s.inbox, JetStream: js, Namespace: s.store.Namespace(), Stream: i, Streams: n,
+			Epoch:      func(ctx context.Context) (jobs.Epoch, error) { return s.store.EpochIn(ctx, i) },
+			BeginEpoch: s.store.BeginEpoch, Alone: s.inboxIsOurs, Logger: s.log,
+			Skipped: func(subject string, seq uint64, err error) {
+				s.store.Skip(joblog.SkippedNotification, subject, seq, err)
+			},
+		})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, ingester)
+	}
+	return all, nil
+}
+
+// runIngesters runs ingesters until ctx ends, or the log has another number of streams.
+func (s *Server) runIngesters(ctx context.Context, all []*inbox.Ingester) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	for _, ingester := range all {
+		running.Go(func() { _ = ingester.Run(ctx) }) // it retries all failures
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for s.store.Streams() == len(all) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // runRetention deletes old notifications every hour.

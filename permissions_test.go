@@ -151,12 +151,13 @@ type permittedHark struct {
 	notifiers [2]*hark.Server
 	service   *queue.Client
 	stop      []func()
+	streams   int // of the log
 }
 
 func startPermitted(t *testing.T, o hark.NATSConfigOptions) *permittedHark {
 	t.Helper()
-	h := &permittedHark{guarded: serveGuarded(t, o)}
-	if changes := h.setup(hark.Settings{}); len(changes) != 6 {
+	h := &permittedHark{guarded: serveGuarded(t, o), streams: max(o.Streams, 1)}
+	if changes := h.setup(hark.Settings{Streams: o.Streams}); len(changes) != 5+h.streams {
 		t.Errorf("setup: %v", changes)
 	}
 	box, err := inbox.Open(filepath.Join(t.TempDir(), "inbox.db"), inbox.Options{})
@@ -294,10 +295,13 @@ func (h *permittedHark) state(id string, want jobs.State) jobs.Job {
 // With the users of NATSConfig each part of hark does all of its work, and the NATS server refuses nothing.
 func TestPermissionsSuffice(t *testing.T) {
 	t.Parallel()
-	for name, kinds := range map[string][]string{"any kinds": nil, "named kinds": {"report", "export"}} {
+	for name, options := range map[string]hark.NATSConfigOptions{
+		"any kinds": {}, "named kinds": {Kinds: []string{"report", "export"}},
+		"any kinds, four streams": {Streams: 4}, "named kinds, four streams": {Kinds: []string{"report"}, Streams: 4},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := startPermitted(t, hark.NATSConfigOptions{Kinds: kinds})
+			h := startPermitted(t, options)
 			h.doAll()
 			for _, stop := range slices.Backward(h.stop) {
 				stop()
@@ -305,6 +309,11 @@ func TestPermissionsSuffice(t *testing.T) {
 			for line := range strings.Lines(h.log.String()) {
 				if strings.Contains(line, "Violation") {
 					t.Errorf("the NATS server logged %s", line)
+				}
+			}
+			for i := range h.streams { // a worker notifies users, and not everyone
+				if subject := joblog.DefaultNamespace.BroadcastSubject(i, h.streams); !h.refused(h.connect("worker"), "publish", subject) {
+					t.Errorf("a worker may publish on %s", subject)
 				}
 			}
 		})
@@ -344,6 +353,19 @@ func (h *permittedHark) doAll() {
 	polltest.Until(t, "the second run fails", func() bool { return h.state(failing[0].ID, jobs.Failed).Run == 2 })
 	_, err = h.service.List(ctx, "ana", jobs.ListOptions{})
 	must("list", err)
+
+	// Others live in other streams.
+	for _, user := range fourUsers {
+		of, err := queue.Enqueue(ctx, h.service, permittedKind, user, permittedParams{})
+		must("enqueue for "+user, err)
+		polltest.Nil(t, "the job of "+user, func() error {
+			now, err := h.service.Get(ctx, user, of.ID)
+			if err == nil && now.State != jobs.Succeeded {
+				err = fmt.Errorf("it is %s", now.State)
+			}
+			return err
+		})
+	}
 
 	// The service notifies, and publishes live events.
 	for range 2 {
@@ -385,7 +407,9 @@ func (h *permittedHark) doAll() {
 	_, err = sender.Notify(ctx, "ana", jobs.Notification{Type: "t", Title: "over HTTP"})
 	must("notify over HTTP", err)
 	must("publish over HTTP", sender.Publish(ctx, jobs.LiveEvent{Topic: "board.1", Type: "http", Data: []byte("1")}))
-	n := h.await(events, "the notification over HTTP", titled("over HTTP"))
+	last := h.await(events, "the notification over HTTP", titled("over HTTP"))
+	n, err := last.Notification()
+	must("decode the notification", err)
 	polltest.Nil(t, "the inbox has the notification", func() error {
 		_, err := ana.MarkRead(t.Context(), n.ID)
 		return err
@@ -437,7 +461,7 @@ func (h *permittedHark) doAll() {
 	stopEvents()
 
 	// The operator changes a setting, and saves a backup.
-	if changes := h.setup(hark.Settings{Lease: time.Minute}); len(changes) != 2 { // of the log, and of the kind
+	if changes := h.setup(hark.Settings{Lease: time.Minute}); len(changes) != 2*h.streams { // of the log, and of the kind
 		t.Errorf("setup: %v", changes)
 	}
 	_, err = hark.Backup(ctx, filepath.Join(t.TempDir(), "backup"), hark.BackupOptions{Location: hark.Location{NATSServers: h.servers("backup")}, Logger: logTo(t)})

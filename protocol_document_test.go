@@ -415,6 +415,7 @@ func TestAsyncAPIHasAllSubjects(t *testing.T) {
 		"SpecSubject":         {ns.SpecSubject(user, kind, id), "jobRequest"},
 		"StateSubject":        {ns.StateSubject(user, id), "jobState"},
 		"NotificationSubject": {ns.NotificationSubject(user), "notification"},
+		"BroadcastSubject":    {ns.BroadcastSubject(1, 4), "notification"},
 		"LiveStateSubject":    {ns.LiveStateSubject(user, id), "liveJobState"},
 		"LiveInboxSubject":    {ns.LiveInboxSubject(user), "inboxChange"},
 		"PollSubject":         {ns.PollSubject(strings.Repeat("A", 26)), "poll"},
@@ -429,6 +430,7 @@ func TestAsyncAPIHasAllSubjects(t *testing.T) {
 		"SpecSubjects":         {ns.SpecSubjects("*", "*"), "jobRequest"},
 		"StateSubjects":        {ns.StateSubjects("*"), "jobState"},
 		"NotificationSubjects": {ns.NotificationSubjects(), "notification"},
+		"LiveBroadcastSubject": {ns.LiveBroadcastSubject(1, 4), "inboxChange liveJobRequest liveJobState liveNotification"},
 		"LiveSubject":          {ns.LiveSubject(user), "inboxChange liveJobRequest liveJobState liveNotification"},
 	} {
 		var got []string

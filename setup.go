@@ -45,7 +45,8 @@ func (c Change) String() string {
 // at once. A Lease shorter than 30 s may restart running jobs once.
 //
 // Setup returns its changes in order, also with an error; it can be called again then. It blocks for several round trips, and
-// until [Location].Wait or ctx has ended if NATS is not ready. A mistake in the options is an [*Error].
+// until [Location].Wait or ctx has ended if NATS is not ready. A mistake in the options is an [*Error], and so is another number of
+// streams for a log that has had messages.
 func Setup(ctx context.Context, o SetupOptions) ([]Change, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -79,7 +80,7 @@ func Setup(ctx context.Context, o SetupOptions) ([]Change, error) {
 		}
 		return err
 	})
-	return changes, err
+	return changes, refused("setting_invalid", "Options.Settings.", err)
 }
 
 // check returns an [*Error] if a setting is invalid.

@@ -94,6 +94,9 @@ func NATS(url string) Option { return func(o *hark.Options) { o.NATSServers.URL 
 // Namespace sets the namespace of hark's names in NATS. Defaults to hark.
 func Namespace(name string) Option { return func(o *hark.Options) { o.Namespace = name } }
 
+// Streams sets the number of streams of the log. Defaults to 1.
+func Streams(n int) Option { return func(o *hark.Options) { o.Settings.Streams = n } }
+
 // Replicas sets how many servers of a NATS cluster keep each message.
 func Replicas(n int) Option { return func(o *hark.Options) { o.Settings.Replicas = n } }
 

@@ -137,12 +137,7 @@ func (n *Notifier) getJobs(c *gin.Context) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	opts := jobs.ListOptions{Limit: limit}
-	if after := c.Query("after"); after != "" {
-		if opts.After, err = strconv.ParseUint(after, 10, 64); err != nil || opts.After == 0 {
-			return answer{}, newProblem(http.StatusBadRequest, "cursor_invalid", "after must be the next of an earlier response.").in("after")
-		}
-	}
+	opts := jobs.ListOptions{Limit: limit, After: c.Query("after")}
 	if states := c.Query("state"); states != "" {
 		for name := range strings.SplitSeq(states, ",") {
 			state := jobs.State(name)
@@ -166,18 +161,18 @@ func (n *Notifier) getJobs(c *gin.Context) (answer, error) {
 		page, err = n.store.List(ctx, owner, opts)
 		return err
 	})
+	if errors.Is(err, jobs.ErrCursor) {
+		return answer{}, newProblem(http.StatusBadRequest, "cursor_invalid", "after must be the next of an earlier response.").in("after")
+	}
 	if err != nil {
 		return answer{}, err
 	}
 	list := struct {
 		Jobs []jobs.Job `json:"jobs"`
 		Next string     `json:"next,omitempty"`
-	}{Jobs: make([]jobs.Job, len(page.Jobs))}
+	}{Jobs: make([]jobs.Job, len(page.Jobs)), Next: page.Next}
 	for i, job := range page.Jobs {
 		list.Jobs[i] = job.Public()
-	}
-	if page.Next > 0 {
-		list.Next = strconv.FormatUint(page.Next, 10)
 	}
 	return answer{http.StatusOK, list}, nil
 }

@@ -107,14 +107,14 @@ func (n *Notifier) readNotifications(c *gin.Context) (answer, error) {
 // Only notifications advance the position of the inbox, while a mark may be the sequence of a job's state. So waitIngested
 // waits for the newest notification of each log at most.
 func (n *Notifier) waitIngested(ctx context.Context, user string, at jobs.Position) error {
-	has, err := n.inbox.Position(ctx)
+	has, err := n.inbox.PositionOf(ctx, user)
 	if err != nil {
 		return err
 	}
 	if at.Epoch == has.Epoch && max(at.Own, at.All) <= has.Seq {
 		return nil
 	}
-	if err := n.checkStored(ctx, at); err != nil {
+	if err := n.checkStored(ctx, user, at); err != nil {
 		return err
 	}
 	if own, all, err := n.store.LastNotifications(ctx, user); err == nil && at.Epoch == n.store.Epoch() {
@@ -123,7 +123,7 @@ func (n *Notifier) waitIngested(ctx context.Context, user string, at jobs.Positi
 	if at.Own == 0 && at.All == 0 {
 		return nil
 	}
-	return n.inbox.WaitFor(ctx, jobs.NotificationID{Epoch: at.Epoch, Seq: max(at.Own, at.All)})
+	return n.inbox.WaitFor(ctx, user, jobs.NotificationID{Epoch: at.Epoch, Seq: max(at.Own, at.All)})
 }
 
 // change waits until the inbox has ingested everything up to a position, makes the change, and publishes it to the user's streams.
@@ -151,10 +151,10 @@ func (n *Notifier) change(c *gin.Context, at jobs.Position, make func(context.Co
 	return answer{http.StatusOK, change}, nil
 }
 
-// checkStored returns [inbox.ErrNotFound] for a position beyond the end of the log. The user's tabs would mark future
-// notifications as read otherwise.
-func (n *Notifier) checkStored(ctx context.Context, at jobs.Position) error {
-	_, last, err := n.store.Bounds(ctx)
+// checkStored returns [inbox.ErrNotFound] for a position beyond the end of the user's stream of the log. The user's tabs would
+// mark future notifications as read otherwise.
+func (n *Notifier) checkStored(ctx context.Context, user string, at jobs.Position) error {
+	_, last, err := n.store.Bounds(ctx, n.store.StreamOf(user))
 	if err == nil && (at.Epoch > n.store.Epoch() || at.Epoch == n.store.Epoch() && max(at.Own, at.All) > last) {
 		return inbox.ErrNotFound
 	}

@@ -106,13 +106,13 @@ func TestEnqueueAll(t *testing.T) {
 		t.Error("the second call with the same keys returned other jobs")
 	}
 	seen := 0
-	for after := uint64(0); ; {
+	for after := ""; ; {
 		page, err := q.List(ctx, "ana", jobs.ListOptions{After: after, Limit: 100})
 		if err != nil {
 			t.Fatal(err)
 		}
 		seen += len(page.Jobs)
-		if after = page.Next; after == 0 {
+		if after = page.Next; after == "" {
 			break
 		}
 	}

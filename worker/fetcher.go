@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/trouble"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
@@ -43,12 +44,13 @@ type fetcher struct {
 
 	// Used by the goroutine of run only. They outlive one pull, as its jobs do.
 	shares *shares
-	freed  chan string // users of jobs that have ended
-	free   int         // how many more jobs can start
+	freed  chan string   // users of jobs that have ended
+	spread chan struct{} // has a token when the log has got several streams; for pull
+	free   int           // how many more jobs can start
 }
 
 func newFetcher(w *Worker, h *Handler) *fetcher {
-	return &fetcher{worker: w, handler: h, shares: newShares(h), freed: make(chan string, h.concurrency), free: h.concurrency, trouble: trouble.New(w.log.With("kind", h.kind.Name),
+	return &fetcher{worker: w, handler: h, shares: newShares(h), freed: make(chan string, h.concurrency), spread: make(chan struct{}, 1), free: h.concurrency, trouble: trouble.New(w.log.With("kind", h.kind.Name),
 		"fetching jobs failed; retrying", "fetching jobs works again", errNotStarted)}
 }
 
@@ -65,11 +67,9 @@ func (f *fetcher) lease() time.Duration { return time.Duration(f.length.Load()) 
 func (f *fetcher) run(ctx context.Context, serve func(*nats.Msg)) {
 	log := f.worker.log.With("kind", f.handler.kind.Name)
 	for pause := 100 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 5*time.Second) {
-		subject, err := f.open(ctx)
-		if err == nil {
-			f.trouble.Over()
+		opened, err := f.fetch(ctx, log, serve)
+		if opened {
 			pause = 100 * time.Millisecond
-			err = f.pull(ctx, subject, log, serve)
 		}
 		if ctx.Err() != nil {
 			return
@@ -80,6 +80,19 @@ func (f *fetcher) run(ctx context.Context, serve func(*nats.Msg)) {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// fetch fetches jobs until ctx ends or something fails. Opened reports whether it could begin.
+func (f *fetcher) fetch(ctx context.Context, log *slog.Logger, serve func(*nats.Msg)) (opened bool, err error) {
+	if n := f.worker.store.Streams(); n > 1 {
+		return f.pullAll(ctx, n, log, serve)
+	}
+	subject, err := f.open(ctx)
+	if err != nil {
+		return false, err
+	}
+	f.trouble.Over()
+	return true, f.pull(ctx, subject, log, serve)
 }
 
 // open publishes the kind, opens its consumer, and returns the subject of pull requests.
@@ -97,9 +110,9 @@ func (f *fetcher) open(ctx context.Context) (subject string, err error) {
 	return subject, nil
 }
 
-// openConsumer returns the subject of pull requests, and stores the lease of the consumer.
+// openConsumer returns the subject of pull requests to the first stream, and stores the lease of the consumer.
 func (f *fetcher) openConsumer(ctx context.Context) (subject string, err error) {
-	subject, lease, err := f.worker.store.OpenWorkerConsumer(ctx, f.handler.kind.Name)
+	subject, lease, err := f.worker.store.OpenWorkerConsumer(ctx, 0, f.handler.kind.Name)
 	if err == nil {
 		f.length.Store(int64(lease))
 	}
@@ -120,6 +133,20 @@ func (f *fetcher) refresh(ctx context.Context, log *slog.Logger) {
 		f.refreshLease(ctx, log)
 		f.refreshKind(ctx, log)
 		f.checkClock(ctx, leaseRefresh)
+		f.refreshStreams(ctx)
+	}
+}
+
+// refreshStreams has the store notice that the number of streams was changed.
+func (f *fetcher) refreshStreams(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leaseRefresh)
+	defer cancel()
+	_, _ = f.worker.store.CurrentEpoch(ctx) // what fails is tried again
+	if f.worker.store.Streams() > 1 {
+		select {
+		case f.spread <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -135,12 +162,18 @@ func (f *fetcher) refreshKind(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// checkClock checks whether the clock of the NATS server went back, so that jobs do not wait until it has caught up.
+// checkClock checks whether the clock of a NATS server went back, so that jobs do not wait until it has caught up.
 func (f *fetcher) checkClock(ctx context.Context, limit time.Duration) {
+	for i := range f.worker.store.Streams() {
+		f.checkClockOf(ctx, i, limit)
+	}
+}
+
+func (f *fetcher) checkClockOf(ctx context.Context, stream int, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	log := f.worker.log.With("kind", f.handler.kind.Name)
-	switch back, err := f.worker.store.CheckClock(ctx, f.handler.kind.Name); {
+	switch back, err := f.worker.store.CheckClock(ctx, stream, f.handler.kind.Name); {
 	case err != nil && ctx.Err() == nil:
 		log.Warn("checking the clock of the NATS server failed", "err", err)
 	case back > 0:
@@ -177,20 +210,6 @@ func (f *fetcher) pull(ctx context.Context, subject string, log *slog.Logger, se
 	defer func() { stop(); <-refreshed }()
 
 	requested := 0 // jobs that the pull in progress may still return
-	start := func(m *nats.Msg) {
-		user := userOf(m)
-		if wait := f.shares.begin(user, time.Now()); wait > 0 {
-			if err := respondNak(m, wait); err != nil {
-				log.Warn("deferring a job failed; it is delivered again when its lease expires", "err", err)
-			}
-			return
-		}
-		f.free--
-		f.running.Go(func() {
-			serve(m)
-			f.freed <- user
-		})
-	}
 	silence := time.NewTimer(0)
 	defer silence.Stop()
 	for {
@@ -208,6 +227,8 @@ func (f *fetcher) pull(ctx context.Context, subject string, log *slog.Logger, se
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-f.spread:
+			return joblog.ErrSpread
 		case user := <-f.freed:
 			f.free++
 			f.shares.end(user)
@@ -233,10 +254,26 @@ func (f *fetcher) pull(ctx context.Context, subject string, log *slog.Logger, se
 				m.Respond([]byte("-NAK"))
 			default:
 				requested = max(requested-1, 0)
-				start(m)
+				f.start(m, log, serve)
 			}
 		}
 	}
+}
+
+// start runs serve on a goroutine of its own for a job, unless its user has as many as they may: then it is deferred.
+func (f *fetcher) start(m *nats.Msg, log *slog.Logger, serve func(*nats.Msg)) {
+	user := userOf(m)
+	if wait := f.shares.begin(user, time.Now()); wait > 0 {
+		if err := respondNak(m, wait); err != nil {
+			log.Warn("deferring a job failed; it is delivered again when its lease expires", "err", err)
+		}
+		return
+	}
+	f.free--
+	f.running.Go(func() {
+		serve(m)
+		f.freed <- user
+	})
 }
 
 // nakPending ends the subscription, and sends a nak for each job that had arrived and was not started.

@@ -131,7 +131,7 @@ func (l *lease) readDelivered(ctx context.Context) (*joblog.Snapshot, error) {
 		if err != nil && !errors.Is(err, jobs.ErrNotFound) {
 			return nil, err
 		}
-		first, last, err := l.store.Bounds(ctx)
+		first, last, err := l.store.Bounds(ctx, l.store.StreamOf(d.spec.User))
 		if err != nil {
 			return nil, err
 		}

@@ -29,10 +29,10 @@ import (
 	"github.com/hark-jobs/hark/internal/joblog"
 )
 
-// streamsOf returns the streams of a backup, in the order of reading. A worker stores a file before the state that names it.
-// So the files are read last, and the backup has the file of each state. A restore has the reverse order.
-func streamsOf(ns joblog.Namespace) []string {
-	return []string{ns.LogStream(), joblog.BucketStream(ns.KindsBucket()), ns.FilesStream()}
+// streamsOf returns the streams of a backup, in the order of reading, if the log has n. A worker stores a file before the state
+// that names it. So the files are read last, and the backup has the file of each state. A restore has the reverse order.
+func streamsOf(ns joblog.Namespace, n int) []string {
+	return append(ns.LogStreams(n), joblog.BucketStream(ns.KindsBucket()), ns.FilesStream())
 }
 
 // Error is the reason why a backup or a restore is refused: a stable code, and a sentence or two that say what to do. They name
@@ -85,12 +85,18 @@ func Backup(ctx context.Context, nc *nats.Conn, at joblog.Location, dir string, 
 	}
 	m := manifest{Format: format, Namespace: at.Namespace, Began: time.Now().UTC(), Server: nc.ConnectedServerVersion()}
 	// Look up all streams before reading any, so that a server without hark is refused at the start.
-	for _, name := range streamsOf(at.Namespace) {
-		if _, err := lookUp(ctx, js, name, log); errors.Is(err, jetstream.ErrStreamNotFound) {
+	streams := streamsOf(at.Namespace, 1)
+	for i := 0; i < len(streams); i++ {
+		name := streams[i]
+		stream, err := lookUp(ctx, js, name, log)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			return Summary{}, newError("no_hark", "The NATS server at %[2]s has no stream %[1]s, so there is no hark to back up. Check Options.NATSServers.URL and Options.Namespace.",
 				name, nc.ConnectedUrlRedacted())
 		} else if err != nil {
 			return Summary{}, fmt.Errorf("backup: stream %s: %w", name, err)
+		}
+		if i == 0 { // the first one says how many there are
+			streams = streamsOf(at.Namespace, joblog.StreamsIn(stream.CachedInfo().Config.Metadata))
 		}
 	}
 	defer func() {
@@ -100,7 +106,7 @@ func Backup(ctx context.Context, nc *nats.Conn, at joblog.Location, dir string, 
 			}
 		}
 	}()
-	for _, name := range streamsOf(at.Namespace) {
+	for _, name := range streams {
 		p := part{Stream: name, File: name + ".s2"}
 		m.Parts = append(m.Parts, p)
 		if err := p.save(ctx, js, dir, log); err != nil {

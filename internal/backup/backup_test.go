@@ -58,7 +58,7 @@ func fill(t *testing.T, q *joblog.Store) {
 	must(q.PublishKind(ctx, jobs.Kind{Name: "a", MaxAttempts: 2, Open: true}))
 	must(q.PublishKind(ctx, jobs.Kind{Name: "a", MaxAttempts: 3, Open: true}))
 	must(q.PublishKind(ctx, jobs.Kind{Name: "b", Open: true}))
-	_, _, err := q.OpenWorkerConsumer(ctx, "a")
+	_, _, err := q.OpenWorkerConsumer(ctx, 0, "a")
 	must(err)
 	var all []jobs.Job
 	for i := range 6 {

@@ -189,13 +189,42 @@ func Check(dir string) (Summary, error) {
 	return m.summary(), nil
 }
 
+// streams returns the names of the streams that the backup must have: the first one of the log says how many that has.
+func (m *manifest) streams() ([]string, error) {
+	n := 1
+	for _, p := range m.Parts {
+		if p.Stream != m.Namespace.LogStream() {
+			continue
+		}
+		metadata, err := p.metadata()
+		if err != nil {
+			return nil, fmt.Errorf("backup: %w", err)
+		}
+		n = joblog.StreamsIn(metadata)
+	}
+	return streamsOf(m.Namespace, n), nil
+}
+
+// metadata returns the metadata of the stream of p.
+func (p *part) metadata() (map[string]string, error) {
+	var config struct {
+		Metadata map[string]string `json:"metadata"`
+	}
+	err := json.Unmarshal(p.Config, &config)
+	return config.Metadata, err
+}
+
 // load reads and verifies the backup in dir. It returns the manifest and the survey of each part.
 func load(dir string, o Options) (*manifest, []*survey, error) {
 	m, err := readManifest(dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, name := range streamsOf(m.Namespace) {
+	streams, err := m.streams()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, name := range streams {
 		if !slices.ContainsFunc(m.Parts, func(p part) bool { return p.Stream == name }) {
 			return nil, nil, newError("backup_damaged", "The backup in %s does not have the stream %s. Use another backup.", dir, name)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -58,7 +59,7 @@ func Restore(ctx context.Context, nc *nats.Conn, dir string, o Options) (Summary
 	if err := checkServer(nc); err != nil {
 		return Summary{}, err
 	}
-	if err := removeStreams(ctx, js, o); err != nil {
+	if err := removeStreams(ctx, js, m, o); err != nil {
 		return Summary{}, err
 	}
 	s := m.summary()
@@ -92,9 +93,29 @@ func checkServer(nc *nats.Conn) error {
 	return nil
 }
 
-// removeStreams deletes hark's streams if the options allow it, and else returns an error if there are any.
-func removeStreams(ctx context.Context, js jetstream.JetStream, o Options) error {
-	for _, name := range streamsOf(o.Namespace) {
+// removeStreams deletes hark's streams if the options allow it, and else returns an error if there are any. The log may have
+// another number of streams than that of the backup.
+func removeStreams(ctx context.Context, js jetstream.JetStream, m *manifest, o Options) error {
+	names, err := m.streams()
+	if err != nil {
+		return err
+	}
+	// With two streams or more there is one that begins in the middle, and the first one may have been lost.
+	for _, name := range o.Namespace.LogStreams(2) {
+		stream, err := lookUp(ctx, js, name, o.Logger)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("restore: stream %s: %w", name, err)
+		}
+		for _, name := range o.Namespace.LogStreams(joblog.StreamsIn(stream.CachedInfo().Config.Metadata)) {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	for _, name := range names {
 		stream, err := lookUp(ctx, js, name, o.Logger)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
@@ -110,7 +131,7 @@ func removeStreams(ctx context.Context, js jetstream.JetStream, o Options) error
 	if !o.Replace {
 		return nil
 	}
-	for _, name := range streamsOf(o.Namespace) {
+	for _, name := range names {
 		err := retry(ctx, o.Logger, func() error { return js.DeleteStream(ctx, name) })
 		if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 			return fmt.Errorf("restore: delete stream %s: %w", name, err)
@@ -166,7 +187,7 @@ func (p *part) restore(ctx context.Context, js jetstream.JetStream, dir string, 
 // maxAge returns how long the stream of p keeps messages; 0 means for ever.
 func (p *part) maxAge(o Options) (time.Duration, error) {
 	switch {
-	case p.Stream == o.Namespace.LogStream() && o.MaxAge > 0:
+	case o.Namespace.IsLogStream(p.Stream) && o.MaxAge > 0:
 		return o.MaxAge, nil
 	case p.Stream == o.Namespace.FilesStream() && o.FileAge > 0:
 		return o.FileAge + 24*time.Hour, nil // as joblog.Open does
@@ -192,7 +213,7 @@ func (p *part) configFor(o Options) (map[string]json.RawMessage, error) {
 		return nil, err
 	}
 	config["max_age"] = fmt.Append(nil, int64(age))
-	if p.Stream == o.Namespace.LogStream() && age > 0 {
+	if o.Namespace.IsLogStream(p.Stream) && age > 0 {
 		config["duplicate_window"] = fmt.Append(nil, int64(min(joblog.DedupeWindow, age)))
 	}
 	delete(config, "placement") // of another cluster
@@ -264,13 +285,11 @@ func (p *part) compare(ctx context.Context, js jetstream.JetStream, s *survey, a
 	}
 	// The new epoch must be greater than the old one, so that ids of the old log are not valid in this one: the inbox treats
 	// the greatest epoch as the current one.
-	var config struct {
-		Metadata map[string]string `json:"metadata"`
-	}
-	if err := json.Unmarshal(p.Config, &config); err != nil {
+	metadata, err := p.metadata()
+	if err != nil {
 		return err
 	}
-	if was := int64(joblog.EpochOf(p.Created, config.Metadata)); info.Created.UnixMilli() <= was {
+	if was := int64(joblog.EpochOf(p.Created, metadata)); info.Created.UnixMilli() <= was {
 		return newError("clock_behind", "The clock of the NATS server lags behind: it has created the stream %s at %s, and the one in the backup is from %s. Set the clock and restore again.",
 			p.Stream, info.Created.UTC().Format(time.RFC3339), time.UnixMilli(was).UTC().Format(time.RFC3339))
 	}

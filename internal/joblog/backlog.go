@@ -126,13 +126,13 @@ func (u *backlog) begin(epoch jobs.Epoch, last uint64) {
 	u.waiting = make(map[string]string)
 }
 
-// bounds asks the server for the epoch and the last sequence of the log.
+// bounds asks the server for the last sequence of the user's stream, and returns the epoch of the log.
 func (u *backlog) bounds(ctx context.Context, q *Store) (jobs.Epoch, uint64, error) {
-	info, err := q.stream.Info(ctx)
+	info, err := q.streamFor(u.user).Info(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
-	return q.learn(epochOf(info)), info.State.LastSeq, nil
+	return q.Epoch(), info.State.LastSeq, nil
 }
 
 // catchUp reads the user's messages after the last read one. The first call in an epoch begins at the end of the log.
@@ -144,7 +144,7 @@ func (u *backlog) catchUp(ctx context.Context, q *Store) error {
 		}
 		return err
 	}
-	return q.scan(ctx, q.ns.UserSubjects(u.user), u.at+1, func(m *storedMsg) error {
+	return q.scan(ctx, q.streamFor(u.user), q.ns.UserSubjects(u.user), u.at+1, func(m *storedMsg) error {
 		u.at = m.Seq
 		switch _, class, _ := ParseSubject(m.Subject); class {
 		case ClassJob: // enqueued, retried, or put back to the end of the queue
@@ -219,7 +219,7 @@ func (u *backlog) verifySome(ctx context.Context, q *Store, kind string, ids []s
 			found[subject] = s
 		}
 	}
-	if err := q.lastOf(ctx, subjects, func(m *storedMsg) error { return found[m.Subject].addShown(m) }); err != nil {
+	if err := q.lastOf(ctx, q.streamFor(u.user), subjects, func(m *storedMsg) error { return found[m.Subject].addShown(m) }); err != nil {
 		return err
 	}
 	for _, id := range ids {

@@ -31,7 +31,7 @@ func TestWentBack(t *testing.T) {
 func TestCheckClock(t *testing.T) {
 	q := openPoisoned(t)
 	ctx := natstest.Context(t)
-	if _, _, err := q.OpenWorkerConsumer(ctx, "k"); err != nil {
+	if _, _, err := q.OpenWorkerConsumer(ctx, 0, "k"); err != nil {
 		t.Fatal(err)
 	}
 	enqueue(t, q, jobs.Request{User: "ana"})
@@ -43,7 +43,7 @@ func TestCheckClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if back, err := q.CheckClock(ctx, "k"); err != nil || back != 0 {
+		if back, err := q.CheckClock(ctx, 0, "k"); err != nil || back != 0 {
 			t.Errorf("%v, %v", back, err)
 		}
 	}

@@ -45,8 +45,18 @@ type storedMsg struct {
 	Seq     uint64
 	Header  nats.Header
 	Data    []byte
+	stored  time.Time // set by a read from the leader alone, see storedAt
 
 	unusable error // the decode error, if decoding was tried and failed
+}
+
+// storedAt returns when the stream stored the message, or the zero time if that is unknown.
+func (m *storedMsg) storedAt() time.Time {
+	if !m.stored.IsZero() {
+		return m.stored
+	}
+	at, _ := time.Parse(time.RFC3339Nano, lastValue(m.Header, jetstream.TimeStampHeaer))
+	return at
 }
 
 // errTooMany is the server's error for a multi_last of more than 1,024 subjects.
@@ -70,17 +80,17 @@ const (
 	bulkBytes = 512 << 10
 )
 
-// direct sends one direct-get request to hark's stream and calls each for every message of the response. It returns how
+// direct sends one direct-get request to a stream of the log and calls each for every message of the response. It returns how
 // many more messages match after the last one. It is for a few messages that cannot wait; [Store.bulkFrom] is for
 // everything else.
-func (q *Store) direct(ctx context.Context, req directRequest, each func(*storedMsg) error) (pending uint64, err error) {
+func (q *Store) direct(ctx context.Context, stream string, req directRequest, each func(*storedMsg) error) (pending uint64, err error) {
 	ctx, cancel := withTimeout(ctx)
 	defer cancel()
 	if err := enter(ctx, q.places[0]); err != nil {
 		return 0, err
 	}
 	defer leave(q.places[0])
-	return q.directAgain(ctx, q.nc, q.ns.LogStream(), req, each)
+	return q.directAgain(ctx, q.nc, stream, req, each)
 }
 
 // bulkFrom is [Store.direct] on the connection for bulk data, for any stream.
@@ -97,11 +107,11 @@ func (q *Store) bulkFrom(ctx context.Context, stream string, req directRequest, 
 	return q.directAgain(ctx, q.bulk, stream, req, each)
 }
 
-// lastOf calls each for the last message on each of up to 1,024 subjects. It is a bulk read. When a message is stored
+// lastOf calls each for the last message on each of up to 1,024 subjects of a stream. It is a bulk read. When a message is stored
 // during the read, each may be called for it after the message that it replaces.
-func (q *Store) lastOf(ctx context.Context, subjects []string, each func(*storedMsg) error) error {
+func (q *Store) lastOf(ctx context.Context, stream *keptStream, subjects []string, each func(*storedMsg) error) error {
 	for from := uint64(0); ; {
-		pending, err := q.bulkFrom(ctx, q.ns.LogStream(), directRequest{MultiLast: subjects, Seq: from}, func(m *storedMsg) error {
+		pending, err := q.bulkFrom(ctx, stream.name, directRequest{MultiLast: subjects, Seq: from}, func(m *storedMsg) error {
 			from = m.Seq + 1
 			return each(m)
 		})
@@ -226,12 +236,12 @@ func lastValue(h nats.Header, name string) string {
 	return values[len(values)-1]
 }
 
-// scan calls each for the stored messages that match subject, from sequence from on, in order. It ends when each returns
+// scan calls each for the messages of a stream of the log that match subject, from sequence from on, in order. It ends when each returns
 // errStop or there are no more messages. It is a bulk read. The leader confirms the end: a replica may not have the last
 // messages yet.
-func (q *Store) scan(ctx context.Context, subject string, from uint64, each func(*storedMsg) error) error {
+func (q *Store) scan(ctx context.Context, stream *keptStream, subject string, from uint64, each func(*storedMsg) error) error {
 	for {
-		pending, err := q.bulkFrom(ctx, q.ns.LogStream(), directRequest{Batch: scanBatch, Seq: max(from, 1), NextBySubject: subject},
+		pending, err := q.bulkFrom(ctx, stream.name, directRequest{Batch: scanBatch, Seq: max(from, 1), NextBySubject: subject},
 			func(m *storedMsg) error {
 				from = m.Seq + 1
 				return each(m)
@@ -240,7 +250,7 @@ func (q *Store) scan(ctx context.Context, subject string, from uint64, each func
 			if q.alone() {
 				return nil
 			}
-			m, leaderErr := q.nextOnLeader(ctx, q.ns.LogStream(), subject, from)
+			m, leaderErr := q.nextOnLeader(ctx, stream.name, subject, from)
 			if leaderErr != nil || m == nil {
 				return leaderErr
 			}

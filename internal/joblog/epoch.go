@@ -24,30 +24,53 @@ func epochOf(info *jetstream.StreamInfo) jobs.Epoch {
 	return EpochOf(info.Created, info.Config.Metadata)
 }
 
-// Epoch returns the last known epoch of the stream: each call that asks for the stream learns its epoch. It does not
+// Epoch returns the last known epoch of the log: each call that asks for a stream of it learns its epoch. It does not
 // block.
 func (q *Store) Epoch() jobs.Epoch { return jobs.Epoch(q.epoch.Load()) }
 
-// CurrentEpoch asks the server for the epoch of the stream. The epoch changes when the stream is created again or goes
-// back. It blocks for one round trip.
+// CurrentEpoch asks the server for the epoch of the log, the greatest one of its streams. The epoch changes when a stream
+// is created again or goes back: then it changes for all users. It blocks for one round trip.
 func (q *Store) CurrentEpoch(ctx context.Context) (jobs.Epoch, error) {
-	info, err := q.stream.Info(ctx)
+	infos, err := q.infos(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return greatestEpoch(infos), nil
+}
+
+// EpochIn asks the server for a stream of the log, by its number, and returns the epoch of the log as far as it is known then:
+// with the epochs that other calls have learned from other streams. It blocks for one round trip.
+func (q *Store) EpochIn(ctx context.Context, number int) (jobs.Epoch, error) {
+	if q.Streams() == 1 {
+		return q.CurrentEpoch(ctx)
+	}
+	stream, err := q.stream(number)
+	if err == nil {
+		_, err = stream.Info(ctx)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("joblog: stream info: %w", err)
 	}
-	return epochOf(info), nil
+	return q.Epoch(), nil
 }
 
-// BeginEpoch begins a new epoch, which is greater than the stream's own and than after. It is for a stream that went
+func greatestEpoch(infos []*jetstream.StreamInfo) (epoch jobs.Epoch) {
+	for _, info := range infos {
+		epoch = max(epoch, epochOf(info))
+	}
+	return epoch
+}
+
+// BeginEpoch begins a new epoch of the log, which is greater than the current one and than after. It is for a log that went
 // back: new messages get the sequences of lost ones, so ids of the old epoch must not be valid any more. Each event
 // stream that resumes with an old id gets a reset. It blocks for two round trips. A login that may not change the stream gets a
 // [*NotPermittedError]; [BeginEpoch] is then for an operator.
 func (q *Store) BeginEpoch(ctx context.Context, after jobs.Epoch) (jobs.Epoch, error) {
-	info, err := q.stream.Info(ctx)
+	infos, err := q.infos(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("joblog: stream info: %w", err)
+		return 0, err
 	}
-	epoch, err := beginEpoch(ctx, q.js, info, after)
+	epoch, err := beginEpoch(ctx, q.js, infos, after)
 	if err != nil {
 		return 0, err
 	}
@@ -66,16 +89,23 @@ func BeginEpoch(ctx context.Context, nc *nats.Conn, at Location) (Change, error)
 	if err != nil {
 		return Change{}, fmt.Errorf("joblog: stream %s: %w", name, err)
 	}
-	info := stream.CachedInfo()
-	before := epochOf(info)
-	epoch, err := beginEpoch(ctx, js, info, 0)
+	infos := []*jetstream.StreamInfo{stream.CachedInfo()}
+	for _, name := range at.WithDefaults().Namespace.LogStreams(streamsIn(&infos[0].Config))[1:] {
+		more, err := js.Stream(ctx, name)
+		if err != nil {
+			return Change{}, fmt.Errorf("joblog: stream %s: %w", name, err)
+		}
+		infos = append(infos, more.CachedInfo())
+	}
+	before := greatestEpoch(infos)
+	epoch, err := beginEpoch(ctx, js, infos, 0)
 	return Change{name, "epoch", fmt.Sprint(before), fmt.Sprint(epoch)}, err
 }
 
-// beginEpoch writes a new epoch, greater than after, to the stream of the log.
-func beginEpoch(ctx context.Context, js jetstream.JetStream, info *jetstream.StreamInfo, after jobs.Epoch) (jobs.Epoch, error) {
-	epoch := max(jobs.Epoch(time.Now().UnixMilli()), epochOf(info)+1, after+1)
-	config := info.Config
+// beginEpoch writes a new epoch, greater than after, to the first of the log's streams.
+func beginEpoch(ctx context.Context, js jetstream.JetStream, infos []*jetstream.StreamInfo, after jobs.Epoch) (jobs.Epoch, error) {
+	epoch := max(jobs.Epoch(time.Now().UnixMilli()), greatestEpoch(infos)+1, after+1)
+	config := infos[0].Config
 	config.Metadata = withMetadata(config.Metadata, epochKey, strconv.FormatInt(int64(epoch), 10))
 	if _, err := js.UpdateStream(ctx, config); err != nil {
 		return 0, fmt.Errorf("joblog: begin an epoch: %w", notPermitted(js, updateOf, config.Name, err))

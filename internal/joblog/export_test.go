@@ -38,7 +38,7 @@ type Last struct {
 
 // LastOnLeader returns the last message on a subject, for tests.
 func (q *Store) LastOnLeader(ctx context.Context, subject string) (Last, error) {
-	m, err := q.lastOnLeader(ctx, subject)
+	m, err := q.lastOnLeader(ctx, q.streamOfSubject(subject), subject)
 	if m == nil || err != nil {
 		return Last{}, err
 	}
@@ -51,8 +51,9 @@ func CreateTogether(epoch jobs.Epoch, stores ...*Store) {
 	var all sync.WaitGroup
 	all.Add(len(stores))
 	for _, q := range stores {
-		change := q.stream.change
-		q.stream.change = func(c *jetstream.StreamConfig) {
+		first := q.streams()[0]
+		change := first.change
+		first.change = func(c *jetstream.StreamConfig) {
 			change(c)
 			c.Metadata[epochKey] = strconv.FormatInt(int64(epoch), 10)
 			all.Done()

@@ -8,10 +8,11 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Follower reads which messages the stream has stored, in order and without their bodies. It uses a consumer of its own
+// Follower reads which messages a stream of the log has stored, in order and without their bodies. It uses a consumer of its own
 // in the server's memory, which exists only while there are messages to read. A Follower is for one goroutine at a time.
 type Follower struct {
 	store     *Store
+	stream    int
 	at        uint64             // the last message that was read
 	consumer  jetstream.Consumer // nil until there is something to read
 	delivered uint64             // the consumer's sequence of that message
@@ -32,8 +33,10 @@ const (
 	followIdle = time.Minute
 )
 
-// Follow returns a Follower of the messages after a sequence. It does not block.
-func (q *Store) Follow(after uint64) *Follower { return &Follower{store: q, at: after} }
+// Follow returns a Follower of the messages of a stream, by its number, after a sequence. It does not block.
+func (q *Store) Follow(stream int, after uint64) *Follower {
+	return &Follower{store: q, stream: stream, at: after}
+}
 
 // At returns the sequence of the last message that was read.
 func (f *Follower) At() uint64 { return f.at }
@@ -72,12 +75,12 @@ func (f *Follower) Read(ctx context.Context, each func(liveSubject string, seq u
 	return ctx.Err()
 }
 
-// last returns the last sequence of the log. The timeout is short: a request that is lost on a route between two servers
+// last returns the last sequence of the stream. The timeout is short: a request that is lost on a route between two servers
 // is never answered.
 func (f *Follower) last(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, followAsk)
 	defer cancel()
-	_, last, err := f.store.Bounds(ctx)
+	_, last, err := f.store.Bounds(ctx, f.stream)
 	return last, err
 }
 
@@ -86,8 +89,12 @@ func (f *Follower) open(ctx context.Context) (err error) {
 	if f.consumer != nil {
 		return nil
 	}
+	stream, err := f.store.stream(f.stream)
+	if err != nil {
+		return err
+	}
 	f.delivered, f.silent = 0, 0
-	f.consumer, err = f.store.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+	f.consumer, err = stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		Description:   "hark: stored sequences, for a notifier to find lost live messages",
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: f.at + 1,
 		AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true,
@@ -124,6 +131,7 @@ func (f *Follower) Close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = f.store.stream.DeleteConsumer(ctx, f.consumer.CachedInfo().Name)
+	info := f.consumer.CachedInfo()
+	_ = f.store.js.DeleteConsumer(ctx, info.Stream, info.Name)
 	f.consumer = nil
 }

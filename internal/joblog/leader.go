@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
@@ -20,7 +21,7 @@ func (q *Store) ReadLeader(ctx context.Context, user, kind, id string) (*Snapsho
 	}
 	var s Snapshot
 	for _, subject := range []string{q.ns.SpecSubject(user, kind, id), q.ns.StateSubject(user, id)} {
-		m, err := q.lastOnLeader(ctx, subject)
+		m, err := q.lastOnLeader(ctx, q.streamFor(user), subject)
 		if err == nil && m != nil {
 			err = s.add(m)
 		}
@@ -43,7 +44,7 @@ func (q *Store) ReadLeader(ctx context.Context, user, kind, id string) (*Snapsho
 // kindOf returns the kind of the job's last well-formed spec, or "". Specs of other kinds may be before it, and
 // malformed ones after it. It is a bulk read.
 func (q *Store) kindOf(ctx context.Context, user, id string) (kind string, err error) {
-	err = q.scan(ctx, q.ns.SpecSubject(user, "*", id), 1, func(m *storedMsg) error {
+	err = q.scan(ctx, q.streamFor(user), q.ns.SpecSubject(user, "*", id), 1, func(m *storedMsg) error {
 		if spec, err := DecodeSpec(m.Subject, m.Data); err == nil {
 			kind = spec.Kind
 		}
@@ -60,15 +61,15 @@ func (q *Store) alone() bool { return q.replicas.Load() == 1 && q.nc.ConnectedCl
 // CanLag reports whether a replica of the log may lag behind its leader.
 func (q *Store) CanLag() bool { return !q.alone() }
 
-// lastOnLeader returns the last message on a subject, which may have wildcards, or nil.
-func (q *Store) lastOnLeader(ctx context.Context, subject string) (*storedMsg, error) {
-	return q.onLeader(ctx, q.ns.LogStream(), leaderRequest{LastBySubject: subject})
+// lastOnLeader returns the last message on a subject of a stream, which may have wildcards, or nil.
+func (q *Store) lastOnLeader(ctx context.Context, stream *keptStream, subject string) (*storedMsg, error) {
+	return q.onLeader(ctx, stream.name, leaderRequest{LastBySubject: subject})
 }
 
 // storedLast returns the position of a message if it is the last one on its subject, or no position. Messages that are sent with a
 // condition differ: they have a time, or the number of a run.
 func (q *Store) storedLast(ctx context.Context, m *nats.Msg) (ack, error) {
-	last, err := q.lastOnLeader(ctx, m.Subject)
+	last, err := q.lastOnLeader(ctx, q.streamOfSubject(m.Subject), m.Subject)
 	if err != nil || last == nil || !bytes.Equal(last.Data, m.Data) {
 		return ack{}, err
 	}
@@ -119,10 +120,11 @@ func (q *Store) askLeaderOnce(ctx context.Context, stream string, req leaderRequ
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
 		Message *struct {
-			Subject string `json:"subject"`
-			Seq     uint64 `json:"seq"`
-			Header  []byte `json:"hdrs"`
-			Data    []byte `json:"data"`
+			Subject string    `json:"subject"`
+			Seq     uint64    `json:"seq"`
+			Header  []byte    `json:"hdrs"`
+			Data    []byte    `json:"data"`
+			Time    time.Time `json:"time"`
 		} `json:"message"`
 	}
 	if err := json.Unmarshal(m.Data, &answer); err != nil {
@@ -136,7 +138,7 @@ func (q *Store) askLeaderOnce(ctx context.Context, stream string, req leaderRequ
 	case answer.Message == nil:
 		return nil, jetstream.ErrInvalidJSAck
 	}
-	stored := &storedMsg{Subject: answer.Message.Subject, Seq: answer.Message.Seq, Data: answer.Message.Data}
+	stored := &storedMsg{Subject: answer.Message.Subject, Seq: answer.Message.Seq, Data: answer.Message.Data, stored: answer.Message.Time}
 	if len(answer.Message.Header) > 0 {
 		if stored.Header, err = nats.DecodeHeadersMsg(answer.Message.Header); err != nil {
 			return nil, err

@@ -92,7 +92,7 @@ func listPages(t testing.TB, q *joblog.Store, user string, o jobs.ListOptions, m
 		for _, job := range page.Jobs {
 			ids = append(ids, job.ID)
 		}
-		if page.Next == 0 || pages == most {
+		if page.Next == "" || pages == most {
 			return ids, pages
 		}
 		o.After = page.Next
@@ -211,7 +211,7 @@ func TestListOfLargeResults(t *testing.T) {
 			if size > 2<<20 {
 				t.Errorf("a page of %d bytes", size)
 			}
-			if o.After = page.Next; page.Next == 0 {
+			if o.After = page.Next; page.Next == "" {
 				break
 			}
 		}

@@ -50,20 +50,24 @@ type restoration struct {
 // background, and a stream of the same name that is created meanwhile may lose its own.
 const lostPause = time.Second
 
-// keepLog returns the stream of the log as one that is created again.
-func (q *Store) keepLog(stream jetstream.Stream) *keptStream {
-	k := &keptStream{Stream: stream, lost: "all jobs and notifications that are not in the inbox yet", change: q.newEpoch, seen: q.learnFrom}
-	return q.keep(k)
+// newLogStream returns stream i of the n of the log as one that is created again. Nothing is learned from its info yet.
+func (q *Store) newLogStream(stream jetstream.Stream, i, n int) *keptStream {
+	lost := "all jobs and notifications that are not in the inbox yet"
+	if n > 1 {
+		lost = fmt.Sprintf("all jobs and notifications of the users in the shards from %s to %s that are not in the inbox yet", firstShard(i, n), shards[(i+1)*Shards/n-1])
+	}
+	return q.keep(&keptStream{Stream: stream, lost: lost, change: q.newEpoch, seen: q.learnFrom})
 }
 
 // keepBucket returns the stream of a bucket as one that is created again. Lost says what is lost with it.
 func (q *Store) keepBucket(stream jetstream.Stream, lost string) *keptStream {
-	return q.keep(&keptStream{Stream: stream, lost: lost, change: q.asReplicated, seen: func(*jetstream.StreamInfo) {}})
+	k := q.keep(&keptStream{Stream: stream, lost: lost, change: q.asReplicated, seen: func(*jetstream.StreamInfo) {}})
+	k.remember(k.CachedInfo())
+	return k
 }
 
 func (q *Store) keep(k *keptStream) *keptStream {
-	k.js, k.log, k.store, k.name = q.js, q.log, q, k.CachedInfo().Config.Name
-	k.remember(k.CachedInfo())
+	k.js, k.log, k.store, k.name = q.js, q.logger, q, k.CachedInfo().Config.Name
 	return k
 }
 
@@ -240,13 +244,8 @@ func (k *keptStream) exists(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
-// learnFrom takes the replicas and the epoch of the log from its info.
-func (q *Store) learnFrom(info *jetstream.StreamInfo) {
-	q.replicas.Store(int64(info.Config.Replicas))
-	q.learn(epochOf(info))
-}
-
-// newEpoch makes the configuration that of a log of a new epoch, so that no id of the lost log is valid in it.
+// newEpoch makes the configuration that of a stream that begins a new epoch of the log, so that no id of the lost one is
+// valid. The epoch of the log is the greatest one of its streams.
 func (q *Store) newEpoch(c *jetstream.StreamConfig) {
 	epoch := max(jobs.Epoch(time.Now().UnixMilli()), q.Epoch()+1)
 	c.Metadata = withMetadata(c.Metadata, epochKey, strconv.FormatInt(int64(epoch), 10))
@@ -263,7 +262,12 @@ func (q *Store) restoreStream(ctx context.Context, name string) error {
 	if name == q.files.name {
 		return q.files.restore(ctx)
 	}
-	return q.stream.restore(ctx)
+	for _, k := range q.streams() {
+		if k.name == name {
+			return k.restore(ctx)
+		}
+	}
+	return ErrSpread
 }
 
 // restoreFor creates the stream that stores messages on the subject if it does not exist.
@@ -271,5 +275,5 @@ func (q *Store) restoreFor(ctx context.Context, subject string) error {
 	if strings.HasPrefix(subject, "$O.") {
 		return q.files.restore(ctx)
 	}
-	return q.stream.restore(ctx)
+	return q.streamOfSubject(subject).restore(ctx)
 }

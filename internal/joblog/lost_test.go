@@ -91,7 +91,7 @@ func lostCalls(q *joblog.Store) map[string]func(context.Context) error {
 			}
 			return nil
 		},
-		"OpenWorkerConsumer": func(ctx context.Context) error { _, _, err := q.OpenWorkerConsumer(ctx, "k"); return err },
+		"OpenWorkerConsumer": func(ctx context.Context) error { _, _, err := q.OpenWorkerConsumer(ctx, 0, "k"); return err },
 	}
 }
 
@@ -145,7 +145,7 @@ func TestLostLogIsCreatedAgain(t *testing.T) {
 		if c := stream.CachedInfo().Config; c.MaxAge != 48*time.Hour || c.RePublish == nil || !c.AllowDirect || !c.AllowRollup || !c.AllowAtomicPublish {
 			t.Errorf("%s: it was created with %+v", name, c)
 		}
-		if _, lease, err := b.OpenWorkerConsumer(natstest.Context(t), "k"); err != nil || lease != 7*time.Second {
+		if _, lease, err := b.OpenWorkerConsumer(natstest.Context(t), 0, "k"); err != nil || lease != 7*time.Second {
 			t.Errorf("%s: the lease is %v, %v", name, lease, err)
 		}
 	}

@@ -18,8 +18,13 @@ type StoredNotification struct {
 // notification reads one stored notification. For a malformed message it returns [jobs.ErrKeyReused]: this request did
 // not write it.
 func (q *Store) notification(ctx context.Context, user string, seq uint64) (n jobs.Notification, err error) {
+	return q.notificationOn(ctx, q.streamFor(user), q.ns.NotificationSubject(user), seq)
+}
+
+// notificationOn is notification for a subject of a stream.
+func (q *Store) notificationOn(ctx context.Context, stream *keptStream, subject string, seq uint64) (n jobs.Notification, err error) {
 	found := false
-	_, err = q.direct(ctx, directRequest{Batch: 1, Seq: seq, NextBySubject: q.ns.NotificationSubject(user)}, func(m *storedMsg) error {
+	_, err = q.direct(ctx, stream.name, directRequest{Batch: 1, Seq: seq, NextBySubject: subject}, func(m *storedMsg) error {
 		if found = m.Seq == seq; !found {
 			return nil
 		}
@@ -31,11 +36,11 @@ func (q *Store) notification(ctx context.Context, user string, seq uint64) (n jo
 		return nil
 	})
 	if err == nil && !found { // the replica may lag
-		m, err := q.onLeader(ctx, q.ns.LogStream(), leaderRequest{Seq: seq})
+		m, err := q.onLeader(ctx, stream.name, leaderRequest{Seq: seq})
 		if err != nil {
 			return n, fmt.Errorf("joblog: notification: %w", err)
 		}
-		if m == nil || m.Subject != q.ns.NotificationSubject(user) {
+		if m == nil || m.Subject != subject {
 			return n, fmt.Errorf("joblog: notification %d is gone", seq)
 		}
 		if n, err = DecodeNotification(m.Data); err != nil {
@@ -50,7 +55,7 @@ func (q *Store) notification(ctx context.Context, user string, seq uint64) (n jo
 // hasNotification reports whether the log holds a notification with this key at or after sequence from.
 func (q *Store) hasNotification(ctx context.Context, user, key string, from uint64) (found bool, err error) {
 	id := q.ns.NotificationSubject(user) + "/" + key
-	err = q.scan(ctx, q.ns.NotificationSubject(user), from, func(m *storedMsg) error {
+	err = q.scan(ctx, q.streamFor(user), q.ns.NotificationSubject(user), from, func(m *storedMsg) error {
 		if m.Header.Get(nats.MsgIdHdr) != id {
 			return nil
 		}
@@ -67,11 +72,27 @@ func (q *Store) hasNotification(ctx context.Context, user, key string, from uint
 // pageBytes is the limit of bytes for a page of notifications. The notification that reaches it is still on the page.
 const pageBytes = 64 << 10
 
-// NotificationsPage returns up to limit stored notifications of user, or of [jobs.Everyone], with sequences greater than
-// after, in order, and whether there may be more. If they take more than 64 KiB, it returns fewer than limit, but at
-// least one. The leader confirms that there are no more: a replica may not have the last ones yet.
+// NotificationsPage returns up to limit stored notifications of user with sequences greater than after, in order, and
+// whether there may be more. If they take more than 64 KiB, it returns fewer than limit, but at least one. The leader
+// confirms that there are no more: a replica may not have the last ones yet. For [jobs.Everyone] it returns the broadcasts in
+// the first stream.
 func (q *Store) NotificationsPage(ctx context.Context, user string, after uint64, limit int) (page []StoredNotification, more bool, err error) {
-	pending, err := q.bulkFrom(ctx, q.ns.LogStream(), directRequest{Batch: limit, MaxBytes: pageBytes, Seq: after + 1, NextBySubject: q.ns.NotificationSubject(user)},
+	return q.notificationsPage(ctx, q.streamFor(user), q.ns.NotificationSubject(user), after, limit)
+}
+
+// BroadcastsPage is [Store.NotificationsPage] for the broadcasts in the user's stream.
+func (q *Store) BroadcastsPage(ctx context.Context, user string, after uint64, limit int) (page []StoredNotification, more bool, err error) {
+	return q.notificationsPage(ctx, q.streamFor(user), q.broadcastSubject(user), after, limit)
+}
+
+// broadcastSubject returns the subject of the broadcasts in the user's stream.
+func (q *Store) broadcastSubject(user string) string {
+	n := q.Streams()
+	return q.ns.BroadcastSubject(StreamOfToken(EscapeUser(user), n), n)
+}
+
+func (q *Store) notificationsPage(ctx context.Context, stream *keptStream, subject string, after uint64, limit int) (page []StoredNotification, more bool, err error) {
+	pending, err := q.bulkFrom(ctx, stream.name, directRequest{Batch: limit, MaxBytes: pageBytes, Seq: after + 1, NextBySubject: subject},
 		func(m *storedMsg) error {
 			page = append(page, StoredNotification{m.Seq, m.Data})
 			return nil
@@ -85,7 +106,7 @@ func (q *Store) NotificationsPage(ctx context.Context, user string, after uint64
 	if len(page) > 0 {
 		after = page[len(page)-1].Seq
 	}
-	next, err := q.nextOnLeader(ctx, q.ns.LogStream(), q.ns.NotificationSubject(user), after+1)
+	next, err := q.nextOnLeader(ctx, stream.name, subject, after+1)
 	if err != nil {
 		return nil, false, fmt.Errorf("joblog: notifications: %w", err)
 	}
@@ -99,7 +120,7 @@ func (q *Store) NotificationsPage(ctx context.Context, user string, after uint64
 // malformed messages too. An error of each ends it and is returned.
 func (q *Store) JobMessages(ctx context.Context, user string, after uint64, each func(subject string, seq uint64, data []byte) error) error {
 	for _, subject := range []string{q.ns.SpecSubject(user, "*", "*"), q.ns.StateSubject(user, "*")} {
-		err := q.scan(ctx, subject, after+1, func(m *storedMsg) error { return each(m.Subject, m.Seq, m.Data) })
+		err := q.scan(ctx, q.streamFor(user), subject, after+1, func(m *storedMsg) error { return each(m.Subject, m.Seq, m.Data) })
 		if err != nil {
 			return fmt.Errorf("joblog: news: %w", err)
 		}
@@ -107,11 +128,11 @@ func (q *Store) JobMessages(ctx context.Context, user string, after uint64, each
 	return nil
 }
 
-// LastNotifications returns the sequences of the newest stored notification of the user and of [jobs.Everyone], or 0. It
-// asks the leader of the stream, with two requests.
+// LastNotifications returns the sequences of the newest stored notification of the user, and of the newest broadcast in the
+// user's stream, or 0. It asks the leader of the stream, with two requests.
 func (q *Store) LastNotifications(ctx context.Context, user string) (own, all uint64, err error) {
-	for of, seq := range map[string]*uint64{user: &own, jobs.Everyone: &all} {
-		m, err := q.lastOnLeader(ctx, q.ns.NotificationSubject(of))
+	for subject, seq := range map[string]*uint64{q.ns.NotificationSubject(user): &own, q.broadcastSubject(user): &all} {
+		m, err := q.lastOnLeader(ctx, q.streamFor(user), subject)
 		if err != nil {
 			return 0, 0, fmt.Errorf("joblog: last notifications: %w", err)
 		}
@@ -122,11 +143,16 @@ func (q *Store) LastNotifications(ctx context.Context, user string) (own, all ui
 	return own, all, nil
 }
 
-// NextNotification returns the sequence of the first stored notification of user, or of [jobs.Everyone], after a sequence, or 0.
-// On a cluster it asks the leader of the stream, since a replica may not have the last ones yet. It blocks for one round trip.
-func (q *Store) NextNotification(ctx context.Context, user string, after uint64) (seq uint64, err error) {
+// NextNotification returns the sequence of the first stored notification of user, or with everyone of the first broadcast in the
+// user's stream, after a sequence, or 0. On a cluster it asks the leader of the stream, since a replica may not have the last ones
+// yet. It blocks for one round trip.
+func (q *Store) NextNotification(ctx context.Context, user string, everyone bool, after uint64) (seq uint64, err error) {
+	stream, subject := q.streamFor(user), q.ns.NotificationSubject(user)
+	if everyone {
+		subject = q.broadcastSubject(user)
+	}
 	if q.alone() {
-		_, err = q.direct(ctx, directRequest{Batch: 1, Seq: after + 1, NextBySubject: q.ns.NotificationSubject(user)}, func(m *storedMsg) error {
+		_, err = q.direct(ctx, stream.name, directRequest{Batch: 1, Seq: after + 1, NextBySubject: subject}, func(m *storedMsg) error {
 			seq = m.Seq
 			return nil
 		})
@@ -135,7 +161,7 @@ func (q *Store) NextNotification(ctx context.Context, user string, after uint64)
 		}
 		return seq, err
 	}
-	m, err := q.nextOnLeader(ctx, q.ns.LogStream(), q.ns.NotificationSubject(user), after+1)
+	m, err := q.nextOnLeader(ctx, stream.name, subject, after+1)
 	if err != nil {
 		return 0, fmt.Errorf("joblog: next notification: %w", err)
 	}
@@ -145,9 +171,14 @@ func (q *Store) NextNotification(ctx context.Context, user string, after uint64)
 	return m.Seq, nil
 }
 
-// Bounds returns the first and last sequence of the stream. Sequences outside of [first, last] are not available.
-func (q *Store) Bounds(ctx context.Context) (first, last uint64, err error) {
-	info, err := q.stream.Info(ctx)
+// Bounds returns the first and last sequence of a stream, by its number. Sequences outside of [first, last] are not
+// available.
+func (q *Store) Bounds(ctx context.Context, number int) (first, last uint64, err error) {
+	stream, err := q.stream(number)
+	if err != nil {
+		return 0, 0, err
+	}
+	info, err := stream.Info(ctx)
 	if err != nil {
 		return 0, 0, fmt.Errorf("joblog: stream info: %w", err)
 	}

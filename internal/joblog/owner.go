@@ -7,6 +7,9 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
+// specRank is the rank of a well-formed spec in [Store.Owner], the highest one.
+const specRank = 3
+
 // Owner returns the user of the job with this id, or [jobs.ErrNotFound]. The server searches the subjects of all users,
 // so it is for admins, not for every call.
 func (q *Store) Owner(ctx context.Context, id string) (user string, err error) {
@@ -26,7 +29,7 @@ func (q *Store) Owner(ctx context.Context, id string) (user string, err error) {
 		rank := 1
 		if a.Class == ClassJob {
 			if _, err := DecodeSpec(m.Subject, withoutParams(m.Data)); err == nil {
-				rank = 3
+				rank = specRank
 			}
 		} else if _, err := DecodeState(m.Subject, m.Data); err == nil {
 			rank = 2
@@ -36,10 +39,13 @@ func (q *Store) Owner(ctx context.Context, id string) (user string, err error) {
 		}
 		return nil
 	}
-	_, err = q.direct(ctx, directRequest{MultiLast: subjects}, each)
-	for i := 0; err == nil && user == "" && i < len(subjects); i++ { // the replica may lag
+	streams := q.streams()
+	for i := 0; err == nil && best < specRank && i < len(streams); i++ {
+		_, err = q.direct(ctx, streams[i].name, directRequest{MultiLast: subjects}, each)
+	}
+	for i := 0; err == nil && user == "" && i < len(subjects)*len(streams); i++ { // the replica may lag
 		var m *storedMsg
-		if m, err = q.lastOnLeader(ctx, subjects[i]); m != nil {
+		if m, err = q.lastOnLeader(ctx, streams[i/len(subjects)], subjects[i%len(subjects)]); m != nil {
 			err = each(m)
 		}
 	}

@@ -1,6 +1,6 @@
 package joblog
 
-import "github.com/hark-jobs/hark/jobs"
+import "slices"
 
 // Role is what a process does with the streams of a hark. Each role has its own permissions in NATS.
 type Role string
@@ -32,9 +32,11 @@ func (ns Namespace) InboxPrefix(role Role) string { return "_INBOX_" + string(ns
 //
 // Limits of NATS: the subject of a request names its stream, and not what the request reads or purges there. So a role that may
 // read one message of a stream may read all of them, and one that may purge a file may purge all files.
-func (l Location) Permissions(role Role, kinds []string) Permissions {
+//
+// Streams is the number of streams of the log.
+func (l Location) Permissions(role Role, kinds []string, streams int) Permissions {
 	l = l.WithDefaults()
-	p := permitted{Location: l, ns: l.Namespace, api: l.apiPrefix(), kinds: kinds}
+	p := permitted{Location: l, ns: l.Namespace, api: l.apiPrefix(), kinds: kinds, logs: l.Namespace.LogStreams(streams)}
 	p.Subscribe = append(p.Subscribe, p.ns.InboxPrefix(role)+".>")
 	switch role {
 	case RoleSetup:
@@ -58,6 +60,7 @@ type permitted struct {
 	ns    Namespace
 	api   string
 	kinds []string
+	logs  []string // the streams of the log
 }
 
 // request allows requests to JetStream's API.
@@ -104,7 +107,7 @@ func (p *permitted) pull(stream string, filters ...string) {
 	for _, f := range filters {
 		p.request("CONSUMER.CREATE." + stream + ".*." + f)
 	}
-	if stream != p.ns.LogStream() {
+	if !slices.Contains(p.logs, stream) {
 		return
 	}
 	for _, kind := range p.kinds {
@@ -117,14 +120,17 @@ func (p *permitted) pull(stream string, filters ...string) {
 
 // open allows what [Open] needs if everything exists.
 func (p *permitted) open() {
-	p.info(p.ns.LogStream(), p.ns.FilesStream(), BucketStream(p.ns.KindsBucket()))
+	p.info(p.logs...)
+	p.info(p.ns.FilesStream(), BucketStream(p.ns.KindsBucket()))
 	p.get(BucketStream(p.ns.KindsBucket()))
 }
 
 // readLog allows direct gets of the log, and reads from its leader.
 func (p *permitted) readLog() {
-	p.get(p.ns.LogStream())
-	p.request("DIRECT.GET." + p.ns.LogStream())
+	p.get(p.logs...)
+	for _, log := range p.logs {
+		p.request("DIRECT.GET." + log)
+	}
 }
 
 // readFiles allows reads of the bucket of files.
@@ -138,16 +144,20 @@ func (p *permitted) readFiles() {
 func (p *permitted) store(subjects ...string) { p.Publish = append(p.Publish, subjects...) }
 
 func (p *permitted) setup() {
-	streams := []string{p.ns.LogStream(), p.ns.FilesStream()}
+	streams := append(slices.Clone(p.logs), p.ns.FilesStream())
 	for _, bucket := range p.ns.buckets() {
 		streams = append(streams, BucketStream(bucket))
 	}
 	p.info(streams...)
+	if len(p.logs) == 1 {
+		p.info(p.ns.LogStreams(2)[1]) // it looks whether there are several
+	}
 	for _, s := range streams {
 		p.request("STREAM.CREATE."+s, "STREAM.UPDATE."+s)
 	}
-	log := p.ns.LogStream() // the lease is in the consumers of the workers
-	p.request("CONSUMER.NAMES."+log, "CONSUMER.INFO."+log+".*", "CONSUMER.CREATE."+log+".*."+p.ns.SpecSubjects("*", "*"))
+	for _, log := range p.logs { // the lease is in the consumers of the workers
+		p.request("CONSUMER.NAMES."+log, "CONSUMER.INFO."+log+".*", "CONSUMER.CREATE."+log+".*."+p.ns.SpecSubjects("*", "*"))
+	}
 }
 
 func (p *permitted) notifier() {
@@ -157,7 +167,9 @@ func (p *permitted) notifier() {
 	p.readFiles()
 	p.request("STREAM.PURGE." + ns.FilesStream()) // a user deletes a file
 	p.store(ns.SpecSubjects("*", "*"), ns.StateSubjects("*"), ns.NotificationSubjects())
-	p.pull(ns.LogStream(), ns.NotificationSubjects()) // the end of the log for the hub, and notifications for the inbox
+	for _, log := range p.logs {
+		p.pull(log, ns.NotificationSubjects()) // the end of the log for the hub, and notifications for the inbox
+	}
 	p.watch(ns.KindsBucket())
 
 	revoked, tickets, link := BucketStream(ns.RevokedBucket()), BucketStream(ns.TicketsBucket()), BucketStream(ns.LinkBucket())
@@ -176,14 +188,16 @@ func (p *permitted) notifier() {
 }
 
 func (p *permitted) worker() {
-	ns, log := p.ns, p.ns.LogStream()
+	ns := p.ns
 	p.open()
 	p.readLog()
 	p.readFiles()
 	p.request("STREAM.PURGE." + ns.FilesStream()) // a file of a worker that has died
 	p.Publish = append(p.Publish, ns.fileChunks(">"), ns.fileInfos("*"))
 	p.store(ns.StateSubjects("*"), ns.NotificationSubjects())
-	p.DenyPublish = append(p.DenyPublish, ns.NotificationSubject(jobs.Everyone))
+	for i := range p.logs {
+		p.DenyPublish = append(p.DenyPublish, ns.BroadcastSubject(i, len(p.logs)))
+	}
 	kinds, consumers := p.kinds, []string{"*"}
 	if len(kinds) == 0 {
 		kinds = []string{"*"}
@@ -194,12 +208,17 @@ func (p *permitted) worker() {
 		}
 	}
 	for i, kind := range kinds {
-		consumer := log + "." + consumers[i]
 		p.store(ns.SpecSubjects(kind, "*")) // a job that it puts back to the end of the queue
 		p.put(ns.KindsBucket(), kind)
 		p.put(ns.KindsBucket(), clockPrefix+kind)
-		p.request("CONSUMER.INFO."+consumer, "CONSUMER.CREATE."+consumer+"."+ns.SpecSubjects(kind, "*"), "CONSUMER.MSG.NEXT."+consumer, "CONSUMER.RESET."+consumer)
-		p.Publish = append(p.Publish, "$JS.ACK."+consumer+".>")
+		if len(p.logs) > 1 {
+			p.put(ns.KindsBucket(), clockPrefix+kind+".*")
+		}
+		for _, log := range p.logs {
+			consumer := log + "." + consumers[i]
+			p.request("CONSUMER.INFO."+consumer, "CONSUMER.CREATE."+consumer+"."+ns.SpecSubjects(kind, "*"), "CONSUMER.MSG.NEXT."+consumer, "CONSUMER.RESET."+consumer)
+			p.Publish = append(p.Publish, "$JS.ACK."+consumer+".>")
+		}
 	}
 	p.Subscribe = append(p.Subscribe, ns.liveStateSubjects()) // a cancel
 }
@@ -214,7 +233,7 @@ func (p *permitted) service() {
 }
 
 func (p *permitted) backup() {
-	for _, s := range []string{p.ns.LogStream(), BucketStream(p.ns.KindsBucket()), p.ns.FilesStream()} {
+	for _, s := range append(slices.Clone(p.logs), BucketStream(p.ns.KindsBucket()), p.ns.FilesStream()) {
 		p.info(s)
 		p.get(s)
 		p.request("CONSUMER.NAMES." + s)

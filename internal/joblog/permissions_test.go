@@ -17,7 +17,7 @@ func TestPermissionsOfPlace(t *testing.T) {
 		"JS.another.API.": {Namespace: "shop", APIPrefix: "JS.another.API."},
 	} {
 		for _, role := range joblog.Roles {
-			p := at.Permissions(role, []string{"report"})
+			p := at.Permissions(role, []string{"report"}, 1)
 			for _, subject := range append(append(p.Publish, p.DenyPublish...), p.Subscribe...) {
 				if strings.Contains(subject, "API.") && !strings.HasPrefix(subject, api) {
 					t.Errorf("%s with %s: %s", role, api, subject)
@@ -27,7 +27,7 @@ func TestPermissionsOfPlace(t *testing.T) {
 				}
 			}
 		}
-		keys := at.Permissions(joblog.RoleWorker, nil).Publish
+		keys := at.Permissions(joblog.RoleWorker, nil, 1).Publish
 		want := "$KV.shop_kinds.*"
 		if api != "$JS.API." { // nats.go writes keys through the API of the location
 			want = api + want

@@ -1,6 +1,7 @@
 package joblog
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +27,7 @@ type publisher struct {
 	// stored returns the position of a message if it is the last one on its subject. It is nil for a publisher of messages
 	// that are never sent a second time.
 	stored func(ctx context.Context, m *nats.Msg) (ack, error)
-	// plainAck begins the ack of a message that the log has stored. The sequence follows.
+	// plainAck begins the ack of a message that the log has stored.
 	plainAck string
 
 	mu      sync.Mutex
@@ -59,7 +60,7 @@ const (
 
 // newPublisher subscribes to the acks. The caller must call close.
 func newPublisher(nc *nats.Conn, ns Namespace) (*publisher, error) {
-	p := &publisher{nc: nc, prefix: nc.NewInbox() + ".", plainAck: `{"stream":"` + ns.LogStream() + `","seq":`, pending: make(map[uint64]*pendingWrite)}
+	p := &publisher{nc: nc, prefix: nc.NewInbox() + ".", plainAck: `{"stream":"` + ns.LogStream(), pending: make(map[uint64]*pendingWrite)}
 	p.idle.New = func() any {
 		timer := time.NewTimer(firstTry)
 		timer.Stop()
@@ -359,15 +360,14 @@ func replaceLast(seq uint64) nats.Header {
 	return header
 }
 
-// parseAck decodes an ack. Nearly always it is plainAck, a number and a brace.
+// parseAck decodes an ack. Nearly always it is plainAck, for a stream other than the first the shard in its name, the
+// sequence, and a brace.
 func (p *publisher) parseAck(m *nats.Msg) writeResult {
 	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
 		return writeResult{err: jetstream.ErrNoStreamResponse}
 	}
-	if n := len(m.Data); n > len(p.plainAck) && string(m.Data[:len(p.plainAck)]) == p.plainAck && m.Data[n-1] == '}' {
-		if seq, err := strconv.ParseUint(string(m.Data[len(p.plainAck):n-1]), 10, 64); err == nil {
-			return writeResult{ack: ack{seq: seq}}
-		}
+	if seq, ok := p.plainSeq(m.Data); ok {
+		return writeResult{ack: ack{seq: seq}}
 	}
 	var said struct {
 		Error *jetstream.APIError
@@ -382,4 +382,21 @@ func (p *publisher) parseAck(m *nats.Msg) writeResult {
 		return writeResult{err: jetstream.ErrInvalidJSAck}
 	}
 	return writeResult{ack: ack{said.Sequence, said.Duplicate}}
+}
+
+// plainSeq returns the sequence in the ack of a message that is no duplicate.
+func (p *publisher) plainSeq(data []byte) (seq uint64, ok bool) {
+	const before = `","seq":`
+	rest, ok := bytes.CutPrefix(data, []byte(p.plainAck))
+	if !ok {
+		return 0, false
+	}
+	if len(rest) > 3 && rest[0] == '_' {
+		rest = rest[3:]
+	}
+	if rest, ok = bytes.CutPrefix(rest, []byte(before)); !ok || len(rest) < 2 || rest[len(rest)-1] != '}' {
+		return 0, false
+	}
+	seq, err := strconv.ParseUint(string(rest[:len(rest)-1]), 10, 64)
+	return seq, err == nil
 }

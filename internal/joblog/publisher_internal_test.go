@@ -16,7 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-var testPublisher = &publisher{plainAck: `{"stream":"hark_log","seq":`}
+var testPublisher = &publisher{plainAck: `{"stream":"hark_log`}
 
 func TestReadAnswer(t *testing.T) {
 	unavailable := nats.Header{"Status": {"503"}}

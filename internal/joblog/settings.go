@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +33,9 @@ type Settings struct {
 	Lease time.Duration
 	// Replicas is how many servers of a NATS cluster keep each message: 1, 3 or 5. Defaults to 1.
 	Replicas int
+	// Streams is the number of streams of the log: 1, 2, 4, 8, 16, 32 or 64. It can be changed before the first message is
+	// stored. Defaults to 1.
+	Streams int
 }
 
 // MinLease is the shortest lease.
@@ -77,6 +81,8 @@ func (s *Settings) Check() error {
 		return &InvalidError{"UserFileSpace", fmt.Sprintf("is %d bytes; it must be at least %d", s.UserFileSpace, chunkSize)}
 	case s.Replicas != 0 && s.Replicas != 1 && s.Replicas != 3 && s.Replicas != 5:
 		return &InvalidError{"Replicas", fmt.Sprintf("is %d; it must be 1, 3 or 5", s.Replicas)}
+	case s.Streams != 0 && !validStreams(s.Streams):
+		return &InvalidError{"Streams", fmt.Sprintf("is %d; it must be 1, 2, 4, 8, 16, 32 or 64", s.Streams)}
 	}
 	return nil
 }
@@ -101,19 +107,26 @@ func (s Settings) or(other Settings) Settings {
 	if s.Replicas == 0 {
 		s.Replicas = other.Replicas
 	}
+	if s.Streams == 0 {
+		s.Streams = other.Streams
+	}
 	return s
 }
 
 var defaultSettings = Settings{
-	MaxAge: 7 * 24 * time.Hour, FileAge: 7 * 24 * time.Hour, UserFileSpace: 5 << 30, Lease: 30 * time.Second, Replicas: 1,
+	MaxAge: 7 * 24 * time.Hour, FileAge: 7 * 24 * time.Hour, UserFileSpace: 5 << 30, Lease: 30 * time.Second, Replicas: 1, Streams: 1,
 }
 
-// streamConfig returns the configuration of a new stream. s must have no zero field.
-func (s *Settings) streamConfig(ns Namespace) jetstream.StreamConfig {
+// streamConfig returns the configuration of a new stream, i of the n of the log. s must have no zero field.
+func (s *Settings) streamConfig(ns Namespace, i, n int) jetstream.StreamConfig {
+	metadata := map[string]string{leaseKey: s.Lease.String()}
+	if n > 1 {
+		metadata[streamsKey] = strconv.Itoa(n)
+	}
 	return jetstream.StreamConfig{
-		Name:               ns.LogStream(),
+		Name:               ns.LogStreams(n)[i],
 		Description:        "hark: jobs, their states, and notifications",
-		Subjects:           []string{ns.LogSubjects()},
+		Subjects:           ns.streamSubjects(i, n),
 		Storage:            jetstream.FileStorage,
 		Retention:          jetstream.LimitsPolicy,
 		MaxAge:             s.MaxAge,
@@ -123,14 +136,14 @@ func (s *Settings) streamConfig(ns Namespace) jetstream.StreamConfig {
 		AllowRollup:        true,
 		AllowAtomicPublish: true,
 		RePublish:          &jetstream.RePublish{Source: ns.LogSubjects(), Destination: ns.LiveSubjects()},
-		Metadata:           map[string]string{leaseKey: s.Lease.String()},
+		Metadata:           metadata,
 	}
 }
 
 // settingsOf returns the settings of an existing stream and bucket of files.
 func settingsOf(stream, files *jetstream.StreamConfig) Settings {
 	s := fileSettingsOf(files)
-	s.MaxAge, s.Replicas, s.Lease = stream.MaxAge, stream.Replicas, leaseOf(stream)
+	s.MaxAge, s.Replicas, s.Lease, s.Streams = stream.MaxAge, stream.Replicas, leaseOf(stream), streamsIn(stream)
 	return s
 }
 
@@ -183,6 +196,9 @@ func (s Settings) differences(exists Settings) (args []any) {
 	if s.Replicas != 0 && s.Replicas != exists.Replicas {
 		add("replicas", s.Replicas, exists.Replicas)
 	}
+	if s.Streams != 0 && s.Streams != exists.Streams {
+		add("streams", s.Streams, exists.Streams)
+	}
 	return args
 }
 
@@ -229,10 +245,14 @@ func bindBucket(ctx context.Context, js jetstream.JetStream, config jetstream.Ke
 	})
 }
 
-func bindStream(ctx context.Context, js jetstream.JetStream, ns Namespace, s Settings) (jetstream.Stream, error) {
-	return bind(ctx, js, ns.LogStream(),
-		func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, ns.LogStream()) },
-		func(ctx context.Context) (jetstream.Stream, error) { return js.CreateStream(ctx, s.streamConfig(ns)) })
+// bindStream returns stream i of the n of the log, and creates it if it is missing.
+func bindStream(ctx context.Context, js jetstream.JetStream, ns Namespace, s Settings, i, n int) (jetstream.Stream, error) {
+	name := ns.LogStreams(n)[i]
+	return bind(ctx, js, name,
+		func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, name) },
+		func(ctx context.Context) (jetstream.Stream, error) {
+			return js.CreateStream(ctx, s.streamConfig(ns, i, n))
+		})
 }
 
 // bindFiles returns the stream of the object store.
@@ -251,11 +271,12 @@ func bindFiles(ctx context.Context, js jetstream.JetStream, ns Namespace, s Sett
 	})
 }
 
-// checkStream returns an error if an existing stream was not created by hark: its messages would not be published live.
-func checkStream(ns Namespace, c *jetstream.StreamConfig) error {
+// checkStream returns an error if an existing stream, i of the n of the log, was not created by hark: its messages would not
+// be published live.
+func checkStream(ns Namespace, c *jetstream.StreamConfig, i, n int) error {
 	var missing []string
-	if len(c.Subjects) != 1 || c.Subjects[0] != ns.LogSubjects() {
-		missing = append(missing, "the subjects "+ns.LogSubjects())
+	if want := ns.streamSubjects(i, n); !slices.Equal(c.Subjects, want) {
+		missing = append(missing, "the subjects "+strings.Join(want, " "))
 	}
 	if c.RePublish == nil || c.RePublish.Source != ns.LogSubjects() || c.RePublish.Destination != ns.LiveSubjects() || c.RePublish.HeadersOnly {
 		missing = append(missing, "republishing to "+ns.LiveSubjects())

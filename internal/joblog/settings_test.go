@@ -87,7 +87,7 @@ func TestOpenBinds(t *testing.T) {
 	if log != "" {
 		t.Errorf("it logged %s", log)
 	}
-	if _, lease, err := first.OpenWorkerConsumer(natstest.Context(t), "sleep"); err != nil || lease != 7*time.Second {
+	if _, lease, err := first.OpenWorkerConsumer(natstest.Context(t), 0, "sleep"); err != nil || lease != 7*time.Second {
 		t.Errorf("lease %v, %v", lease, err)
 	}
 	want := []string{"KV_hark_kinds 0s R3", "OBJ_hark_files 72h0m0s R3", "hark_log 720h0m0s R3", "hark_log hark-worker-sleep 7s"}
@@ -100,7 +100,7 @@ func TestOpenBinds(t *testing.T) {
 	if got := bound.Settings(); got != first.Settings() || got.MaxAge != 720*time.Hour || got.FileAge != 48*time.Hour || got.Lease != 7*time.Second || got.Replicas != 3 {
 		t.Errorf("settings %+v", got)
 	}
-	if _, lease, err := bound.OpenWorkerConsumer(natstest.Context(t), "sleep"); err != nil || lease != 7*time.Second {
+	if _, lease, err := bound.OpenWorkerConsumer(natstest.Context(t), 0, "sleep"); err != nil || lease != 7*time.Second {
 		t.Errorf("lease %v, %v", lease, err)
 	}
 	equal(t, "bound without settings", kept(t, nc), want...)
@@ -109,10 +109,10 @@ func TestOpenBinds(t *testing.T) {
 	if strings.Count(log, "\n") != 1 || !strings.Contains(log, "720h0m0s (asked: 1h0m0s)") || !strings.Contains(log, "3 (asked: 1)") || !strings.Contains(log, "7s (asked: 1m0s)") {
 		t.Errorf("it logged %s", log)
 	}
-	if _, lease, err := other.OpenWorkerConsumer(natstest.Context(t), "sleep"); err != nil || lease != 7*time.Second {
+	if _, lease, err := other.OpenWorkerConsumer(natstest.Context(t), 0, "sleep"); err != nil || lease != 7*time.Second {
 		t.Errorf("lease %v, %v", lease, err)
 	}
-	if _, lease, err := other.OpenWorkerConsumer(natstest.Context(t), "export"); err != nil || lease != 7*time.Second {
+	if _, lease, err := other.OpenWorkerConsumer(natstest.Context(t), 0, "export"); err != nil || lease != 7*time.Second {
 		t.Errorf("lease of a new kind %v, %v", lease, err)
 	}
 	equal(t, "bound with others", kept(t, nc), "KV_hark_kinds 0s R3", "OBJ_hark_files 72h0m0s R3", "hark_log 720h0m0s R3", "hark_log hark-worker-export 7s", "hark_log hark-worker-sleep 7s")
@@ -138,7 +138,7 @@ func TestSetup(t *testing.T) {
 	equal(t, "setup of nothing", setup(joblog.Settings{MaxAge: 48 * time.Hour}, false), created...)
 	q, _ := open(t, nc, joblog.Settings{})
 	for _, kind := range []string{"sleep", "export"} {
-		if _, _, err := q.OpenWorkerConsumer(natstest.Context(t), kind); err != nil {
+		if _, _, err := q.OpenWorkerConsumer(natstest.Context(t), 0, kind); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -163,7 +163,7 @@ func TestSetup(t *testing.T) {
 	equal(t, "is kept after it", kept(t, nc), "KV_hark_kinds 0s R3", "OBJ_hark_files 48h0m0s R3", "hark_log 48h0m0s R3", "hark_log hark-worker-export 9s", "hark_log hark-worker-sleep 9s")
 	// The stream is still moving to its new servers, and takes no new consumer meanwhile.
 	polltest.Nil(t, "a consumer for a new kind", func() error {
-		_, lease, err := q.OpenWorkerConsumer(t.Context(), "new") // for 5 s at most: some requests get no response meanwhile
+		_, lease, err := q.OpenWorkerConsumer(t.Context(), 0, "new") // for 5 s at most: some requests get no response meanwhile
 		if err == nil && lease != 9*time.Second {
 			t.Errorf("the lease of a kind that is new to an open queue is %v", lease)
 		}
@@ -215,7 +215,7 @@ func TestOpenAtOnce(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if _, _, err := queues[i].OpenWorkerConsumer(natstest.Context(t), "sleep"); err != nil {
+			if _, _, err := queues[i].OpenWorkerConsumer(natstest.Context(t), 0, "sleep"); err != nil {
 				t.Error(err)
 			}
 		})

@@ -43,7 +43,7 @@ func Setup(ctx context.Context, nc *nats.Conn, at Location, want Settings, dryRu
 		return nil, fmt.Errorf("joblog: %w", err)
 	}
 	s := &setup{js: js, ns: at.WithDefaults().Namespace, want: want, dryRun: dryRun}
-	for _, step := range []func(context.Context) error{s.stream, s.files, s.buckets, s.consumers} {
+	for _, step := range []func(context.Context) error{s.logStreams, s.files, s.buckets, s.consumers} {
 		if err := step(ctx); err != nil {
 			return s.changes, fmt.Errorf("joblog: setup: %w", err)
 		}
@@ -52,13 +52,15 @@ func Setup(ctx context.Context, nc *nats.Conn, at Location, want Settings, dryRu
 }
 
 type setup struct {
-	js      jetstream.JetStream
-	ns      Namespace
-	want    Settings
-	dryRun  bool
-	changes []Change // made, or in a dry run, to be made
-	// replicas are those of the log if it existed. What is created gets as many, unless others are wanted.
-	replicas int
+	js       jetstream.JetStream
+	ns       Namespace
+	want     Settings
+	dryRun   bool
+	changes  []Change // made, or in a dry run, to be made
+	streams  int      // of the log
+	respread bool     // that is another number than before
+	// exists are the settings of the log if it existed. What is created gets them, unless others are wanted.
+	exists Settings
 }
 
 // do calls make and records the changes, if there are any. In a dry run it only records them.
@@ -77,7 +79,7 @@ func (s *setup) do(changes []Change, make func() error) error {
 
 // create creates a missing stream or bucket.
 func (s *setup) create(name string, make func(Settings) error) error {
-	return s.do([]Change{{What: name}}, func() error { return make(s.want.or(Settings{Replicas: s.replicas}).or(defaultSettings)) })
+	return s.do([]Change{{What: name}}, func() error { return make(s.want.or(s.exists).or(defaultSettings)) })
 }
 
 // update writes the configuration of a stream.
@@ -96,11 +98,48 @@ func differ(changes []Change, what, setting string, from, to any) []Change {
 	return append(changes, Change{what, setting, fmt.Sprint(from), fmt.Sprint(to)})
 }
 
-func (s *setup) stream(ctx context.Context) error {
-	found, err := s.js.Stream(ctx, s.ns.LogStream())
+// logStreams creates the streams of the log that are missing, and changes those that exist.
+func (s *setup) logStreams(ctx context.Context) error {
+	n, err := s.countStreams(ctx)
+	if err != nil {
+		return err
+	}
+	if want := s.want.Streams; want != 0 && want != n {
+		if err := s.spread(ctx, n, want); err != nil {
+			return err
+		}
+		n, s.respread = want, true
+	}
+	s.streams = n
+	for i := range n {
+		if err := s.logStream(ctx, i, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// countStreams returns the number of streams of the log, or that of a new log.
+func (s *setup) countStreams(ctx context.Context) (int, error) {
+	// With two streams or more there is one that begins in the middle. The first one may have been lost.
+	for _, name := range s.ns.LogStreams(2) {
+		found, err := s.js.Stream(ctx, name)
+		if err == nil {
+			return streamsIn(&found.CachedInfo().Config), nil
+		}
+		if !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return 0, err
+		}
+	}
+	return s.want.or(defaultSettings).Streams, nil
+}
+
+func (s *setup) logStream(ctx context.Context, i, n int) error {
+	name := s.ns.LogStreams(n)[i]
+	found, err := s.js.Stream(ctx, name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return s.create(s.ns.LogStream(), func(settings Settings) error {
-			_, err := bindStream(ctx, s.js, s.ns, settings)
+		return s.create(name, func(settings Settings) error {
+			_, err := bindStream(ctx, s.js, s.ns, settings, i, n)
 			return err
 		})
 	}
@@ -110,17 +149,17 @@ func (s *setup) stream(ctx context.Context) error {
 	config := found.CachedInfo().Config
 	was := Settings{MaxAge: config.MaxAge, Lease: leaseOf(&config), Replicas: config.Replicas}
 	wanted := s.want.or(was)
-	s.replicas = wanted.Replicas
-	ours := wanted.streamConfig(s.ns)
+	s.exists = s.exists.or(Settings{MaxAge: wanted.MaxAge, Lease: wanted.Lease, Replicas: wanted.Replicas})
+	ours := wanted.streamConfig(s.ns, i, n)
 	var changes []Change
-	if checkStream(s.ns, &config) != nil {
-		changes = differ(changes, s.ns.LogStream(), "layout", "another", "hark's")
+	if checkStream(s.ns, &config, i, n) != nil && !(s.dryRun && s.respread) {
+		changes = differ(changes, name, "layout", "another", "hark's")
 		config.Subjects, config.RePublish = ours.Subjects, ours.RePublish
 		config.AllowDirect, config.AllowRollup, config.AllowAtomicPublish = true, true, true
 	}
-	changes = differ(changes, s.ns.LogStream(), "max_age", was.MaxAge, wanted.MaxAge)
-	changes = differ(changes, s.ns.LogStream(), "replicas", was.Replicas, wanted.Replicas)
-	changes = differ(changes, s.ns.LogStream(), "lease", was.Lease, wanted.Lease)
+	changes = differ(changes, name, "max_age", was.MaxAge, wanted.MaxAge)
+	changes = differ(changes, name, "replicas", was.Replicas, wanted.Replicas)
+	changes = differ(changes, name, "lease", was.Lease, wanted.Lease)
 	config.MaxAge, config.Replicas, config.Duplicates = wanted.MaxAge, wanted.Replicas, ours.Duplicates
 	config.Metadata = withMetadata(config.Metadata, leaseKey, wanted.Lease.String())
 	return s.update(ctx, config, changes)
@@ -208,13 +247,22 @@ func (s *setup) consumers(ctx context.Context) error {
 	if s.want.Lease == 0 {
 		return nil
 	}
-	stream, err := s.js.Stream(ctx, s.ns.LogStream())
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil // in a dry run
+	for _, name := range s.ns.LogStreams(s.streams) {
+		stream, err := s.js.Stream(ctx, name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue // in a dry run
+		}
+		if err == nil {
+			err = s.consumersOf(ctx, stream)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
+	return nil
+}
+
+func (s *setup) consumersOf(ctx context.Context, stream jetstream.Stream) error {
 	// Listed by name: right after replicas were added, a list of infos may have one consumer twice and lack another one.
 	var leases []jetstream.ConsumerConfig
 	names := stream.ConsumerNames(ctx)

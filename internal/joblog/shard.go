@@ -9,9 +9,8 @@ import (
 // Shards is the number of shards. It is part of the format of the log.
 const Shards = 64
 
-// broadcastShard is the shard of what is stored for everyone: the first one of the shards that a stream holds. One stream
-// holds all, so it is 00. If several streams hold ranges of them later, each stores a broadcast once, in its own first
-// shard, and no two streams have the same subject.
+// broadcastShard is the shard of what is stored for everyone in the first stream: its first shard. Each further stream
+// stores a broadcast too, in its own first shard, so no two streams have the same subject. See [Namespace.BroadcastSubject].
 const broadcastShard = "00"
 
 // shards are the tokens of all shards.
@@ -29,11 +28,18 @@ func Shard(token string) string {
 	if token == jobs.Everyone {
 		return broadcastShard
 	}
+	return shards[shardNumber(token)]
+}
+
+func shardNumber(token string) int {
+	if token == jobs.Everyone {
+		return 0
+	}
 	const offset, prime = 2166136261, 16777619 // of FNV-1a
 	hash := uint32(offset)
 	for i := range len(token) {
 		hash ^= uint32(token[i])
 		hash *= prime
 	}
-	return shards[hash%Shards]
+	return int(hash % Shards)
 }

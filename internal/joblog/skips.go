@@ -59,9 +59,11 @@ type skips struct {
 	silent int              // messages of that minute that were not logged
 }
 
+// skipped is a skipped message. A shard is in one stream, so with it the sequence is that of one message.
 type skipped struct {
-	what Skippable
-	seq  uint64
+	what  Skippable
+	shard string
+	seq   uint64
 }
 
 func newSkips(log *slog.Logger) *skips {
@@ -82,13 +84,15 @@ func (q *Store) Skip(what Skippable, subject string, seq uint64, err error) {
 	defer s.mu.Unlock()
 	if seq > 0 {
 		subject = logOf(subject)
-		if _, known := s.seen[skipped{what, seq}]; known {
+		shard, _, _ := splitSubject(subject)
+		key := skipped{what, strings.Clone(shard), seq}
+		if _, known := s.seen[key]; known {
 			return
 		}
 		if len(s.seen) >= maxSkipsSeen {
 			clear(s.seen)
 		}
-		s.seen[skipped{what, seq}] = struct{}{}
+		s.seen[key] = struct{}{}
 	}
 	s.counts[what]++
 	if len(s.recent) == maxSkipsListed {

@@ -3,6 +3,7 @@ package joblog
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/hark-jobs/hark/jobs"
 )
@@ -15,7 +16,8 @@ type Snapshot struct {
 	SpecSeq  uint64 // sequence of the last message on the spec's subject
 	StateSeq uint64 // sequence of the last message on the state's subject, as [Store.PutState] expects it; 0 if there is none
 
-	specSize, stateSize int // in bytes, without params; set by addShown
+	specSize, stateSize int       // in bytes, without params; set by addShown
+	storedAt            time.Time // when the spec was stored; set by a list
 
 	unread []*storedMsg // malformed messages that are the last on their subjects
 }
@@ -27,7 +29,7 @@ func (q *Store) Read(ctx context.Context, user, id string) (*Snapshot, error) {
 		return nil, jobs.ErrNotFound
 	}
 	var s Snapshot
-	_, err := q.direct(ctx, directRequest{MultiLast: []string{q.ns.SpecSubject(user, "*", id), q.ns.StateSubject(user, id)}}, s.add)
+	_, err := q.direct(ctx, q.streamFor(user).name, directRequest{MultiLast: []string{q.ns.SpecSubject(user, "*", id), q.ns.StateSubject(user, id)}}, s.add)
 	if err == nil && s.empty() {
 		return q.ReadLeader(ctx, user, "*", id)
 	}
@@ -86,7 +88,7 @@ func (q *Store) readOlder(ctx context.Context, s *Snapshot) error {
 	for _, bad := range s.unread {
 		q.skip(bad, bad.unusable)
 		var older Snapshot
-		err := q.scan(ctx, bad.Subject, 1, func(m *storedMsg) error {
+		err := q.scan(ctx, q.streamOfSubject(bad.Subject), bad.Subject, 1, func(m *storedMsg) error {
 			if err := older.decode(m); err != nil {
 				q.skip(m, err)
 			} else {
@@ -114,7 +116,7 @@ func (q *Store) readShown(ctx context.Context, user, id string) (*Snapshot, erro
 		return nil, jobs.ErrNotFound
 	}
 	var s Snapshot
-	err := q.lastOf(ctx, []string{q.ns.SpecSubject(user, "*", id), q.ns.StateSubject(user, id)}, s.addShown)
+	err := q.lastOf(ctx, q.streamFor(user), []string{q.ns.SpecSubject(user, "*", id), q.ns.StateSubject(user, id)}, s.addShown)
 	if err == nil && s.empty() {
 		return q.ReadLeader(ctx, user, "*", id)
 	}

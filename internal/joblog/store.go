@@ -70,12 +70,12 @@ type Store struct {
 	chunks *publisher // on bulk
 	js     jetstream.JetStream
 	ns     Namespace
-	api    string // prefix of JetStream's API
-	stream *keptStream
-	files  *keptStream // of the bucket of files
+	api    string                        // prefix of JetStream's API
+	log    atomic.Pointer[[]*keptStream] // the streams of the log, see streams.go
+	files  *keptStream                   // of the bucket of files
 	// fileStore is where files are: in the bucket, or elsewhere.
 	fileStore files.Store
-	log       *slog.Logger
+	logger    *slog.Logger
 
 	life      context.Context // until Close
 	end       context.CancelFunc
@@ -86,13 +86,14 @@ type Store struct {
 	kinds kindCache
 	skips *skips
 
-	epoch    atomic.Int64 // Epoch, last known
-	replicas atomic.Int64 // of the stream, last known
-	settings Settings     // when the store was opened
-	fileAge  atomic.Int64 // time.Duration; newer than that of settings
+	epoch     atomic.Int64 // Epoch, last known
+	replicas  atomic.Int64 // of the first stream, last known
+	spreading atomic.Bool  // the number of streams has changed, and the store binds to them
+	settings  Settings     // when the store was opened
+	fileAge   atomic.Int64 // time.Duration; newer than that of settings
 }
 
-// Open binds to hark's stream and buckets, and creates those that are missing. It never changes what exists; [Setup]
+// Open binds to hark's streams and buckets, and creates those that are missing. It never changes what exists; [Setup]
 // does. Open logs one line if config's settings differ from those that exist. The store does not close nc. The caller
 // must call [Store.Close].
 func Open(ctx context.Context, nc *nats.Conn, config Options) (_ *Store, err error) {
@@ -112,7 +113,7 @@ func Open(ctx context.Context, nc *nats.Conn, config Options) (_ *Store, err err
 	if err != nil {
 		return nil, fmt.Errorf("joblog: %w", err)
 	}
-	q := &Store{nc: nc, bulk: config.Bulk, js: js, ns: config.Location.WithDefaults().Namespace, api: apiPrefix(js), crash: config.SimulateCrash, log: config.Logger, skips: newSkips(config.Logger)}
+	q := &Store{nc: nc, bulk: config.Bulk, js: js, ns: config.Location.WithDefaults().Namespace, api: apiPrefix(js), crash: config.SimulateCrash, logger: config.Logger, skips: newSkips(config.Logger)}
 	q.fileStore = config.Files
 	if q.fileStore == nil {
 		q.fileStore = bucketFiles{q}
@@ -125,15 +126,10 @@ func Open(ctx context.Context, nc *nats.Conn, config Options) (_ *Store, err err
 	}()
 	q.places = [2]chan struct{}{make(chan struct{}, smallReads), make(chan struct{}, bulkReads)}
 	create := config.Settings.or(defaultSettings)
-	stream, err := bindStream(ctx, js, q.ns, create)
+	streamConfig, err := q.openLog(ctx, create)
 	if err != nil {
-		return nil, fmt.Errorf("joblog: stream %s: %w", q.ns.LogStream(), err)
-	}
-	streamConfig := &stream.CachedInfo().Config
-	if err := checkStream(q.ns, streamConfig); err != nil {
 		return nil, err
 	}
-	q.stream = q.keepLog(stream)
 	create.Replicas = streamConfig.Replicas // the buckets get as many replicas as the stream
 	fileStream, err := bindFiles(ctx, js, q.ns, create)
 	if err != nil {
@@ -186,15 +182,17 @@ func (q *Store) Bulk() *nats.Conn { return q.bulk }
 // JetStream returns the JetStream context of the store.
 func (q *Store) JetStream() jetstream.JetStream { return q.js }
 
-// Writable returns an error if the stream cannot be reached, or has no leader. On a cluster without a majority the
+// Writable returns an error if a stream of the log cannot be reached, or has no leader. On a cluster without a majority a
 // stream still has an info, so the leader is checked too.
 func (q *Store) Writable(ctx context.Context) error {
-	info, err := q.stream.Info(ctx)
+	infos, err := q.infos(ctx)
 	if err != nil {
-		return fmt.Errorf("joblog: stream info: %w", err)
+		return err
 	}
-	if info.Cluster != nil && info.Cluster.Leader == "" {
-		return errors.New("joblog: the stream has no leader: most of its NATS servers are down or unreachable")
+	for _, info := range infos {
+		if info.Cluster != nil && info.Cluster.Leader == "" {
+			return fmt.Errorf("joblog: the stream %s has no leader: most of its NATS servers are down or unreachable", info.Config.Name)
+		}
 	}
 	return nil
 }

@@ -225,7 +225,7 @@ func TestListPages(t *testing.T) {
 		fill(t, q, 700)
 	}
 	var got []string
-	for after, pages := uint64(0), 0; ; pages++ {
+	for after, pages := "", 0; ; pages++ {
 		page, err := q.List(ctx, "ana", jobs.ListOptions{Limit: 10, After: after})
 		if err != nil {
 			t.Fatal(err)
@@ -233,7 +233,7 @@ func TestListPages(t *testing.T) {
 		for _, j := range page.Jobs {
 			got = append(got, j.ID)
 		}
-		if after = page.Next; after == 0 {
+		if after = page.Next; after == "" {
 			break
 		}
 	}
@@ -241,8 +241,8 @@ func TestListPages(t *testing.T) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
 	page, err := q.List(ctx, "ana", jobs.ListOptions{Limit: 100, States: []jobs.State{jobs.Cancelled}})
-	if err != nil || len(page.Jobs) != 13 || page.Next != 0 {
-		t.Errorf("%d cancelled, next %d, %v", len(page.Jobs), page.Next, err)
+	if err != nil || len(page.Jobs) != 13 || page.Next != "" {
+		t.Errorf("%d cancelled, next %q, %v", len(page.Jobs), page.Next, err)
 	}
 }
 

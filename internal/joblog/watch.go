@@ -32,11 +32,11 @@ func (q *Store) Watch(ctx context.Context, user string, after jobs.Position, eac
 	if err := jobs.CheckUser(user); err != nil {
 		return err
 	}
-	info, err := q.stream.Info(ctx)
+	infos, err := q.infos(ctx)
 	if err != nil {
 		return fmt.Errorf("joblog: watch: %w", err)
 	}
-	epoch := epochOf(info)
+	epoch, info := greatestEpoch(infos), infos[StreamOfToken(EscapeUser(user), len(infos))]
 	switch {
 	case after == jobs.Position{}:
 		after = jobs.Position{Epoch: epoch, Own: info.State.LastSeq, All: info.State.LastSeq}
@@ -83,8 +83,8 @@ func (w *watch) checkEpoch(ctx context.Context) error {
 // read reads events through one consumer. It returns nil if each ended it. Opened reports whether there was a consumer.
 func (w *watch) read(ctx context.Context) (opened bool, err error) {
 	ns := w.store.ns
-	consumer, err := w.store.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{ns.UserSubjects(w.user), ns.NotificationSubject(jobs.Everyone)},
+	consumer, err := w.store.streamFor(w.user).OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{ns.UserSubjects(w.user), w.store.broadcastSubject(w.user)},
 		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy, OptStartSeq: min(w.at.Own, w.at.All) + 1,
 		MaxResetAttempts: 1, // with more, Next blocks while there is no stream, whatever its context says
 	})
@@ -170,6 +170,10 @@ func next(ctx context.Context, messages jetstream.MessagesContext) (jetstream.Ms
 
 // event decodes a message of the log. A spec does not tell the state of an earlier run, so the job is read.
 func (q *Store) event(ctx context.Context, subject string, body []byte) (Event, error) {
+	if token, class, ok := q.ParseSubject(subject); ok && token == jobs.Everyone && class == ClassNotification {
+		n, err := DecodeNotification(body)
+		return Event{Notification: &n}, err
+	}
 	address, err := ParseAddress(subject)
 	if err != nil {
 		return Event{}, err

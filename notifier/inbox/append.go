@@ -20,6 +20,8 @@ type Entry struct {
 	// Notification is stored without its ID, Status and ReadAt. Key defaults to the text of ID.
 	Notification jobs.Notification
 
+	// stream is that of a broadcast, as [everyoneIn] names it. It defaults to the first one.
+	stream []byte
 	// body is the JSON of Notification to be stored. If it is nil, Notification is encoded.
 	body []byte
 }
@@ -27,7 +29,7 @@ type Entry struct {
 // Append stores entries, all or none, and moves the position to the newest of them. An entry with a known key is ignored, also
 // if its user has deleted the notification.
 //
-// An [Ingester] stores the notifications of the stream. Append is for entries that the caller has in order.
+// An [Ingester] stores the notifications of the log. Append is for entries that the caller has in order, of a log of one stream.
 func (s *Store) Append(ctx context.Context, entries []Entry) error {
 	rows, err := encode(entries)
 	if err != nil {
@@ -39,10 +41,10 @@ func (s *Store) Append(ctx context.Context, entries []Entry) error {
 	}
 	err = s.insert(ctx, rows, func(ctx context.Context, tx transaction) error {
 		// Every transaction that appends writes the positions first, which locks out others.
-		const advance = `INSERT INTO {positions} AS p (epoch, seq) VALUES ($1, $2) ON CONFLICT (epoch) DO UPDATE
+		const advance = `INSERT INTO {positions} AS p (epoch, stream, seq) VALUES ($1, $2, $3) ON CONFLICT (epoch, stream) DO UPDATE
 			SET seq = CASE WHEN excluded.seq > p.seq THEN excluded.seq ELSE p.seq END`
 		for epoch, seq := range newest {
-			if _, err := tx.ExecContext(ctx, advance, int64(epoch), int64(seq)); err != nil {
+			if _, err := tx.ExecContext(ctx, advance, int64(epoch), everyoneIn(0, 1), int64(seq)); err != nil {
 				return err
 			}
 		}
@@ -81,7 +83,11 @@ func encode(entries []Entry) ([]any, error) {
 		if n.JobID != "" {
 			job = []byte(n.JobID)
 		}
-		values = append(values, []byte(e.User), int64(e.ID.Epoch), int64(e.ID.Seq), keyID(e.User, n.Key), job, n.CreatedAt.UnixMilli(), body)
+		audience := []byte(e.User)
+		if e.User == jobs.Everyone && e.stream != nil {
+			audience = e.stream
+		}
+		values = append(values, audience, int64(e.ID.Epoch), int64(e.ID.Seq), keyID(string(audience), n.Key), job, n.CreatedAt.UnixMilli(), body)
 	}
 	return values, nil
 }

@@ -228,7 +228,7 @@ func BenchmarkIngest(b *testing.B) {
 				b.Error(err)
 			}
 		})
-		if err := store.WaitFor(b.Context(), jobs.NotificationID{Epoch: e, Seq: uint64(b.N)}); err != nil {
+		if err := store.WaitFor(b.Context(), "ana", jobs.NotificationID{Epoch: e, Seq: uint64(b.N)}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -32,19 +32,14 @@ func (s *Store) Expire(ctx context.Context, before time.Time) (n int, err error)
 	if err != nil {
 		return n, fmt.Errorf("inbox: expire: %w", err)
 	}
-	// Receipts before the oldest broadcast are of no use.
-	var epoch, seq int64
-	err = s.queryRow(ctx, oldestBroadcastSQL, everyone).Scan(&epoch, &seq)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = s.queryRow(ctx, positionSQL).Scan(&epoch, &seq)
-		seq++ // includes receipts at the position
-	}
+	epoch, seq, err := s.oldestBroadcast(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
 		return n, nil
 	}
 	if err != nil {
 		return n, fmt.Errorf("inbox: expire: %w", err)
 	}
+	// Receipts before the oldest broadcast are of no use.
 	for _, table := range []string{"{receipts}", "{read_positions}"} {
 		query := `DELETE FROM ` + table + ` WHERE (reader, epoch, seq) IN
 			(SELECT reader, epoch, seq FROM ` + table + ` WHERE (epoch, seq) < ($1, $2) LIMIT $3)`
@@ -53,6 +48,34 @@ func (s *Store) Expire(ctx context.Context, before time.Time) (n int, err error)
 		}
 	}
 	return n, nil
+}
+
+// oldestBroadcast returns the epoch and the sequence of the oldest broadcast, or those after the position if there is none. With
+// several streams it is the least one of all: a receipt does not name its stream. It returns [sql.ErrNoRows] before the first
+// notification.
+func (s *Store) oldestBroadcast(ctx context.Context) (epoch, seq int64, err error) {
+	found := false
+	for i, n := 0, s.streamCount(); i < n; i++ {
+		var e, q int64
+		err := s.queryRow(ctx, oldestBroadcastSQL, everyoneIn(i, n)).Scan(&e, &q)
+		if errors.Is(err, sql.ErrNoRows) {
+			err = s.queryRow(ctx, positionSQL, everyoneIn(i, n)).Scan(&e, &q)
+			q++ // includes receipts at the position
+		}
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+		if !found || e < epoch || e == epoch && q < seq {
+			found, epoch, seq = true, e, q
+		}
+	}
+	if !found {
+		return 0, 0, sql.ErrNoRows
+	}
+	return epoch, seq, nil
 }
 
 // deleteAll repeats query until it deletes fewer rows than its limit, which is its last argument. It returns the number of

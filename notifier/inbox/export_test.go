@@ -10,7 +10,7 @@ import (
 
 // AcquireLease gives ingester the lease for an hour. An ingester that crashes leaves a lease behind like this.
 func (s *Store) AcquireLease(ctx context.Context, epoch jobs.Epoch, ingester string) error {
-	_, err := s.acquireLease(ctx, epoch, ingester, time.Hour)
+	_, err := s.acquireLease(ctx, everyoneIn(0, 1), epoch, ingester, time.Hour)
 	return err
 }
 

@@ -23,7 +23,9 @@ type IngesterOptions struct {
 	JetStream jetstream.JetStream
 	// Namespace is that of the stream. Defaults to hark.
 	Namespace joblog.Namespace
-	// Epoch returns the current epoch of the stream. BeginEpoch begins an epoch that is greater than the current one and
+	// Stream is the number of the stream, of the Streams that the log has. Default to 0 and 1.
+	Stream, Streams int
+	// Epoch returns the current epoch of the log. BeginEpoch begins an epoch that is greater than the current one and
 	// than after; the ingester calls it if the stream has lost messages that the inbox has.
 	Epoch      func(context.Context) (jobs.Epoch, error)
 	BeginEpoch func(ctx context.Context, after jobs.Epoch) (jobs.Epoch, error)
@@ -37,11 +39,12 @@ type IngesterOptions struct {
 	Skipped func(subject string, seq uint64, err error)
 }
 
-// Ingester stores the notifications of the stream in the inbox, in order. Of all ingesters of a database, one has the lease
-// and works. If it crashes, another takes over within about 6 s; if it ends orderly, another takes over within a second.
+// Ingester stores the notifications of a stream of the log in the inbox, in order. Of all ingesters of a stream in a database, one
+// has the lease and works. If it crashes, another takes over within about 6 s; if it ends orderly, another takes over within a second.
 type Ingester struct {
 	o           IngesterOptions
 	name        string
+	stream      []byte // as [everyoneIn] names it
 	batchDelay  time.Duration
 	condition   condition
 	leasesEnded bool   // the leases of dead ingesters are ended
@@ -77,7 +80,12 @@ func NewIngester(o IngesterOptions) (*Ingester, error) {
 			o.Logger.Warn("inbox: malformed notification skipped", "subject", subject, "seq", seq, "err", err)
 		}
 	}
-	return &Ingester{o: o, name: crand.Text(), batchDelay: batchDelay}, nil
+	o.Streams = max(o.Streams, 1)
+	if o.Stream < 0 || o.Stream >= o.Streams || joblog.Shards%o.Streams != 0 {
+		return nil, fmt.Errorf("inbox: an ingester of stream %d of %d", o.Stream, o.Streams)
+	}
+	o.Store.SetStreams(o.Streams)
+	return &Ingester{o: o, name: crand.Text(), stream: everyoneIn(o.Stream, o.Streams), batchDelay: batchDelay}, nil
 }
 
 // Run ingests until ctx ends, and then returns nil. It retries all failures, so the stream and the database may be down. It must
@@ -115,16 +123,16 @@ func (f *Ingester) serve(ctx context.Context) error {
 		return fmt.Errorf("%w: epoch: %w", errStream, err)
 	}
 	if f.o.Alone && !f.leasesEnded {
-		if err := f.o.Store.endLeases(ctx); err != nil {
+		if err := f.o.Store.endLeases(ctx, f.stream); err != nil {
 			return err
 		}
 		f.leasesEnded = true
 	}
-	at, err := f.o.Store.acquireLease(ctx, epoch, f.name, leaseTime)
+	at, err := f.o.Store.acquireLease(ctx, f.stream, epoch, f.name, leaseTime)
 	if err != nil {
 		return err
 	}
-	stream, err := f.o.JetStream.Stream(ctx, f.o.Namespace.LogStream())
+	stream, err := f.o.JetStream.Stream(ctx, f.streamName())
 	if err != nil {
 		return fmt.Errorf("%w: %w", errStream, err)
 	}
@@ -142,7 +150,7 @@ func (f *Ingester) serve(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", errStream, err)
 	}
 	defer r.close(ctx)
-	r.batchDelay, r.flush = f.batchDelay, f.o.Store.flush
+	r.batchDelay, r.flush = f.batchDelay, f.o.Store.flush[f.o.Stream]
 	// If the stream was created again meanwhile, the consumer belongs to another epoch.
 	if now, err := f.o.Epoch(ctx); err != nil || now != epoch {
 		return fmt.Errorf("%w: epoch %d, then %d: %w", errStream, epoch, now, errors.Join(err, errReread))
@@ -154,7 +162,7 @@ func (f *Ingester) serve(ctx context.Context) error {
 // checkPosition begins a new epoch if the inbox is ahead of the stream: a stream that lost its end, as in a power cut, assigns
 // the lost sequences to new messages. It returns errReread then.
 func (f *Ingester) checkPosition(ctx context.Context, epoch jobs.Epoch, at, last uint64) error {
-	newest, err := f.o.Store.Position(ctx)
+	newest, err := f.o.Store.PositionIn(ctx, f.o.Stream)
 	if err != nil || newest.Epoch <= epoch && at <= last {
 		return err
 	}
@@ -194,7 +202,7 @@ func (f *Ingester) ingest(ctx context.Context, r *reader, epoch jobs.Epoch, at u
 			checked = time.Now()
 		}
 		if len(msgs) == 0 {
-			if _, err := f.o.Store.acquireLease(ctx, epoch, f.name, leaseTime); err != nil {
+			if _, err := f.o.Store.acquireLease(ctx, f.stream, epoch, f.name, leaseTime); err != nil {
 				return err
 			}
 			continue
@@ -211,10 +219,10 @@ func (f *Ingester) ingest(ctx context.Context, r *reader, epoch jobs.Epoch, at u
 
 // decode returns the entries of messages. It skips malformed ones, which must not block the others.
 func (f *Ingester) decode(msgs []message, epoch jobs.Epoch, from uint64) batch {
-	b := batch{epoch: epoch, from: from, entries: make([]Entry, 0, len(msgs))}
+	b := batch{stream: f.stream, epoch: epoch, from: from, entries: make([]Entry, 0, len(msgs))}
 	for _, m := range msgs {
 		b.to = m.seq
-		e, err := decode(m)
+		e, err := f.decodeOne(m)
 		if err != nil {
 			f.o.Skipped(m.subject, m.seq, err)
 			continue
@@ -225,19 +233,29 @@ func (f *Ingester) decode(msgs []message, epoch jobs.Epoch, from uint64) batch {
 	return b
 }
 
-func decode(m message) (e Entry, err error) {
+// streamName returns the name of the stream.
+func (f *Ingester) streamName() string { return f.o.Namespace.LogStreams(f.o.Streams)[f.o.Stream] }
+
+func (f *Ingester) decodeOne(m message) (Entry, error) {
+	if m.subject == f.o.Namespace.BroadcastSubject(f.o.Stream, f.o.Streams) {
+		return decodeFor(Entry{User: jobs.Everyone, stream: f.stream}, m)
+	}
 	token, class, ok := joblog.ParseSubject(m.subject)
-	if !ok || class != joblog.ClassNotification {
-		return e, errors.New("not the subject of a notification")
+	if !ok || class != joblog.ClassNotification || token == jobs.Everyone {
+		return Entry{}, errors.New("not the subject of a notification")
 	}
-	if e.User, err = joblog.UnescapeUser(token); err != nil {
-		return e, err
+	user, err := joblog.UnescapeUser(token)
+	if err == nil {
+		err = jobs.CheckUser(user)
 	}
-	if e.User != jobs.Everyone {
-		if err := jobs.CheckUser(e.User); err != nil {
-			return e, err
-		}
+	if err != nil {
+		return Entry{}, err
 	}
+	return decodeFor(Entry{User: user}, m)
+}
+
+// decodeFor sets the notification of an entry.
+func decodeFor(e Entry, m message) (_ Entry, err error) {
 	// No other checks: the inbox accepts what the stream has accepted and sent live.
 	if e.Notification, err = joblog.DecodeNotification(m.data); err != nil {
 		return e, err
@@ -292,9 +310,9 @@ func (f *Ingester) report(err error) {
 	}
 	switch now {
 	case ingesting:
-		f.o.Logger.Info("inbox: ingesting notifications from the stream")
+		f.o.Logger.Info("inbox: ingesting notifications from the stream", "stream", f.streamName())
 	case standingBy:
-		f.o.Logger.Info("inbox: another process has the lease; standing by")
+		f.o.Logger.Info("inbox: another process has the lease; standing by", "stream", f.streamName())
 	default:
 		const message = "inbox: notifications not ingested; retrying: "
 		if advice := f.o.Store.advice(err); now == databaseFails && advice != "" {

@@ -78,7 +78,7 @@ func TestIngest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := store.WaitFor(within(t, time.Minute), jobs.NotificationID{Epoch: e, Seq: last}); err != nil {
+		if err := store.WaitFor(within(t, time.Minute), "ana", jobs.NotificationID{Epoch: e, Seq: last}); err != nil {
 			t.Fatal(err)
 		}
 		wantTitles(t, store, "a@b.c", 0, before+after)
@@ -101,7 +101,7 @@ func TestCallersEndTheBatchDelay(t *testing.T) {
 		}
 		for n := range 5 {
 			id := jobs.NotificationID{Epoch: e, Seq: s.notify("ana", n)}
-			if err := store.WaitFor(within(t, time.Minute), id); err != nil {
+			if err := store.WaitFor(within(t, time.Minute), "ana", id); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := store.MarkRead(t.Context(), "ana", id); err != nil {

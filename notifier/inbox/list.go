@@ -32,9 +32,6 @@ type Page struct {
 	Next string `json:"next,omitempty"`
 }
 
-// everyone is the audience of broadcasts in the tables.
-var everyone = []byte(jobs.Everyone)
-
 // readPosition is the position up to which the user $1 has read all broadcasts.
 const readPosition = `(
 	COALESCE((SELECT r.epoch FROM {read_positions} r WHERE r.reader = $1 ORDER BY r.epoch DESC, r.seq DESC LIMIT 1), -1),
@@ -127,8 +124,8 @@ broadcasts AS (SELECT count(*) AS n FROM (
 	SELECT 1 FROM {notifications} n WHERE n.audience = $2 AND n.deleted = 0 AND n.read_at = 0 {kept} AND (n.epoch, n.seq) > %[2]s
 	LIMIT %[1]d - (SELECT n FROM own) + (SELECT n FROM marked)) AS rows)
 SELECT (SELECT n FROM own) + (SELECT n FROM broadcasts) - (SELECT n FROM marked),
-	COALESCE((SELECT epoch FROM {positions} ORDER BY epoch DESC LIMIT 1), 0),
-	COALESCE((SELECT seq FROM {positions} ORDER BY epoch DESC LIMIT 1), 0)`, CountLimit, readPosition)
+	COALESCE((SELECT epoch FROM {positions} WHERE stream = $2 ORDER BY epoch DESC LIMIT 1), 0),
+	COALESCE((SELECT seq FROM {positions} WHERE stream = $2 ORDER BY epoch DESC LIMIT 1), 0)`, CountLimit, readPosition)
 
 // pageBytes is the size at which a page ends: all its notifications except the last have at most this many bytes.
 const pageBytes = 1 << 20
@@ -153,7 +150,7 @@ func (s *Store) List(ctx context.Context, user string, o ListOptions) (Page, err
 	}
 	epoch, seq := int64(math.MaxInt64), int64(math.MaxInt64)
 	if o.Before == (jobs.NotificationID{}) {
-		s.requestFlush() // this page does not wait for the ingester, but the next one should be up to date
+		s.requestFlush(s.streamOf(user)) // this page does not wait for the ingester, but the next one should be up to date
 	} else {
 		epoch, seq = int64(o.Before.Epoch), int64(min(o.Before.Seq, math.MaxInt64))
 	}
@@ -178,7 +175,7 @@ func (s *Store) page(ctx context.Context, query, user string, epoch, seq int64, 
 	page.Notifications = []jobs.Notification{}
 	err = s.view(ctx, func(tx transaction) error {
 		var upTo jobs.NotificationID
-		rows, err := count.query(ctx, tx, []byte(user), everyone)
+		rows, err := count.query(ctx, tx, []byte(user), s.everyoneOf(user))
 		if err == nil {
 			page.Unread, upTo, err = scanUnread(rows)
 		}
@@ -188,7 +185,7 @@ func (s *Store) page(ctx context.Context, query, user string, epoch, seq int64, 
 		if upTo != (jobs.NotificationID{}) {
 			page.UpTo = upTo.String()
 		}
-		if rows, err = list.query(ctx, tx, []byte(user), everyone, epoch, seq); err != nil {
+		if rows, err = list.query(ctx, tx, []byte(user), s.everyoneOf(user), epoch, seq); err != nil {
 			return err
 		}
 		defer rows.Close()
@@ -235,7 +232,7 @@ func (s *Store) Unread(ctx context.Context, user string) (n int, err error) {
 	count, err := s.prepare(ctx, s.read, unreadSQL)
 	if err == nil {
 		err = s.view(ctx, func(tx transaction) error {
-			rows, err := count.query(ctx, tx, []byte(user), everyone)
+			rows, err := count.query(ctx, tx, []byte(user), s.everyoneOf(user))
 			if err == nil {
 				n, _, err = scanUnread(rows)
 			}
@@ -249,7 +246,7 @@ func (s *Store) Unread(ctx context.Context, user string) (n int, err error) {
 }
 
 // unread counts in a transaction that writes. upTo is the position of the inbox.
-func unread(ctx context.Context, tx transaction, user string) (n int, upTo jobs.NotificationID, err error) {
+func unread(ctx context.Context, tx transaction, user string, everyone []byte) (n int, upTo jobs.NotificationID, err error) {
 	rows, err := tx.QueryContext(ctx, unreadSQL, []byte(user), everyone)
 	if err != nil {
 		return 0, upTo, err

@@ -28,7 +28,7 @@ type Change struct {
 // not in the user's inbox.
 func (s *Store) MarkRead(ctx context.Context, user string, id jobs.NotificationID) (Change, error) {
 	return s.change(ctx, "mark read", user, func(tx transaction, c *Change) error {
-		marked, err := markRead(ctx, tx, user, id)
+		marked, err := markRead(ctx, tx, user, s.everyoneOf(user), id)
 		if marked {
 			c.Read = []string{id.String()}
 		}
@@ -57,7 +57,7 @@ const (
 		WHERE audience = $1 AND epoch = $2 AND seq = $3 AND deleted = 0 AND read_at <> 0 {kept}`
 )
 
-func markRead(ctx context.Context, tx transaction, user string, id jobs.NotificationID) (marked bool, err error) {
+func markRead(ctx context.Context, tx transaction, user string, everyone []byte, id jobs.NotificationID) (marked bool, err error) {
 	args := []any{[]byte(user), int64(id.Epoch), int64(id.Seq)}
 	if n, err := affected(tx.ExecContext(ctx, markOwnSQL, append(args, now())...)); err != nil || n > 0 {
 		return n > 0, err
@@ -66,7 +66,7 @@ func markRead(ctx context.Context, tx transaction, user string, id jobs.Notifica
 	if err := tx.QueryRowContext(ctx, isReadSQL, args...).Scan(&there); err != nil || there {
 		return false, err
 	}
-	readAt, err := broadcast(ctx, tx, user, id)
+	readAt, err := broadcast(ctx, tx, user, everyone, id)
 	if err != nil || readAt != 0 {
 		return false, err
 	}
@@ -77,7 +77,7 @@ func markRead(ctx context.Context, tx transaction, user string, id jobs.Notifica
 
 // broadcast returns when a user read the broadcast with this id, or 0 if it is unread. It returns [ErrNotFound] if the user has
 // no such broadcast.
-func broadcast(ctx context.Context, tx transaction, user string, id jobs.NotificationID) (readAt int64, err error) {
+func broadcast(ctx context.Context, tx transaction, user string, everyone []byte, id jobs.NotificationID) (readAt int64, err error) {
 	err = tx.QueryRowContext(ctx, broadcastSQL, []byte(user), everyone, int64(id.Epoch), int64(id.Seq)).Scan(&readAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, ErrNotFound
@@ -89,18 +89,18 @@ func broadcast(ctx context.Context, tx transaction, user string, id jobs.Notific
 func (s *Store) MarkReadUpTo(ctx context.Context, user string, upTo jobs.NotificationID) (Change, error) {
 	return s.change(ctx, "mark read up to", user, func(tx transaction, c *Change) error {
 		if upTo == (jobs.NotificationID{}) {
-			if err := tx.QueryRowContext(ctx, positionSQL).Scan(&upTo.Epoch, &upTo.Seq); errors.Is(err, sql.ErrNoRows) {
+			if err := tx.QueryRowContext(ctx, positionSQL, s.everyoneOf(user)).Scan(&upTo.Epoch, &upTo.Seq); errors.Is(err, sql.ErrNoRows) {
 				return nil
 			} else if err != nil {
 				return err
 			}
 		}
 		c.ReadUpTo = upTo.String()
-		return markReadUpTo(ctx, tx, user, upTo)
+		return markReadUpTo(ctx, tx, user, s.everyoneOf(user), upTo)
 	})
 }
 
-func markReadUpTo(ctx context.Context, tx transaction, user string, upTo jobs.NotificationID) error {
+func markReadUpTo(ctx context.Context, tx transaction, user string, everyone []byte, upTo jobs.NotificationID) error {
 	epoch, seq := int64(upTo.Epoch), int64(min(upTo.Seq, math.MaxInt64))
 	if _, err := tx.ExecContext(ctx, markOwnUpToSQL, []byte(user), epoch, seq, now()); err != nil {
 		return err
@@ -122,18 +122,18 @@ func markReadUpTo(ctx context.Context, tx transaction, user string, upTo jobs.No
 func (s *Store) Delete(ctx context.Context, user string, id jobs.NotificationID) (Change, error) {
 	return s.change(ctx, "delete", user, func(tx transaction, c *Change) error {
 		c.Deleted = []string{id.String()}
-		return remove(ctx, tx, user, id)
+		return remove(ctx, tx, user, s.everyoneOf(user), id)
 	})
 }
 
-func remove(ctx context.Context, tx transaction, user string, id jobs.NotificationID) error {
+func remove(ctx context.Context, tx transaction, user string, everyone []byte, id jobs.NotificationID) error {
 	args := []any{[]byte(user), int64(id.Epoch), int64(id.Seq)}
 	for _, query := range []string{deleteUnreadSQL, deleteReadSQL} {
 		if n, err := affected(tx.ExecContext(ctx, query, append(args, []byte{})...)); err != nil || n > 0 {
 			return err
 		}
 	}
-	if _, err := broadcast(ctx, tx, user, id); err != nil {
+	if _, err := broadcast(ctx, tx, user, everyone, id); err != nil {
 		return err
 	}
 	const insert = `INSERT INTO {receipts} (reader, epoch, seq, deleted) VALUES ($1, $2, $3, 1)
@@ -152,7 +152,7 @@ func (s *Store) change(ctx context.Context, op, user string, do func(transaction
 		if err := do(tx, &c); err != nil {
 			return err
 		}
-		n, upTo, err := unread(ctx, tx, user)
+		n, upTo, err := unread(ctx, tx, user, s.everyoneOf(user))
 		c.Unread = n
 		if upTo != (jobs.NotificationID{}) {
 			c.UpTo = upTo.String()

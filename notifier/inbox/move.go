@@ -221,24 +221,30 @@ func (m *move) describe(ctx context.Context) error {
 	m.source = fmt.Sprint(own, unread, read, receipts, deleted, positions, all)
 	m.moved.Notifications, m.moved.Marks = own, receipts+positions
 	if len(all) > 0 {
-		m.moved.Position = all[len(all)-1]
+		m.moved.Position = all[len(all)-1].NotificationID
 	}
 	return nil
 }
 
-// readPositions returns all positions, the newest epoch last.
-func readPositions(ctx context.Context, tx transaction) (all []jobs.NotificationID, err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT epoch, seq FROM {positions} ORDER BY epoch`)
+// streamPosition is the position in a stream, which has the name that [everyoneIn] gives it.
+type streamPosition struct {
+	stream []byte
+	jobs.NotificationID
+}
+
+// readPositions returns all positions: that of the newest epoch in the first stream is the last.
+func readPositions(ctx context.Context, tx transaction) (all []streamPosition, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT epoch, stream, seq FROM {positions} ORDER BY epoch, stream DESC`)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var id jobs.NotificationID
-		if err := rows.Scan(&id.Epoch, &id.Seq); err != nil {
+		var at streamPosition
+		if err := rows.Scan(&at.Epoch, &at.stream, &at.Seq); err != nil {
 			return nil, err
 		}
-		all = append(all, id)
+		all = append(all, at)
 	}
 	return all, rows.Err()
 }
@@ -248,7 +254,7 @@ const (
 	beginSQL  = `INSERT INTO {moves} (id, source, row_key) VALUES (1, $1, $2)`
 	batchSQL  = `UPDATE {moves} SET step = $1, row_key = $2, epoch = $3, seq = $4, copied = $5 WHERE id = 1 AND copied = $6 AND step = $7 AND finished = 0`
 	finishSQL = `UPDATE {moves} SET finished = 1 WHERE id = 1 AND copied = $1 AND finished = 0`
-	movedSQL  = `INSERT INTO {positions} (epoch, seq) VALUES ($1, $2)`
+	movedSQL  = `INSERT INTO {positions} (epoch, stream, seq) VALUES ($1, $2, $3)`
 	inUseSQL  = `SELECT EXISTS (SELECT 1 FROM {positions}) OR EXISTS (SELECT 1 FROM {notifications})`
 )
 
@@ -374,7 +380,7 @@ func (m *move) finish(ctx context.Context) error {
 		}
 		for _, at := range all {
 			if err == nil {
-				_, err = tx.ExecContext(ctx, movedSQL, int64(at.Epoch), int64(at.Seq))
+				_, err = tx.ExecContext(ctx, movedSQL, int64(at.Epoch), at.stream, int64(at.Seq))
 			}
 		}
 		return err

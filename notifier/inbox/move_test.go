@@ -23,7 +23,7 @@ var tables = map[string]string{
 	"notifications":  "audience, epoch, seq, key_id, COALESCE(job_id, $1), created_at, read_at, deleted, body",
 	"receipts":       "reader, epoch, seq, read_at, deleted",
 	"read_positions": "reader, epoch, seq, read_at",
-	"positions":      "epoch, seq",
+	"positions":      "epoch, stream, seq",
 }
 
 // dump returns all rows of an inbox, in an order that is the same in all databases.
@@ -365,7 +365,7 @@ func TestIngestAfterAMove(t *testing.T) {
 	last := s.notify("ana", 20)
 	e, err := s.epoch(t.Context())
 	if err == nil {
-		err = from.WaitFor(within(t, time.Minute), jobs.NotificationID{Epoch: e, Seq: last})
+		err = from.WaitFor(within(t, time.Minute), "ana", jobs.NotificationID{Epoch: e, Seq: last})
 	}
 	if err == nil {
 		_, err = from.MarkRead(t.Context(), "ana", jobs.NotificationID{Epoch: e, Seq: 1})
@@ -388,7 +388,7 @@ func TestIngestAfterAMove(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop = s.ingest(to, count)
-	if err := to.WaitFor(within(t, time.Minute), jobs.NotificationID{Epoch: e, Seq: next}); err != nil {
+	if err := to.WaitFor(within(t, time.Minute), "ana", jobs.NotificationID{Epoch: e, Seq: next}); err != nil {
 		t.Fatal(err)
 	}
 	stop()

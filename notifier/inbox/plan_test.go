@@ -12,6 +12,9 @@ import (
 	"github.com/hark-jobs/hark/jobs"
 )
 
+// everyone is the audience of the broadcasts of the first stream.
+var everyone = everyoneIn(0, 1)
+
 // Every query uses an index, on both databases, with any number of rows.
 func TestQueriesUseIndexes(t *testing.T) {
 	user, before := []byte("ana"), []any{int64(1), int64(1000)}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -40,8 +41,10 @@ type Store struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when this process moves the position
 
-	// flush has one token after [Store.requestFlush], until the ingester of this process receives it.
-	flush chan struct{}
+	// flush has one token for a stream after [Store.requestFlush], until the ingester of this process receives it.
+	flush [joblog.Shards]chan struct{}
+
+	streams atomic.Int32 // of the log; 0 means 1
 }
 
 // dialect has the differences between the databases.
@@ -106,8 +109,11 @@ func Open(url string, o Options) (*Store, error) {
 }
 
 func newStore(d dialect, n *names, write, read *sql.DB, closers ...io.Closer) *Store {
-	return &Store{dialect: d, names: n, write: write, read: read, closers: closers, migrating: make(chan struct{}, 1),
-		changed: make(chan struct{}), flush: make(chan struct{}, 1)}
+	s := &Store{dialect: d, names: n, write: write, read: read, closers: closers, migrating: make(chan struct{}, 1), changed: make(chan struct{})}
+	for i := range s.flush {
+		s.flush[i] = make(chan struct{}, 1)
+	}
+	return s
 }
 
 // Close closes the prepared statements and what [Open] has opened. It leaves handles of the caller open. Running calls may fail.
@@ -171,14 +177,25 @@ func (s *Store) ready(ctx context.Context) error {
 // busyTimeout is how long a migration is retried while another process is creating the database.
 const busyTimeout = 5 * time.Second
 
-const positionSQL = `SELECT epoch, seq FROM {positions} ORDER BY epoch DESC LIMIT 1`
+// positionSQL has the parameter $1, the audience of the broadcasts of the stream.
+const positionSQL = `SELECT epoch, seq FROM {positions} WHERE stream = $1 ORDER BY epoch DESC LIMIT 1`
 
-// Position returns the inbox's position in the stream: the inbox has every notification up to and including it. It is the zero id
-// before the first notification.
-func (s *Store) Position(ctx context.Context) (id jobs.NotificationID, err error) {
+// Position returns the inbox's position in the first stream of the log: see [Store.PositionIn].
+func (s *Store) Position(ctx context.Context) (jobs.NotificationID, error) {
+	return s.PositionIn(ctx, 0)
+}
+
+// PositionOf is [Store.PositionIn] for the stream of a user.
+func (s *Store) PositionOf(ctx context.Context, user string) (jobs.NotificationID, error) {
+	return s.PositionIn(ctx, s.streamOf(user))
+}
+
+// PositionIn returns the inbox's position in a stream of the log, by its number: the inbox has every notification up to and
+// including it. It is the zero id before the first notification.
+func (s *Store) PositionIn(ctx context.Context, stream int) (id jobs.NotificationID, err error) {
 	err = s.ready(ctx)
 	if err == nil {
-		err = s.queryRow(ctx, positionSQL).Scan(&id.Epoch, &id.Seq)
+		err = s.queryRow(ctx, positionSQL, everyoneIn(stream, s.streamCount())).Scan(&id.Epoch, &id.Seq)
 	}
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return jobs.NotificationID{}, fmt.Errorf("inbox: position: %w", err)
@@ -186,21 +203,21 @@ func (s *Store) Position(ctx context.Context) (id jobs.NotificationID, err error
 	return id, nil
 }
 
-// WaitFor blocks until the inbox has ingested everything up to and including id, in any process, or ctx ends. It makes the
-// ingester of this Store flush early.
-func (s *Store) WaitFor(ctx context.Context, id jobs.NotificationID) error {
+// WaitFor blocks until the inbox has ingested everything up to and including id in the stream of a user, in any process, or ctx
+// ends. It makes the ingester of this Store flush early.
+func (s *Store) WaitFor(ctx context.Context, user string, id jobs.NotificationID) error {
 	const longest = 100 * time.Millisecond
 	// The channel reports changes of this process alone. Those of another process are found by polling.
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, longest) {
 		changed := s.changes()
-		at, err := s.Position(ctx)
+		at, err := s.PositionOf(ctx, user)
 		if err != nil {
 			return err
 		}
 		if compare(at, id) >= 0 {
 			return nil
 		}
-		s.requestFlush()
+		s.requestFlush(s.streamOf(user))
 		timer := time.NewTimer(pause)
 		select {
 		case <-changed:
@@ -213,10 +230,10 @@ func (s *Store) WaitFor(ctx context.Context, id jobs.NotificationID) error {
 	}
 }
 
-// requestFlush ends the batch delay of this Store's ingester, or skips the next one.
-func (s *Store) requestFlush() {
+// requestFlush ends the batch delay of this Store's ingester of a stream, or skips the next one.
+func (s *Store) requestFlush(stream int) {
 	select {
-	case s.flush <- struct{}{}:
+	case s.flush[stream] <- struct{}{}:
 	default:
 	}
 }

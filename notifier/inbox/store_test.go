@@ -115,18 +115,18 @@ func TestWaitFor(t *testing.T) {
 			next := at(position(t, here).Seq + 1)
 			done := make(chan error, 1)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			go func() { done <- here.WaitFor(ctx, next) }()
+			go func() { done <- here.WaitFor(ctx, "ana", next) }()
 			add(t, appender, entry("somebody", next.Seq))
 			if err := <-done; err != nil {
 				t.Errorf("filled by %s: %v", name, err)
 			}
 			cancel()
 		}
-		if err := here.WaitFor(within(t, 30*time.Millisecond), at(99)); !errors.Is(err, context.DeadlineExceeded) {
+		if err := here.WaitFor(within(t, 30*time.Millisecond), "ana", at(99)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("waiting for what does not come: %v", err)
 		}
 		// Ids of an older epoch do not block.
-		if err := here.WaitFor(t.Context(), jobs.NotificationID{Epoch: epoch - 1, Seq: 99}); err != nil {
+		if err := here.WaitFor(t.Context(), "ana", jobs.NotificationID{Epoch: epoch - 1, Seq: 99}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -23,7 +23,7 @@ func (f *Ingester) skipUnreadable(ctx context.Context, epoch jobs.Epoch, at uint
 		return at, err
 	}
 	f.o.Skipped(subject, seq, errStatus)
-	return seq, f.o.Store.ingest(ctx, batch{epoch: epoch, from: at, to: seq}, f.name, leaseTime)
+	return seq, f.o.Store.ingest(ctx, batch{stream: f.stream, epoch: epoch, from: at, to: seq}, f.name, leaseTime)
 }
 
 // nextWithoutBody returns the next notification after a sequence, if it has no body; else seq is 0. It uses the API that returns
@@ -35,7 +35,7 @@ func (f *Ingester) nextWithoutBody(ctx context.Context, at uint64) (subject stri
 	if err != nil {
 		return "", 0, nil, err
 	}
-	m, err := f.o.JetStream.Conn().RequestWithContext(ctx, joblog.APISubject(f.o.JetStream, "STREAM.MSG.GET."+f.o.Namespace.LogStream()), body)
+	m, err := f.o.JetStream.Conn().RequestWithContext(ctx, joblog.APISubject(f.o.JetStream, "STREAM.MSG.GET."+f.streamName()), body)
 	if err != nil {
 		return "", 0, nil, fmt.Errorf("%w: read the next message: %w", errStream, err)
 	}

@@ -1,18 +1,17 @@
 package sse
 
 import (
-	"maps"
 	"math"
 	"slices"
 )
 
-// broadcasts is a queue of notifications to everyone. They are delivered to a chunk of users at a time, so that
+// broadcasts is a queue of the notifications to everyone of a source. They are delivered to a chunk of users at a time, so that
 // live messages do not wait until thousands of sockets have been written to. It belongs to Run and the goroutines
 // that Run starts with forEachParallel.
 type broadcasts struct {
 	queue       []liveNotification // those that some user has not got yet, in order
 	firstNumber uint64             // the number of queue[0]: how many broadcasts came before it
-	unserved    []*userStreams     // the users still to be served in this round
+	unserved    []*userStreams     // the users of the source still to be served in this round
 	roundEnd    uint64             // after the round, every user has the broadcasts with lower numbers
 	chunkSize   int                // users served at a time
 }
@@ -31,30 +30,41 @@ const (
 // alwaysReady is a closed channel.
 var alwaysReady = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// ready returns a channel that is ready while there are broadcasts to deliver.
-func (b *broadcasts) ready() <-chan struct{} {
-	if len(b.queue) == 0 {
-		return nil
+// broadcastsReady returns a channel that is ready while there are broadcasts to deliver.
+func (h *Hub) broadcastsReady() <-chan struct{} {
+	for _, src := range h.sources() {
+		if len(src.broadcasts.queue) > 0 {
+			return alwaysReady
+		}
 	}
-	return alwaysReady
+	return nil
+}
+
+// serveBroadcastsLocked delivers the queue of each source to a chunk of its users.
+func (h *Hub) serveBroadcastsLocked() {
+	for _, src := range h.sources() {
+		if len(src.broadcasts.queue) > 0 {
+			src.broadcasts.serveChunkLocked(h, src)
+		}
+	}
 }
 
 // endNumber returns the number of the next broadcast.
 func (b *broadcasts) endNumber() uint64 { return b.firstNumber + uint64(len(b.queue)) }
 
 // pushLocked queues a broadcast. It serves users while the queue is full.
-func (b *broadcasts) pushLocked(h *Hub, n liveNotification) {
+func (b *broadcasts) pushLocked(h *Hub, src *source, n liveNotification) {
 	for len(b.queue) >= maxBroadcasts {
-		b.serveChunkLocked(h)
+		b.serveChunkLocked(h, src)
 	}
 	b.queue = append(b.queue, n)
 }
 
 // serveChunkLocked delivers the queue to a chunk of users. A user who comes after the round began need not be part
 // of it: the streams ask for the end of the log after the broadcasts of this round were stored.
-func (b *broadcasts) serveChunkLocked(h *Hub) {
+func (b *broadcasts) serveChunkLocked(h *Hub, src *source) {
 	if len(b.unserved) == 0 {
-		b.unserved, b.roundEnd = slices.Collect(maps.Values(h.users)), b.endNumber()
+		b.unserved, b.roundEnd = slices.Collect(h.eachOfLocked(src)), b.endNumber()
 	}
 	n := min(b.chunkSize, len(b.unserved))
 	forEachParallel(b.unserved[:n], func(us *userStreams) {

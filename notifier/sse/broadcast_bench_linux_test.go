@@ -19,9 +19,12 @@ func BenchmarkBroadcast(b *testing.B) {
 }
 
 func benchmarkBroadcast(b *testing.B, users int) {
-	h := &Hub{users: make(map[string]*userStreams), broadcasts: broadcasts{chunkSize: broadcastChunk}, o: Options{Backlog: maxEvent, TotalBacklog: 1 << 30, SubscribeAll: true}}
+	h := &Hub{users: make(map[string]*userStreams), o: Options{Backlog: maxEvent, TotalBacklog: 1 << 30, SubscribeAll: true}}
 	const epoch = 1_790_000_000_000
 	h.epoch.Store(epoch)
+	sources := h.newSources(1)
+	h.from.Store(&sources)
+	src := sources[0]
 	peers := make([]int, users)
 	for i := range peers {
 		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -47,9 +50,9 @@ func benchmarkBroadcast(b *testing.B, users int) {
 		began := cpuTime(b)
 		seq := uint64(5_000_000 + i)
 		n := liveNotification{seq: seq, broadcast: true, frame: encodeNotification(jobs.NotificationID{Epoch: epoch, Seq: seq}, stored)}
-		h.broadcasts.pushLocked(h, n)
-		for len(h.broadcasts.queue) > 0 {
-			h.broadcasts.serveChunkLocked(h)
+		src.broadcasts.pushLocked(h, src, n)
+		for len(src.broadcasts.queue) > 0 {
+			src.broadcasts.serveChunkLocked(h, src)
 		}
 		cpu += cpuTime(b) - began
 		if i%16 == 15 { // before the sockets are full

@@ -162,7 +162,7 @@ func (s *stream) replayOnce(ctx context.Context, c *catchUp) error {
 // replayTo defers the jobs that may have been missed, and writes the notifications.
 func (s *stream) replayTo(ctx context.Context, c *catchUp, todo goal) error {
 	if todo.jobsSince > 0 {
-		_, last, err := s.hub.bounds.get(ctx)
+		_, last, err := s.hub.sourceOf(s.user.token).bounds.get(ctx)
 		if err != nil {
 			return err
 		}
@@ -185,7 +185,7 @@ func (s *stream) replayNotifications(ctx context.Context, c *catchUp, todo goal)
 	upTo := max(todo.ownHeard, todo.broadcastHeard, todo.upTo)
 	s.mu.Lock()
 	own := &cursor{hub: s.hub, user: s.user.name(), readTimeout: c.readTimeout, after: s.at.Own, more: s.at.Own < upTo}
-	all := &cursor{hub: s.hub, user: jobs.Everyone, readTimeout: c.readTimeout, after: s.at.All, more: s.at.All < upTo}
+	all := &cursor{hub: s.hub, user: s.user.name(), everyone: true, readTimeout: c.readTimeout, after: s.at.All, more: s.at.All < upTo}
 	s.mu.Unlock()
 	for {
 		next, err := earlierCursor(ctx, own, all)

@@ -2,7 +2,6 @@ package sse
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/hark-jobs/hark/internal/joblog"
@@ -16,10 +15,7 @@ import (
 type comparison struct {
 	follower *joblog.Follower // nil until the end of the log is known
 	reading  bool             // readStored is under way
-	answers  chan storedMessages
-	running  sync.WaitGroup // counts the goroutines of readStored
 
-	received uint64             // counts the live messages
 	heard    map[string]uint64  // the greatest sequence received on each subject, unless the follower has passed it
 	suspects map[string]suspect // stored and not received, by subject
 }
@@ -28,11 +24,12 @@ type comparison struct {
 type suspect struct {
 	seq      uint64
 	since    time.Time
-	dueAfter uint64 // a count of received: what waited for the hub when the message was found is handled then
+	dueAfter uint64 // a count of Hub.received: what waited for the hub when the message was found is handled then
 }
 
 // storedMessages is what the log has stored for the streams of this hub since the last answer.
 type storedMessages struct {
+	src      *source
 	follower *joblog.Follower
 	last     map[string]uint64 // the greatest sequence on each subject
 	upTo     uint64
@@ -52,13 +49,19 @@ const (
 
 // startComparing starts to read what the log has stored, unless that is under way. It does not block.
 func (h *Hub) startComparing(ctx context.Context) {
-	c := &h.comparison
 	if h.o.SubscribeAll { // the server is in this process: nothing is lost on the way
 		return
 	}
+	for _, src := range h.sources() {
+		h.startComparingSource(ctx, src)
+	}
+}
+
+func (h *Hub) startComparingSource(ctx context.Context, src *source) {
+	c := &src.comparison
 	if len(c.heard) > maxHeard {
 		h.log.Warn("live messages not compared with the log for too long; all streams catch up from the log", "subjects", len(c.heard))
-		h.restartComparison(h.lastHeard)
+		h.restartComparison(src, src.lastHeard)
 		h.mu.RLock()
 		h.requestReplayLocked()
 		h.mu.RUnlock()
@@ -68,10 +71,10 @@ func (h *Hub) startComparing(ctx context.Context) {
 	}
 	c.reading = true
 	of := c.follower
-	c.running.Go(func() {
-		found := h.readStored(ctx, of)
+	h.comparing.Go(func() {
+		found := h.readStored(ctx, src, of)
 		select {
-		case c.answers <- found:
+		case h.stored <- found:
 		case <-ctx.Done():
 		}
 	})
@@ -79,24 +82,21 @@ func (h *Hub) startComparing(ctx context.Context) {
 
 // readStored reads what the log has stored, and returns what concerns the streams of this hub. It blocks for up to
 // compareTimeout.
-func (h *Hub) readStored(ctx context.Context, of *joblog.Follower) (found storedMessages) {
+func (h *Hub) readStored(ctx context.Context, src *source, of *joblog.Follower) (found storedMessages) {
 	ctx, cancel := context.WithTimeout(ctx, compareTimeout)
 	defer cancel()
 	if of == nil {
-		_, last, err := h.bounds.get(ctx)
-		return storedMessages{upTo: last, err: err}
+		_, last, err := src.bounds.get(ctx)
+		return storedMessages{src: src, upTo: last, err: err}
 	}
-	found = storedMessages{follower: of, last: make(map[string]uint64)}
+	found = storedMessages{src: src, follower: of, last: make(map[string]uint64)}
 	found.err = of.Read(ctx, func(subject string, seq uint64) {
-		token, class, ok := joblog.ParseSubject(subject)
+		token, class, ok := h.queue.ParseSubject(subject)
 		if !ok { // nothing else reads all of the log
 			h.queue.SkipSubject(subject, seq)
 			return
 		}
-		h.mu.RLock()
-		concerns := token == jobs.Everyone && class == joblog.ClassNotification || h.users[token] != nil
-		h.mu.RUnlock()
-		if concerns {
+		if h.reaches(token, class) {
 			found.last[subject] = seq
 		}
 	})
@@ -106,7 +106,7 @@ func (h *Hub) readStored(ctx context.Context, of *joblog.Follower) (found stored
 
 // onStored compares the answer of readStored with what was received. What was not becomes suspect.
 func (h *Hub) onStored(found storedMessages, now time.Time) {
-	c := &h.comparison
+	c := &found.src.comparison
 	c.reading = false
 	if found.follower != c.follower {
 		return // of a log that is gone
@@ -116,13 +116,13 @@ func (h *Hub) onStored(found storedMessages, now time.Time) {
 	}
 	if c.follower == nil {
 		if found.err == nil {
-			h.restartComparison(found.upTo)
+			h.restartComparison(found.src, found.upTo)
 		}
 		return
 	}
 	for subject, seq := range found.last {
 		if c.heard[subject] < seq {
-			c.suspects[subject] = suspect{seq, now, c.received + uint64(len(h.live))}
+			c.suspects[subject] = suspect{seq, now, h.received + uint64(len(h.live))}
 		}
 	}
 	for subject, seq := range c.heard {
@@ -133,8 +133,8 @@ func (h *Hub) onStored(found storedMessages, now time.Time) {
 }
 
 // recordHeard records that a stored message was received live.
-func (h *Hub) recordHeard(subject string, seq uint64) {
-	c := &h.comparison
+func (h *Hub) recordHeard(src *source, subject string, seq uint64) {
+	c := &src.comparison
 	if h.o.SubscribeAll {
 		return // nothing to compare
 	}
@@ -149,7 +149,13 @@ func (h *Hub) recordHeard(subject string, seq uint64) {
 
 // resolveSuspects makes the streams read the messages that are lost by now.
 func (h *Hub) resolveSuspects(now time.Time) {
-	c := &h.comparison
+	for _, src := range h.sources() {
+		h.resolveSuspectsOf(src, now)
+	}
+}
+
+func (h *Hub) resolveSuspectsOf(src *source, now time.Time) {
+	c := &src.comparison
 	if len(c.suspects) == 0 {
 		return
 	}
@@ -157,13 +163,13 @@ func (h *Hub) resolveSuspects(now time.Time) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for subject, s := range c.suspects {
-		if now.Sub(s.since) < suspectGrace || c.received < s.dueAfter {
+		if now.Sub(s.since) < suspectGrace || h.received < s.dueAfter {
 			continue
 		}
 		delete(c.suspects, subject)
-		token, class, _ := joblog.ParseSubject(subject)
+		token, class, _ := h.queue.ParseSubject(subject)
 		if token == jobs.Everyone {
-			for _, us := range h.users {
+			for us := range h.eachOfLocked(src) {
 				streams += us.requestLostLocked(true, s.seq)
 			}
 		} else if us := h.users[token]; us != nil && class == joblog.ClassNotification {
@@ -177,18 +183,20 @@ func (h *Hub) resolveSuspects(now time.Time) {
 	}
 }
 
-// restartComparison starts the comparison again, from a sequence.
-func (h *Hub) restartComparison(after uint64) {
-	c := &h.comparison
-	c.follower = h.queue.Follow(after)
+// restartComparison starts the comparison of a source again, from a sequence.
+func (h *Hub) restartComparison(src *source, after uint64) {
+	c := &src.comparison
+	c.follower = h.queue.Follow(src.number, after)
 	c.heard, c.suspects = make(map[string]uint64), make(map[string]suspect)
 }
 
 // endComparison waits until no goroutine reads the log for the comparison.
 func (h *Hub) endComparison() {
-	h.comparison.running.Wait()
-	if h.comparison.follower != nil {
-		h.comparison.follower.Close()
+	h.comparing.Wait()
+	for _, src := range h.sources() {
+		if src.comparison.follower != nil {
+			src.comparison.follower.Close()
+		}
 	}
 }
 

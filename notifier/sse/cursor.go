@@ -14,6 +14,7 @@ const logPage = 256
 type cursor struct {
 	hub         *Hub
 	user        string
+	everyone    bool // the broadcasts in the stream of the user
 	readTimeout time.Duration
 	after       uint64
 	page        []joblog.StoredNotification
@@ -47,7 +48,11 @@ func (c *cursor) fetchPage(ctx context.Context) (err error) {
 		return err
 	}
 	defer done()
-	c.page, c.more, err = c.hub.queue.NotificationsPage(ctx, c.user, c.after, logPage)
+	read := c.hub.queue.NotificationsPage
+	if c.everyone {
+		read = c.hub.queue.BroadcastsPage
+	}
+	c.page, c.more, err = read(ctx, c.user, c.after, logPage)
 	return err
 }
 

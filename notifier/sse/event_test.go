@@ -79,7 +79,7 @@ func TestLargeMessagesOfOthersAreSkipped(t *testing.T) {
 // last returns the sequence of the last message in the log.
 func last(t testing.TB, s *system) uint64 {
 	t.Helper()
-	_, last, err := s.queue.Bounds(natstest.Context(t))
+	_, last, err := s.queue.Bounds(natstest.Context(t), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,12 +34,14 @@ func (h *Hub) Users() int {
 // called before Run.
 func (h *Hub) FailBounds() (set func(error)) {
 	var failing atomic.Pointer[error]
-	read := h.bounds.read
-	h.bounds.read = func(ctx context.Context) (first, last uint64, err error) {
-		if err := failing.Load(); err != nil && *err != nil {
-			return 0, 0, *err
+	for _, src := range h.sources() {
+		read := src.bounds.read
+		src.bounds.read = func(ctx context.Context) (first, last uint64, err error) {
+			if err := failing.Load(); err != nil && *err != nil {
+				return 0, 0, *err
+			}
+			return read(ctx)
 		}
-		return read(ctx)
 	}
 	return func(err error) { failing.Store(&err) }
 }
@@ -71,12 +73,21 @@ func (h *Hub) DisableTakeOver() { h.takeOver = false }
 
 // SetBroadcastChunk sets the number of users that a broadcast is delivered to at a time. It must be called before
 // Run.
-func (h *Hub) SetBroadcastChunk(chunk int) { h.broadcasts.chunkSize = chunk }
+func (h *Hub) SetBroadcastChunk(chunk int) {
+	for _, src := range h.sources() {
+		src.broadcasts.chunkSize = chunk
+	}
+}
 
 // DisableReplay keeps every stream from reading the log: one that must catch up stays in that state. The hub does not compare
 // what it has received with the log either: on a machine that stands still it would take a late message for a lost one. It
 // must be called before Run.
-func (h *Hub) DisableReplay() { h.logReaders, h.comparison.reading = make(chan struct{}), true }
+func (h *Hub) DisableReplay() {
+	h.logReaders = make(chan struct{})
+	for _, src := range h.sources() {
+		src.comparison.reading = true
+	}
+}
 
 // FullStreams returns the number of streams without room for more.
 func (h *Hub) FullStreams() (n int) {
@@ -146,10 +157,12 @@ func (h *Hub) WaitingEvents() int { return len(h.liveEvents.received) }
 
 // BeforeBounds makes each request for the bounds of the log call a function first. It must be called before Run.
 func (h *Hub) BeforeBounds(do func()) {
-	read := h.bounds.read
-	h.bounds.read = func(ctx context.Context) (first, last uint64, err error) {
-		do()
-		return read(ctx)
+	for _, src := range h.sources() {
+		read := src.bounds.read
+		src.bounds.read = func(ctx context.Context) (first, last uint64, err error) {
+			do()
+			return read(ctx)
+		}
 	}
 }
 

@@ -31,7 +31,9 @@ func (h *Hub) startHousekeeping(now time.Time) {
 	for len(h.housekeeping.unserved) > 0 {
 		h.housekeepChunkLocked()
 	}
-	h.checkCommonDropsLocked()
+	for _, src := range h.sources() {
+		h.checkCommonDropsLocked(src)
+	}
 	h.checkAllTopicDropsLocked()
 	h.housekeeping.second++
 	// Since the next floor was received every user was checked for dropped messages, so nothing before it was lost.

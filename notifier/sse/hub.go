@@ -62,12 +62,12 @@ type Options struct {
 
 // Hub delivers live messages to the event streams of one process. Its methods are safe for concurrent use.
 type Hub struct {
-	queue  *joblog.Store
-	nc     *nats.Conn
-	ns     joblog.Namespace
-	o      Options
-	log    *slog.Logger
-	bounds boundsReader
+	queue *joblog.Store
+	nc    *nats.Conn
+	ns    joblog.Namespace
+	o     Options
+	log   *slog.Logger
+	from  atomic.Pointer[[]*source] // the streams of the log
 
 	epoch        atomic.Int64 // jobs.Epoch of the log
 	live         chan *nats.Msg
@@ -76,11 +76,10 @@ type Hub struct {
 	slowConsumer chan struct{} // holds one token after NotifySlowConsumer
 
 	skipped      atomic.Uint64
-	pendingBytes atomic.Int64  // bytes pending for all readers
-	takenOver    atomic.Int64  // connections that are taken over at present
-	settled      atomic.Uint64 // see logEnds
-	takeOver     bool          // take connections over where that is possible
-	poller       *poller       // watches the connections taken over; set before ready is closed
+	pendingBytes atomic.Int64 // bytes pending for all readers
+	takenOver    atomic.Int64 // connections that are taken over at present
+	takeOver     bool         // take connections over where that is possible
+	poller       *poller      // watches the connections taken over; set before ready is closed
 
 	name      string // identifies this hub to other hubs, and in the keys of poll sessions
 	polls     pollSessions
@@ -101,18 +100,16 @@ type Hub struct {
 	openStreams int
 
 	// The fields below belong to Run.
-	commonSub     *nats.Subscription // for broadcasts, or for all users with Options.SubscribeAll
-	broadcasts    broadcasts
-	unverified    unverified
+	commonSub     *nats.Subscription // for all users, with Options.SubscribeAll; otherwise nil
+	ends          chan logEnd
 	housekeeping  housekeeping
-	comparison    comparison
+	stored        chan storedMessages
+	comparing     sync.WaitGroup // counts the goroutines of readStored
+	received      uint64         // counts the live messages
 	liveEvents    liveEvents
 	beats         beats
 	cutOff        cutOff
 	attendances   chan *nats.Msg // from the subscriptions of all audiences
-	commonDropped int            // messages that commonSub had dropped at the last check
-	lastHeard     uint64         // the greatest sequence received live
-	replayFloor   [2]uint64      // lastHeard one and two heartbeats ago; job states up to replayFloor[1] need no replay
 	logPositions  chan logPosition
 	checkingEpoch atomic.Bool        // checkEpoch is under way
 	logEnds       logEnds            // belongs to checkEpoch
@@ -166,9 +163,7 @@ func New(o Options) (*Hub, error) {
 		queue: o.Queue, nc: o.Queue.Conn(), ns: o.Queue.Namespace(), o: o, log: o.Logger.With("part", "hub"),
 		live: make(chan *nats.Msg, liveBuffer), logReaders: make(chan struct{}, maxLogReaders),
 		ready: make(chan struct{}), slowConsumer: make(chan struct{}, 1),
-		broadcasts: broadcasts{chunkSize: broadcastChunk}, name: crand.Text(),
-		tokenSeed: maphash.MakeSeed(), unverified: unverified{answers: make(chan logEnd)},
-		comparison: comparison{answers: make(chan storedMessages), heard: make(map[string]uint64)},
+		name: crand.Text(), tokenSeed: maphash.MakeSeed(), ends: make(chan logEnd), stored: make(chan storedMessages),
 		liveEvents: liveEvents{received: make(chan *nats.Msg, eventBuffer), prefix: o.Queue.Namespace().TopicSubject("")},
 		beats:      beats{received: make(chan *nats.Msg, beatBuffer), others: make(map[string]*otherHub), departed: make(map[string]time.Time)},
 		leaveGrace: defaultLeaveGrace, byeAfter: defaultByeAfter, logEnds: logEnds{settleAfter: defaultSettleAfter},
@@ -177,7 +172,8 @@ func New(o Options) (*Hub, error) {
 		users:  make(map[string]*userStreams), logPositions: make(chan logPosition), cancelFetch: func() {}, takeOver: true,
 	}
 	h.epoch.Store(int64(o.Queue.Epoch()))
-	h.bounds.init(o.Queue.Bounds)
+	sources := h.newSources(o.Queue.Streams())
+	h.from.Store(&sources)
 	h.presences = sharedcall.New(presenceTimeout, h.gather)
 	h.noteKnownHubs()
 	return h, nil
@@ -206,18 +202,23 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	// The listener comes before the first subscription, so that no reconnect goes unnoticed.
 	events := h.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer h.nc.RemoveStatusListener(events)
-	common := h.ns.LiveSubject(jobs.Everyone)
 	if h.o.SubscribeAll {
-		common = h.ns.LiveSubjects()
-	}
-	if h.commonSub, err = h.nc.ChanSubscribe(common, h.live); err != nil {
-		return fmt.Errorf("sse: %w", err)
-	}
-	defer h.commonSub.Unsubscribe()
-	if _, h.lastHeard, err = h.bounds.get(ctx); err != nil && ctx.Err() == nil {
-		h.log.Warn("end of the log unknown at start; catching up after a lost message will read more of the log", "err", err)
+		if h.commonSub, err = h.nc.ChanSubscribe(h.ns.LiveSubjects(), h.live); err != nil {
+			return fmt.Errorf("sse: %w", err)
+		}
+		defer h.commonSub.Unsubscribe()
 	} else {
-		h.restartComparison(h.lastHeard)
+		defer h.endListening()
+		if err := h.listenToBroadcasts(); err != nil {
+			return err
+		}
+	}
+	for _, src := range h.sources() {
+		if _, src.lastHeard, err = src.bounds.get(ctx); err != nil && ctx.Err() == nil {
+			h.log.Warn("end of the log unknown at start; catching up after a lost message will read more of the log", "stream", src.number, "err", err)
+		} else {
+			h.restartComparison(src, src.lastHeard)
+		}
 	}
 	h.advanceReplayFloor()
 	h.advanceReplayFloor()
@@ -261,17 +262,17 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 			h.onBeat(m, time.Now())
 		case m := <-h.attendances:
 			h.onAttendance(m)
-		case <-h.broadcasts.ready():
-			err = h.doShare(ctx, events, func() { h.broadcasts.serveChunkLocked(h) })
+		case <-h.broadcastsReady():
+			err = h.doShare(ctx, events, h.serveBroadcastsLocked)
 		case <-h.housekeeping.ready():
 			err = h.doShare(ctx, events, h.housekeepChunkLocked)
 		case status := <-events:
 			err = h.onConnStatus(ctx, status)
 		case at := <-h.logPositions:
 			h.onLogPosition(at)
-		case p := <-h.unverified.answers:
+		case p := <-h.ends:
 			h.onLogEnd(ctx, p)
-		case found := <-h.comparison.answers:
+		case found := <-h.stored:
 			h.onStored(found, time.Now())
 		case now := <-suspects.C:
 			h.resolveSuspects(now)
@@ -284,6 +285,7 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 			h.noteKnownHubs()
 			h.updateAudiences(now)
 			h.startHousekeeping(now)
+			err = h.checkSpread(ctx)
 			h.startComparing(comparing)
 			if h.housekeeping.second%h.heartbeatPeriod() == 0 || h.queue.Epoch() != h.currentEpoch() {
 				h.checkEpoch(ctx)
@@ -305,7 +307,7 @@ func (h *Hub) receive(ctx context.Context, events <-chan nats.Status, m *nats.Ms
 	default:
 	}
 	h.onLive(ctx, m)
-	h.comparison.received++
+	h.received++
 	return err
 }
 

@@ -24,7 +24,7 @@ type userStreams struct {
 
 // onLive delivers a live message once the log is known to hold it.
 func (h *Hub) onLive(ctx context.Context, m *nats.Msg) {
-	token, class, ok := joblog.ParseSubject(m.Subject)
+	token, class, ok := h.queue.ParseSubject(m.Subject)
 	if !ok {
 		h.queue.SkipSubject(m.Subject, headerSeq(m, jetstream.SequenceHeader))
 		return
@@ -33,24 +33,25 @@ func (h *Hub) onLive(ctx context.Context, m *nats.Msg) {
 	if class != joblog.ClassInbox { // inbox changes are not stored
 		seq = headerSeq(m, jetstream.SequenceHeader)
 	}
-	if h.admit(ctx, m, token, class, seq) {
-		h.deliverLive(m, seq)
+	src := h.sourceOfSubject(m.Subject)
+	if h.admit(ctx, src, m, token, class, seq) {
+		h.deliverLive(src, m, seq)
 	}
 }
 
 // deliverLive encodes a live message as a frame and sends it to the streams of its user. A broadcast is queued for
-// all streams.
-func (h *Hub) deliverLive(m *nats.Msg, seq uint64) {
-	token, class, _ := joblog.ParseSubject(m.Subject)
-	h.lastHeard = max(h.lastHeard, seq)
+// the streams of all users of its source.
+func (h *Hub) deliverLive(src *source, m *nats.Msg, seq uint64) {
+	token, class, _ := h.queue.ParseSubject(m.Subject)
+	src.lastHeard = max(src.lastHeard, seq)
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if token == jobs.Everyone {
 		if class == joblog.ClassNotification {
-			h.recordHeard(m.Subject, seq)
+			h.recordHeard(src, m.Subject, seq)
 			n := h.newLiveNotification(m, seq)
 			n.broadcast = true
-			h.broadcasts.pushLocked(h, n)
+			src.broadcasts.pushLocked(h, src, n)
 		}
 		return
 	}
@@ -59,14 +60,14 @@ func (h *Hub) deliverLive(m *nats.Msg, seq uint64) {
 		return
 	}
 	if class != joblog.ClassInbox { // inbox changes are not stored
-		h.recordHeard(m.Subject, seq)
+		h.recordHeard(src, m.Subject, seq)
 	}
 	switch class {
 	case joblog.ClassNotification:
 		// Notifications come in the order of the log as far as it is known here, so earlier broadcasts come first.
-		h.checkCommonDropsLocked()
+		h.checkCommonDropsLocked(src)
 		h.checkUserDropsLocked(us)
-		h.broadcasts.deliverBelowLocked(us, seq)
+		src.broadcasts.deliverBelowLocked(us, seq)
 		us.deliverLocked(h.newLiveNotification(m, seq))
 	case joblog.ClassInbox:
 		us.sendUpdateLocked(h.inboxUpdate(m.Subject, m.Data))

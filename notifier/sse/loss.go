@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
 )
@@ -26,26 +27,31 @@ func (h *Hub) checkDrops() {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	h.checkAllTopicDropsLocked()
-	if h.o.SubscribeAll || h.checkCommonDropsLocked() {
+	if h.o.SubscribeAll {
 		return
+	}
+	for _, src := range h.sources() {
+		h.checkCommonDropsLocked(src)
 	}
 	for _, us := range h.users {
 		h.checkUserDropsLocked(us)
 	}
 }
 
-// checkCommonDropsLocked checks the broadcast subscription for dropped messages. If there are any, it makes all
-// streams read the log and returns true.
-func (h *Hub) checkCommonDropsLocked() bool {
+// checkCommonDropsLocked checks the subscription for the broadcasts of a source for dropped messages. If there are any, it
+// makes the streams of all users of the source read the log and returns true.
+func (h *Hub) checkCommonDropsLocked(src *source) bool {
 	if h.o.SubscribeAll {
 		return false // checkUserDropsLocked checks it for each user
 	}
-	n, err := h.commonSub.Dropped()
-	if err != nil || n == h.commonDropped {
+	n, err := src.sub.Dropped()
+	if err != nil || n == src.subDropped {
 		return false
 	}
-	h.commonDropped = n
-	h.requestReplayLocked()
+	src.subDropped = n
+	for us := range h.eachOfLocked(src) {
+		us.requestReplayLocked(src.replayFloor[1])
+	}
 	return true
 }
 
@@ -58,7 +64,7 @@ func (h *Hub) checkUserDropsLocked(us *userStreams) {
 		return
 	}
 	us.droppedSeen = n
-	us.requestReplayLocked(h.replayFloor[1])
+	us.requestReplayLocked(h.sourceOf(us.token).replayFloor[1])
 }
 
 // subscriptionFor returns the subscription that delivers the user's messages.
@@ -80,20 +86,40 @@ func (us *userStreams) requestReplayLocked(floor uint64) {
 // requestReplayLocked makes every stream read the log.
 func (h *Hub) requestReplayLocked() {
 	for _, us := range h.users {
-		us.requestReplayLocked(h.replayFloor[1])
+		us.requestReplayLocked(h.sourceOf(us.token).replayFloor[1])
 	}
 }
 
-// advanceReplayFloor moves the floor on. All that was stored before it has been received, or was found to be lost.
+// advanceReplayFloor moves the floors on. All that was stored before them has been received, or was found to be lost.
 func (h *Hub) advanceReplayFloor() {
-	h.replayFloor[1], h.replayFloor[0] = h.replayFloor[0], h.lastHeard
+	for _, src := range h.sources() {
+		src.replayFloor[1], src.replayFloor[0] = src.replayFloor[0], src.lastHeard
+	}
 }
 
-// logPosition is where the log ends, as it answered.
+// logPosition is where the log ends, as it answered: a position for each source.
 type logPosition struct {
 	epoch jobs.Epoch
-	end   uint64
-	heard uint64 // the greatest sequence received live before the question
+	ends  []uint64
+	heard []uint64 // the greatest sequences received live before the question
+}
+
+// truncated reports whether a source ends before what was received from it.
+func (at *logPosition) truncated() bool {
+	for i, end := range at.ends {
+		if end < at.heard[i] {
+			return true
+		}
+	}
+	return false
+}
+
+// heard returns the greatest sequence received live of each source.
+func (h *Hub) heard() (heard []uint64) {
+	for _, src := range h.sources() {
+		heard = append(heard, src.lastHeard)
+	}
+	return heard
 }
 
 // onConnStatus handles a change of the connection to NATS. After a reconnect messages may have been missed, so all
@@ -109,15 +135,20 @@ func (h *Hub) onConnStatus(ctx context.Context, status nats.Status) error {
 	h.askAudiencesLocked()
 	h.publishAudiencesLocked()
 	h.mu.RUnlock()
+	h.askLogPosition(ctx)
+	return nil
+}
+
+// askLogPosition asks for the end of the log. It does not block.
+func (h *Hub) askLogPosition(ctx context.Context) {
 	h.cancelFetch()
 	ctx, h.cancelFetch = context.WithCancel(ctx)
-	go h.fetchLogPosition(ctx, h.lastHeard)
-	return nil
+	go h.fetchLogPosition(ctx, h.heard())
 }
 
 // fetchLogPosition asks for the end of the log until it is answered or ctx ends. JetStream may become available
 // later than the connection.
-func (h *Hub) fetchLogPosition(ctx context.Context, heard uint64) {
+func (h *Hub) fetchLogPosition(ctx context.Context, heard []uint64) {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		at, err := h.readLogPosition(ctx, heard)
 		if err == nil {
@@ -138,22 +169,31 @@ func (h *Hub) fetchLogPosition(ctx context.Context, heard uint64) {
 	}
 }
 
-// readLogPosition asks for the epoch and the end of the log. If the log ends before what was received from it, it
+// readLogPosition asks for the epoch and the end of the log. If a source ends before what was received from it, it
 // was truncated, and its sequences will be used again. Then it begins a new epoch.
-func (h *Hub) readLogPosition(ctx context.Context, heard uint64) (at logPosition, err error) {
+func (h *Hub) readLogPosition(ctx context.Context, heard []uint64) (at logPosition, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	at.heard = heard
 	known := h.currentEpoch()
-	if at.epoch, err = h.queue.CurrentEpoch(ctx); err == nil {
-		_, at.end, err = h.bounds.get(ctx)
+	at.epoch, err = h.queue.CurrentEpoch(ctx)
+	for _, src := range h.sources() {
+		if err != nil {
+			break
+		}
+		var end uint64
+		_, end, err = src.bounds.get(ctx)
+		at.ends = append(at.ends, end)
 	}
-	if err != nil || at.epoch != known || at.end >= heard {
+	if err == nil && len(at.ends) != len(heard) {
+		err = joblog.ErrSpread
+	}
+	if err != nil || at.epoch != known || !at.truncated() {
 		return at, err
 	}
 	begun, err := h.queue.BeginEpoch(ctx, known)
 	if err != nil {
-		h.log.Error("log truncated, and starting a new epoch failed; new messages may reuse the ids of lost ones", "end", at.end, "expected", heard, "err", err)
+		h.log.Error("log truncated, and starting a new epoch failed; new messages may reuse the ids of lost ones", "ends", at.ends, "expected", heard, "err", err)
 		return at, nil
 	}
 	at.epoch = begun
@@ -165,13 +205,13 @@ func (h *Hub) checkEpoch(ctx context.Context) {
 	if !h.checkingEpoch.CompareAndSwap(false, true) {
 		return
 	}
-	heard := h.lastHeard
+	heard := h.heard()
 	go func() {
 		defer h.checkingEpoch.Store(false)
 		asked := time.Now()
 		at, err := h.readLogPosition(ctx, heard)
 		if err == nil && at.epoch == h.currentEpoch() {
-			h.settled.Store(h.logEnds.record(at, asked))
+			h.settle(h.logEnds.record(at, asked))
 		}
 		if err != nil || at.epoch == h.currentEpoch() {
 			return // an error needs no retry here: the next reconnect or check reads again
@@ -183,26 +223,37 @@ func (h *Hub) checkEpoch(ctx context.Context) {
 	}()
 }
 
-// logEnds has an end of the log that is settled: so old that every server which answers for the log has what is before it. A
+// settle sets the settled end of each source. Without ends there are none.
+func (h *Hub) settle(ends []uint64) {
+	for i, src := range h.sources() {
+		if i < len(ends) {
+			src.settled.Store(ends[i])
+		} else {
+			src.settled.Store(0)
+		}
+	}
+}
+
+// logEnds has ends of the sources that are settled: so old that every server which answers for the log has what is before it. A
 // leader that was replaced answers for some seconds more, without what the new one has stored. Where the log has nothing for a
 // reader after its mark, the mark is moved to the settled end, so that it does not become older than the log.
 type logEnds struct {
 	settleAfter time.Duration
 	seen        logPosition
 	seenAt      time.Time
-	settled     uint64
+	settled     []uint64
 }
 
 // defaultSettleAfter is longer than a NATS server leads a stream without the others: 10 s.
 const defaultSettleAfter = 15 * time.Second
 
-// record takes an answer about the end of the log and the time of the question, and returns the settled end, or 0.
-func (l *logEnds) record(at logPosition, asked time.Time) uint64 {
+// record takes an answer about the end of the log and the time of the question, and returns the settled ends, or none.
+func (l *logEnds) record(at logPosition, asked time.Time) []uint64 {
 	switch {
-	case at.epoch != l.seen.epoch:
-		l.settled, l.seen, l.seenAt = 0, at, asked
+	case at.epoch != l.seen.epoch || len(at.ends) != len(l.seen.ends):
+		l.settled, l.seen, l.seenAt = nil, at, asked
 	case asked.Sub(l.seenAt) >= l.settleAfter:
-		l.settled, l.seen, l.seenAt = l.seen.end, at, asked
+		l.settled, l.seen, l.seenAt = l.seen.ends, at, asked
 	}
 	return l.settled
 }
@@ -210,17 +261,24 @@ func (l *logEnds) record(at logPosition, asked time.Time) uint64 {
 // onLogPosition compares the log with what was received from it. If the log was created again or truncated, the
 // hub discards its state and resets all readers.
 func (h *Hub) onLogPosition(at logPosition) {
+	sources := h.sources()
+	if len(at.ends) != len(sources) {
+		return // of a log with another number of streams
+	}
 	same := jobs.Epoch(h.epoch.Swap(int64(at.epoch))) == at.epoch
-	if same && at.end >= at.heard {
+	if same && !at.truncated() {
 		return
 	}
-	h.log.Warn("log recreated or truncated; all streams are reset", "epoch", at.epoch, "same_epoch", same, "end", at.end, "expected", at.heard)
-	h.settled.Store(0)
-	h.broadcasts.discard()
+	h.log.Warn("log recreated or truncated; all streams are reset", "epoch", at.epoch, "same_epoch", same, "ends", at.ends, "expected", at.heard)
+	h.settle(nil)
 	h.discardLive()
-	h.restartComparison(at.end)
-	h.lastHeard, h.unverified.knownEnd = at.end, at.end
-	h.replayFloor = [2]uint64{at.end, at.end}
+	for i, src := range sources {
+		end := at.ends[i]
+		src.broadcasts.discard()
+		h.restartComparison(src, end)
+		src.lastHeard, src.unverified.knownEnd = end, end
+		src.replayFloor = [2]uint64{end, end}
+	}
 	h.endAll("stream_reset", "The event log was reset; reconnect.")
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -230,7 +288,9 @@ func (h *Hub) onLogPosition(at logPosition) {
 // discardLive discards the live messages not handled yet. They are of a log that is gone: their sequences would
 // pass for later ones of the new log.
 func (h *Hub) discardLive() {
-	h.unverified.msgs = nil
+	for _, src := range h.sources() {
+		src.unverified.msgs = nil
+	}
 	for {
 		select {
 		case <-h.live:

@@ -49,7 +49,7 @@ func TestDropsAreCheckedPerUser(t *testing.T) {
 	ana, bob := h.users["ana"], h.users["bob"]
 	ana.oldest, bob.oldest = nil, nil // these streams were never started
 	h.checkDrops()                    // as after NotifySlowConsumer
-	if h.checkCommonDropsLocked() || ana.droppedSeen != 0 || bob.droppedSeen != 0 {
+	if h.checkCommonDropsLocked(h.sources()[0]) || ana.droppedSeen != 0 || bob.droppedSeen != 0 {
 		t.Error("all feeds at once")
 	}
 	h.checkUserDropsLocked(ana)
@@ -86,15 +86,15 @@ func TestLiveMessagesOfALostLogAreDiscarded(t *testing.T) {
 	if n := len(h.live); n != 3 {
 		t.Fatalf("%d messages wait", n)
 	}
-	h.onLogPosition(logPosition{epoch: h.currentEpoch(), end: 10, heard: 10})
+	h.onLogPosition(logPosition{epoch: h.currentEpoch(), ends: []uint64{10}, heard: []uint64{10}})
 	if n := len(h.live); n != 3 {
 		t.Errorf("%d messages wait, and the log is what it was", n)
 	}
-	h.onLogPosition(logPosition{epoch: h.currentEpoch() + 1, end: 5, heard: 1000})
+	h.onLogPosition(logPosition{epoch: h.currentEpoch() + 1, ends: []uint64{5}, heard: []uint64{1000}})
 	if n := len(h.live); n != 0 {
 		t.Errorf("%d messages of the old log wait", n)
 	}
-	if h.lastHeard != 5 {
-		t.Errorf("heard %d", h.lastHeard)
+	if heard := h.sources()[0].lastHeard; heard != 5 {
+		t.Errorf("heard %d", heard)
 	}
 }

@@ -196,7 +196,7 @@ func TestServerRestart(t *testing.T) {
 		}
 		s.ns = ns
 		polltest.Until(t, "back", func() bool {
-			_, _, err := s.queue.Bounds(t.Context())
+			_, _, err := s.queue.Bounds(t.Context(), 0)
 			return err == nil
 		})
 		s.notify("ana", fmt.Sprint("after ", i))

@@ -148,13 +148,13 @@ func TestBroadcastHasThePositionOfEachStream(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
 		s := newSystem(t, w, sse.Options{}, func(s *system) { s.hub.DisableReplay() })
 		const users = 100
-		readers, begun := make([]*reader, users), make([]jobs.Position, users)
+		readers, begun, names := make([]*reader, users), make([]jobs.Position, users), s.usersOfFirst(users)
 		logs := make([][]stored, users)
 		for i := range users {
 			if i%3 == 0 {
 				s.notify("another", "so that not all begin at one place")
 			}
-			readers[i] = s.open(fmt.Sprint("user", i), "")
+			readers[i] = s.open(names[i], "")
 			begun[i] = position(t, readers[i].expect("hello"))
 		}
 		for range 40 {
@@ -165,17 +165,27 @@ func TestBroadcastHasThePositionOfEachStream(t *testing.T) {
 				}
 			} else {
 				i := rand.N(users)
-				logs[i] = append(logs[i], stored{s.notify(fmt.Sprint("user", i), "own"), false})
+				logs[i] = append(logs[i], stored{s.notify(names[i], "own"), false})
 			}
 		}
 		last := stored{s.notify(jobs.Everyone, "last"), true}
 		for i, r := range readers {
 			logs[i] = append(logs[i], last)
 			events := r.until(titled(t, "last"))
-			same(t, fmt.Sprint("user", i), ids(t, events), missedAfter(logs[i], jobs.Position{}))
+			same(t, names[i], ids(t, events), missedAfter(logs[i], jobs.Position{}))
 			checkPositions(t, logs[i], begun[i], events)
 		}
 	})
+}
+
+// usersOfFirst returns users in the first stream of the log, whose broadcasts have the ids that notify returns.
+func (s *system) usersOfFirst(n int) (users []string) {
+	for i := 0; len(users) < n; i++ {
+		if user := fmt.Sprint("user", i); s.queue.StreamOf(user) == 0 {
+			users = append(users, user)
+		}
+	}
+	return users
 }
 
 // A reader that comes back now and then, and for whom nothing is stored, is not reset when the log is newer than its last event: each
@@ -183,7 +193,7 @@ func TestBroadcastHasThePositionOfEachStream(t *testing.T) {
 func TestMarksKeepUpWithTheLog(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
 		s := newSystem(t, w, sse.Options{Heartbeat: time.Second}, func(s *system) { s.hub.SetSettleAfter(time.Second) })
-		expired := s.notify("bob", "expired")
+		expired := s.notify("dora", "expired")
 		stream, err := s.queue.JetStream().Stream(natstest.Context(t), defaultNS.LogStream())
 		if err == nil {
 			err = stream.Purge(natstest.Context(t), jetstream.WithPurgeSequence(expired.Seq+1))
@@ -192,7 +202,7 @@ func TestMarksKeepUpWithTheLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		old := after(s.notify("ana", "old"))
-		filler := s.notify("bob", "of another")
+		filler := s.notify("dora", "of another")
 		var moved jobs.Position
 		polltest.Until(t, "both marks have moved", func() bool {
 			r := s.open("ana", old)
@@ -201,7 +211,7 @@ func TestMarksKeepUpWithTheLog(t *testing.T) {
 			return moved.Own >= filler.Seq && moved.All >= filler.Seq
 		})
 		missed := s.notify("ana", "missed")
-		filler = s.notify("bob", "another one")
+		filler = s.notify("dora", "another one")
 		var half event
 		polltest.Until(t, "one mark has moved", func() bool {
 			r := s.open("ana", moved.String())

@@ -39,14 +39,14 @@ func resumePoint(lastEventID string, epoch jobs.Epoch, first, last uint64) (at j
 // resume returns where a stream begins. It asks the leader of the log what the reader has missed: a replica that lags may not have
 // it yet, and the stream would be live without it. It blocks for a round trip for each of the two logs. Where no replica can lag, the
 // stream reads the log after its hello, without this question, unless a mark is to be moved.
-func (h *Hub) resume(ctx context.Context, sub Subscriber, first, last uint64) (from resumption, err error) {
+func (h *Hub) resume(ctx context.Context, src *source, sub Subscriber, first, last uint64) (from resumption, err error) {
 	from.last = last
 	from.at, from.reason = resumePoint(sub.LastEventID, h.currentEpoch(), first, last)
-	settled := min(h.settled.Load(), last)
+	settled := min(src.settled.Load(), last)
 	for _, log := range []struct {
-		of           string
+		everyone     bool
 		mark, missed *uint64
-	}{{sub.User, &from.at.Own, &from.ownMissed}, {jobs.Everyone, &from.at.All, &from.allMissed}} {
+	}{{false, &from.at.Own, &from.ownMissed}, {true, &from.at.All, &from.allMissed}} {
 		if *log.mark == last {
 			continue
 		}
@@ -54,7 +54,7 @@ func (h *Hub) resume(ctx context.Context, sub Subscriber, first, last uint64) (f
 			from.unasked = true
 			continue
 		}
-		if *log.missed, err = h.queue.NextNotification(ctx, log.of, *log.mark); err != nil {
+		if *log.missed, err = h.queue.NextNotification(ctx, sub.User, log.everyone, *log.mark); err != nil {
 			return from, err
 		}
 		if *log.missed == 0 {

@@ -93,7 +93,7 @@ func TestReset(t *testing.T) {
 		}
 		old := s.notify("ana", "old")
 		s.notify("ana", "kept")
-		last := s.notify("bob", "last")
+		last := s.notify("dora", "last") // in the same stream of four
 		stream, err := s.queue.JetStream().Stream(natstest.Context(t), defaultNS.LogStream())
 		if err != nil {
 			t.Fatal(err)

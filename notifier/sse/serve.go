@@ -76,12 +76,13 @@ func (h *Hub) begin(ctx context.Context, s *stream, sub Subscriber) error {
 		s.connLost()
 		return err
 	}
-	first, last, err := h.bounds.get(ctx)
+	src := h.sourceOf(s.user.token)
+	first, last, err := src.bounds.get(ctx)
 	if err != nil {
 		s.connLost()
 		return err
 	}
-	from, err := h.resume(ctx, sub, first, last)
+	from, err := h.resume(ctx, src, sub, first, last)
 	if err != nil {
 		s.connLost()
 		return err

@@ -38,9 +38,11 @@ type way struct {
 	hearAll  bool // [sse.Options.SubscribeAll]
 	buffer   int  // bytes that the sockets of a reader who does not read take on its behalf, at either end
 	polls    bool // its readers poll
+	logs     int  // streams of the log; 0 means one
 }
 
 var ways = append(hearings, []way{
+	{name: "four streams of the log", start: httptest.NewServer, logs: 4},
 	{name: "http1", start: httptest.NewServer, ordinary: true},
 	{name: "http2", start: func(h http.Handler) *httptest.Server {
 		s := httptest.NewUnstartedServer(h)
@@ -162,7 +164,7 @@ func (s *system) openQueue(url string, log *slog.Logger) *joblog.Store {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(nc.Close)
-	queue, err := joblog.Open(natstest.Context(s.t), nc, joblog.Options{Logger: log})
+	queue, err := joblog.Open(natstest.Context(s.t), nc, joblog.Options{Settings: joblog.Settings{Streams: s.way.logs}, Logger: log})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -297,9 +299,9 @@ func (s *system) log(user string, after uint64) []string {
 	ctx, cancel := within()
 	defer cancel()
 	var seqs []uint64
-	read := func(who string) (got []uint64) {
+	read := func(read func(context.Context, string, uint64, int) ([]joblog.StoredNotification, bool, error)) (got []uint64) {
 		for at := after; ; {
-			page, more, err := s.queue.NotificationsPage(ctx, who, at, 256)
+			page, more, err := read(ctx, user, at, 256)
 			if err != nil {
 				s.t.Fatal(err)
 			}
@@ -311,7 +313,7 @@ func (s *system) log(user string, after uint64) []string {
 			}
 		}
 	}
-	own, all := read(user), read(jobs.Everyone)
+	own, all := read(s.queue.NotificationsPage), read(s.queue.BroadcastsPage)
 	for len(own)+len(all) > 0 {
 		if len(all) == 0 || len(own) > 0 && own[0] < all[0] {
 			seqs, own = append(seqs, own[0]), own[1:]

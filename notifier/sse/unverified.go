@@ -6,20 +6,18 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/internal/joblog"
-	"github.com/hark-jobs/hark/jobs"
 	"github.com/nats-io/nats.go"
 )
 
 // unverified holds live messages until the log is known to hold them. Any program that may publish on the live
 // subjects can write a message with any sequence. A stream that took a sequence beyond the end of the log would
 // then drop all that is stored up to there, and a page would drop all later states of a job. So the hub asks for
-// the end of the log, once for all messages that have come meanwhile, and delivers what the log holds. It belongs
+// the end of the source, once for all messages that have come meanwhile, and delivers what that holds. It belongs
 // to Run.
 type unverified struct {
 	knownEnd uint64 // the end of the log in the last answer
 	msgs     []unverifiedMsg
 	asking   bool
-	answers  chan logEnd
 }
 
 type unverifiedMsg struct {
@@ -30,6 +28,7 @@ type unverifiedMsg struct {
 
 // logEnd is an answer of the log.
 type logEnd struct {
+	src   *source
 	seq   uint64
 	asked int // the number of messages that came before the question
 	err   error
@@ -49,30 +48,27 @@ var errNotInLog = errors.New("sse: the log does not hold a message with this seq
 
 // admit reports whether a live message can be delivered at once. If not, and if it concerns a stream here, it is
 // delivered once the log is known to hold it.
-func (h *Hub) admit(ctx context.Context, m *nats.Msg, token string, class joblog.Class, seq uint64) bool {
-	u := &h.unverified
+func (h *Hub) admit(ctx context.Context, src *source, m *nats.Msg, token string, class joblog.Class, seq uint64) bool {
+	u := &src.unverified
 	if h.o.Exclusive || class == joblog.ClassInbox || seq > 0 && seq <= u.knownEnd {
 		return true
 	}
-	h.mu.RLock()
-	concerns := token == jobs.Everyone && class == joblog.ClassNotification || h.users[token] != nil
-	h.mu.RUnlock()
 	switch {
-	case !concerns:
+	case !h.reaches(token, class):
 	case seq == 0:
 		h.queue.Skip(joblog.SkippedLive, m.Subject, 0, errNotInLog)
 	case len(u.msgs) >= maxUnverified:
-		h.dropUnverified()
+		h.dropUnverified(src)
 	default:
 		u.msgs = append(u.msgs, unverifiedMsg{m, seq, time.Now()})
-		h.fetchLogEnd(ctx, 0)
+		h.fetchLogEnd(ctx, src, 0)
 	}
 	return false
 }
 
-// fetchLogEnd asks for the end of the log after a pause, unless a question is under way. It does not block.
-func (h *Hub) fetchLogEnd(ctx context.Context, pause time.Duration) {
-	u := &h.unverified
+// fetchLogEnd asks for the end of a source after a pause, unless a question is under way. It does not block.
+func (h *Hub) fetchLogEnd(ctx context.Context, src *source, pause time.Duration) {
+	u := &src.unverified
 	if u.asking {
 		return
 	}
@@ -85,9 +81,9 @@ func (h *Hub) fetchLogEnd(ctx context.Context, pause time.Duration) {
 			case <-ctx.Done():
 			}
 		}
-		_, last, err := h.bounds.get(ctx)
+		_, last, err := src.bounds.get(ctx)
 		select {
-		case u.answers <- logEnd{last, asked, err}:
+		case h.ends <- logEnd{src, last, asked, err}:
 		case <-ctx.Done():
 		}
 	}()
@@ -96,7 +92,7 @@ func (h *Hub) fetchLogEnd(ctx context.Context, pause time.Duration) {
 // onLogEnd delivers the messages that the log holds. It skips those that the log still does not hold after
 // verifyTimeout, and requests the others again.
 func (h *Hub) onLogEnd(ctx context.Context, p logEnd) {
-	u := &h.unverified
+	u := &p.src.unverified
 	u.asking = false
 	msgs := u.msgs
 	u.msgs = nil
@@ -107,7 +103,7 @@ func (h *Hub) onLogEnd(ctx context.Context, p logEnd) {
 	for i, m := range msgs {
 		switch {
 		case m.seq <= u.knownEnd:
-			h.deliverLive(m.Msg, m.seq)
+			h.deliverLive(p.src, m.Msg, m.seq)
 			continue
 		case p.err == nil && i < p.asked && time.Since(m.at) > verifyTimeout:
 			h.queue.Skip(joblog.SkippedLive, m.Subject, 0, errNotInLog)
@@ -118,14 +114,14 @@ func (h *Hub) onLogEnd(ctx context.Context, p logEnd) {
 		u.msgs = append(u.msgs, m)
 	}
 	if len(u.msgs) > 0 {
-		h.fetchLogEnd(ctx, pause)
+		h.fetchLogEnd(ctx, p.src, pause)
 	}
 }
 
-// dropUnverified discards the messages that wait for an answer, and makes every stream read the log.
-func (h *Hub) dropUnverified() {
-	h.log.Warn("too many unverified live messages dropped; all streams catch up from the log", "messages", len(h.unverified.msgs))
-	h.unverified.msgs = nil
+// dropUnverified discards the messages of a source that wait for an answer, and makes every stream read the log.
+func (h *Hub) dropUnverified(src *source) {
+	h.log.Warn("too many unverified live messages dropped; all streams catch up from the log", "messages", len(src.unverified.msgs))
+	src.unverified.msgs = nil
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	h.requestReplayLocked()

@@ -1,4 +1,5 @@
--- The notifications. A broadcast is one row with the audience _all. Texts from requests are stored as bytes: a user id is compared
+-- The notifications. A broadcast is one row for each stream of the log: with the audience _all for the first stream, and for another
+-- one with the byte 255 and the number of its first shard after that. Texts from requests are stored as bytes: a user id is compared
 -- byte by byte, and the database refuses no character. Times are Unix milliseconds; 0 means not yet.
 --
 -- The table is partitioned by created_at. Each partition has a unique index of its key_id of its own, which a partitioned table cannot
@@ -49,12 +50,15 @@ CREATE TABLE {read_positions} (
 );
 CREATE INDEX {prefix}read_positions_event ON {read_positions} (epoch, seq);
 
--- The positions: up to which sequence of each epoch of the stream all notifications are in the table, and which ingester has the lease.
+-- The positions: up to which sequence of each epoch of a stream all notifications are in the table, and which ingester has the lease.
+-- A stream has the name of the audience of its broadcasts.
 CREATE TABLE {positions} (
-  epoch       BIGINT  PRIMARY KEY,
+  epoch       BIGINT  NOT NULL,
+  stream      BYTEA   NOT NULL,
   seq         BIGINT  NOT NULL DEFAULT 0,
   ingester    TEXT    NOT NULL DEFAULT '',
-  lease_until BIGINT  NOT NULL DEFAULT 0
+  lease_until BIGINT  NOT NULL DEFAULT 0,
+  PRIMARY KEY (epoch, stream)
 );
 
 -- How far a move of another inbox into these tables is, in one row: see move.go.
