@@ -47,9 +47,11 @@ func jsonFrame(event string, v any) []byte {
 	return frame(event, data)
 }
 
-// retryFrame encodes the reader's reconnection time.
-func retryFrame(d time.Duration) []byte {
-	return []byte("retry: " + strconv.FormatInt(d.Milliseconds(), 10) + "\n\n")
+// withRetry returns a frame whose event also has the reader's reconnection time. It is a line of the event, and not a block of
+// its own before it: the id line, which is written before the frame, would be in that block, and a parser that reads each block
+// by itself would miss it.
+func withRetry(d time.Duration, frame []byte) []byte {
+	return append([]byte("retry: "+strconv.FormatInt(d.Milliseconds(), 10)+"\n"), frame...)
 }
 
 // encodeNotification returns the frame of a stored notification, or nil if it is not a JSON object with at least
@@ -179,7 +181,7 @@ type (
 
 // byeFrame encodes the last event of a stream: the reconnection time, and the reason of the end.
 func byeFrame(code, message string, after time.Duration) []byte {
-	return append(retryFrame(after), jsonFrame("bye", byeData{code, message})...)
+	return withRetry(after, jsonFrame("bye", byeData{code, message}))
 }
 
 // Event is one event in an [Answer].

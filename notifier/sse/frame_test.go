@@ -41,7 +41,7 @@ func TestFrames(t *testing.T) {
 		{"inbox", string(sse.InboxFrame([]byte(`{"unread":3}`))), "event: inbox\ndata: {\"unread\":3}\n\n"},
 		{"inbox in lines", string(sse.InboxFrame([]byte("{\"unread\":\n3}"))), "event: inbox\ndata: {\"unread\":3}\n\n"},
 		{"bye", string(sse.ByeFrame("shutting_down", "Bye.", 1500*time.Millisecond)),
-			"retry: 1500\n\nevent: bye\ndata: {\"code\":\"shutting_down\",\"message\":\"Bye.\"}\n\n"},
+			"retry: 1500\nevent: bye\ndata: {\"code\":\"shutting_down\",\"message\":\"Bye.\"}\n\n"},
 		{"heartbeat", string(sse.Heartbeat), "event: heartbeat\ndata: {}\n\n"},
 	} {
 		if c.got != c.want {

@@ -1,9 +1,12 @@
 package sse_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -75,4 +78,25 @@ func TestResumeOverHTTP2(t *testing.T) {
 	r := s.open("ana", jobs.Position{Epoch: s.queue.Epoch()}.String())
 	s.notify("ana", "end")
 	same(t, "ana", ids(t, r.until(titled(t, "end"))), s.log("ana", 0))
+}
+
+// A parser that reads each block by itself finds the id of the hello event, and the reconnection time, in the event's block.
+func TestHelloIsOneBlock(t *testing.T) {
+	t.Parallel()
+	body := bufio.NewReader(overHTTP2(t, sse.Options{}).openUnread("ana", "").Body)
+	var fields []string
+	for {
+		line, err := body.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line == "\n" {
+			break
+		}
+		name, _, _ := strings.Cut(line, ":")
+		fields = append(fields, name)
+	}
+	if want := []string{"id", "retry", "event", "data"}; !slices.Equal(fields, want) {
+		t.Errorf("the first block has the fields %q, want %q", fields, want)
+	}
 }

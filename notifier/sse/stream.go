@@ -53,7 +53,7 @@ func (s *stream) start(sub Subscriber, from resumption) {
 		id = jobs.Position{} // a reader that has got hello alone must get the reset when it comes back
 	}
 	hello := jsonFrame("hello", helloData{sub.User, s.at.String(), time.Now().UTC()})
-	s.writeLocked(id, append(retryFrame(time.Second+rand.N(2*time.Second)), hello...))
+	s.writeLocked(id, withRetry(time.Second+rand.N(2*time.Second), hello))
 	if from.reason != "" {
 		s.writeLocked(s.at, jsonFrame("reset", resetData{from.reason, s.at.String()}))
 	}
