@@ -175,3 +175,47 @@ func TestNumberOfStreams(t *testing.T) {
 		t.Errorf("after it: %v", err)
 	}
 }
+
+// hark runs while the number of streams is changed: streams of readers get a reset, and from then on each reader and each inbox has
+// its user's notifications and the broadcasts, and jobs run.
+func TestStreamsChangeWhileHarkRuns(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{4, 1} {
+		t.Run(fmt.Sprintf("to %d", n), func(t *testing.T) {
+			t.Parallel()
+			h, ctx := harktest.Start(t, harktest.Streams(5-n)), natstest.Context(t)
+			streams := make(map[string]*harktest.Stream)
+			for _, user := range fourUsers {
+				streams[user] = h.Stream(user)
+			}
+			_, err := hark.Setup(ctx, hark.SetupOptions{Location: hark.Location{NATS: h.Queue.Store().Conn()}, Settings: hark.Settings{Streams: n}, Logger: logTo(t)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, user := range fourUsers {
+				streams[user].Next(client.EventReset)
+			}
+			if _, err := h.Queue.Notify(ctx, jobs.Everyone, jobs.Notification{Key: "all", Type: "t", Title: "all"}); err != nil {
+				t.Fatal(err)
+			}
+			for _, user := range fourUsers {
+				if title := streams[user].Notification().Title; title != "all" {
+					t.Errorf("%s: %q", user, title)
+				}
+				job, err := h.Client(user).Enqueue(ctx, client.Request{Kind: "sleep", Params: []byte(`{"seconds":0.01}`)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n := streams[user].Notification(); n.JobID != job.ID {
+					t.Errorf("%s: %+v", user, n)
+				}
+				polltest.Nil(t, "the inbox of "+user, func() error {
+					if list := h.Notifications(user); len(list) != 2 {
+						return fmt.Errorf("%q", titles(list))
+					}
+					return nil
+				})
+			}
+		})
+	}
+}

@@ -146,7 +146,7 @@ func TestRangesReadLittle(t *testing.T) {
 		if what == "the last byte" && string(body) != string(whole[len(whole)-1:]) {
 			t.Errorf("%s: %q", what, body)
 		}
-		if n := (s.Queue.Store().Bulk().Stats().InBytes - before) / (128 << 10); n > 10 {
+		if n := (s.Queue.Store().Bulk().Stats().InBytes - before) / (128 << 10); n > 20 { // of 160; one whose answer is late is requested again
 			t.Errorf("%s: %d chunks were read", what, n)
 		}
 	}

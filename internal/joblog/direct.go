@@ -149,7 +149,8 @@ var errUnanswered = errors.New("joblog: no answer")
 
 // firstDirectTry is the timeout of the first try of a direct get. It is short: a NATS server sends each direct get to a replica
 // that it chooses at random, and while one of three stands still, or cannot be reached, a third of them is lost.
-const firstDirectTry = 100 * time.Millisecond
+// It is longer than a round trip between continents, so that no read from afar is made twice.
+const firstDirectTry = 250 * time.Millisecond
 
 // directAnswered is directOn, and again while nothing is answered. After three tries without a connection the error is
 // [nats.ErrDisconnected].
