@@ -75,7 +75,11 @@ func TestGuide(t *testing.T) {
 		}
 		known = append(known, regexp.MustCompile(`--[a-z][a-z-]*`).FindAllString(help, -1)...)
 	}
-	for _, match := range regexp.MustCompile("`(--[a-z][a-z-]*)").FindAllStringSubmatch(guide, -1) {
+	scaling, err := os.ReadFile("../docs/scaling.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, match := range regexp.MustCompile("`(?:hark [a-z]+ )?(--[a-z][a-z-]*)").FindAllStringSubmatch(guide+string(scaling), -1) {
 		if match[1] != "--x-y" && !slices.Contains(known, match[1]) {
 			t.Errorf("no command has %s", match[1])
 		}
