@@ -34,7 +34,9 @@ setup: ## Install what the tests need: Chromium, PostgreSQL, LibreOffice, nginx,
 
 # On a new machine this takes as long as apt, which mostly waits: the two run side by side. The race detector needs gcc, which
 # setup may still be installing; then the tests compile what they need.
+# The programs of the tests are compiled here too: packages whose tests run side by side would each compile them.
 compile:
+	@CGO_ENABLED=0 $(GO) list -trimpath -export -deps ./cmd/hark github.com/nats-io/nats-server/v2 >/dev/null
 	@! command -v gcc >/dev/null || $(GO) list $(RACE) -export -deps -test $(PKG) >/dev/null
 
 test: ## Run all tests, as CI does

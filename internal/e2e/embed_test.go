@@ -195,7 +195,9 @@ func buildExample(t *testing.T, dir, example string, addresses *strings.Replacer
 	}
 	binary := filepath.Join(dir, example)
 	file := writeFile(t, filepath.Join(dir, example+"-overlay.json"), string(overlay))
-	if text, err := exec.Command("go", "build", "-overlay", file, "-o", binary, "../../examples/"+example).CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-overlay", file, "-o", binary, "../../examples/"+example)
+	build.Env = harkproc.GoEnv()
+	if text, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	return binary

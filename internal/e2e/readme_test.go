@@ -31,7 +31,7 @@ func TestReadmeWithCurl(t *testing.T) {
 	shell := exec.Command("sh")
 	shell.Stdin, shell.Stdout, shell.Stderr = strings.NewReader(script), out, out
 	shell.Dir = "../.."
-	shell.Env = append(os.Environ(), "HARK_LISTEN="+addr, "HARK_DATA="+filepath.Join(dir, "data"))
+	shell.Env = append(harkproc.GoEnv(), "HARK_LISTEN="+addr, "HARK_DATA="+filepath.Join(dir, "data"))
 	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := shell.Start(); err != nil {
 		t.Fatal(err)

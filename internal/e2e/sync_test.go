@@ -22,6 +22,7 @@ func TestMarksAreSynced(t *testing.T) {
 	calls := filepath.Join(dir, "calls")
 	cmd := exec.Command("strace", "-f", "-qq", "-y", "-e", "trace=fsync,fdatasync", "-e", "signal=none", "-o", calls,
 		harkproc.Binary(t), "serve", "--listen", addr, "--data", filepath.Join(dir, "data"), "--jwt-secret", secret, "--drain", "1s", "--sync", "always")
+	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // to end both
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -71,18 +70,6 @@ func Binary(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// FreeAddr returns an address of the loopback interface whose port was free a moment ago. A process that is
-// killed comes back on the same one, as behind a balancer.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // Process is one program, mostly hark, with its arguments, running or not. Its methods are safe for concurrent use.

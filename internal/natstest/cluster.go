@@ -2,12 +2,13 @@ package natstest
 
 import (
 	"fmt"
-	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/hark-jobs/hark/internal/harkproc"
 	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -108,15 +109,16 @@ func (s *Servers) listen() error {
 
 func serverName(i int) string { return fmt.Sprintf("n%d", i+1) }
 
-// freePorts returns ports of the loopback address that nobody listens on.
+// freePorts returns different ports of the loopback address that nobody listens on.
 func freePorts(n int) (ports []int, err error) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for len(ports) < n {
+		port, err := harkproc.FreePort()
 		if err != nil {
 			return nil, fmt.Errorf("natstest: %w", err)
 		}
-		defer l.Close() // not before all are chosen, so that they differ
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		if !slices.Contains(ports, port) {
+			ports = append(ports, port)
+		}
 	}
 	return ports, nil
 }
