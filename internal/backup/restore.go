@@ -165,7 +165,7 @@ func (p *part) restore(ctx context.Context, js jetstream.JetStream, dir string, 
 	if err := call(ctx, js, chunkTimeout, "STREAM.RESTORE."+p.Stream, map[string]any{"config": config, "state": state}, &begun); err != nil {
 		return err
 	}
-	up := &uploader{ctx: ctx, nc: js.Conn(), subject: begun.DeliverSubject, log: o.Logger, stream: p.Stream}
+	up := &uploader{ctx: ctx, nc: js.Conn(), subject: begun.DeliverSubject, log: o.Logger, stream: p.Stream, last: time.Now()}
 	if err := p.upload(up, s, state, dir); err != nil {
 		return err
 	}

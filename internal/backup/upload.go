@@ -33,8 +33,8 @@ func (p *part) state(s *survey) streamState {
 
 // upload sends the snapshot from which the server creates the stream.
 func (p *part) upload(up *uploader, s *survey, state streamState, dir string) error {
-	compressed := s2.NewWriter(up, s2.WriterConcurrency(1))
-	w := archive.NewWriter(compressed)
+	frames := up.frames()
+	w := archive.NewWriter(frames)
 	entry := func(name string, v any) error {
 		body, err := json.Marshal(v)
 		if err != nil {
@@ -60,7 +60,7 @@ func (p *part) upload(up *uploader, s *survey, state streamState, dir string) er
 	}
 	err := readMessages(filepath.Join(dir, p.File), func(m *message) error {
 		if s.stale(m) || s.old(m) {
-			return nil
+			return up.stayAlive(frames)
 		}
 		up.messages++
 		if err := w.WriteHeader(&m.Header); err != nil {
@@ -72,7 +72,7 @@ func (p *part) upload(up *uploader, s *survey, state streamState, dir string) er
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(w.WriteHeader(&archive.Header{}), w.Close(), compressed.Close()); err != nil {
+	if err := errors.Join(w.WriteHeader(&archive.Header{}), w.Close(), frames.Close()); err != nil {
 		return err
 	}
 	return up.finish()
@@ -100,6 +100,7 @@ type uploader struct {
 	stream   string
 	messages uint64
 	sent     int64
+	last     time.Time // the time of the last chunk
 	logged   time.Time // the time of the last log line
 }
 
@@ -108,6 +109,9 @@ const (
 	chunkSize = 128 << 10
 	// chunkTimeout is the timeout of a chunk, and of the start.
 	chunkTimeout = 30 * time.Second
+	// maxSilence is the time without a chunk after which an empty one is sent. The server gives a restore up after five seconds
+	// (nats-server 2.15, processStreamRestore), which a backup can exceed with messages that are not restored.
+	maxSilence = time.Second
 	// replicaTimeout is how long to wait for a replica whose lag does not change.
 	replicaTimeout = time.Minute
 	// finishTimeout is the timeout of the end, when the server creates the consumers.
@@ -124,6 +128,34 @@ func (u *uploader) Write(p []byte) (int, error) {
 		u.buffer = append(u.buffer[:0], u.buffer[size:]...)
 	}
 	return len(p), nil
+}
+
+// frames returns a writer of u in the format of snapshots, which is not safe for concurrent use. It does not compress: a chunk would
+// hold thousands of messages, and a slow server would give the restore up before it has stored them.
+func (u *uploader) frames() *s2.Writer {
+	return s2.NewWriter(u, s2.WriterConcurrency(1), s2.WriterUncompressed(), s2.WriterBlockSize(chunkSize/2))
+}
+
+// flush sends what is buffered.
+func (u *uploader) flush() error {
+	if len(u.buffer) == 0 {
+		return nil
+	}
+	err := u.send(u.buffer)
+	u.buffer = u.buffer[:0]
+	return err
+}
+
+// stayAlive sends a frame that the server skips, if the last chunk is [maxSilence] ago. w writes to u.
+func (u *uploader) stayAlive(w *s2.Writer) error {
+	if time.Since(u.last) < maxSilence {
+		return nil
+	}
+	const skippable = 0x80 // s2 format, 4.4: reserved skippable chunks
+	if err := w.AddSkippableBlock(skippable, []byte{0}); err != nil {
+		return err
+	}
+	return u.flush()
 }
 
 func (u *uploader) send(chunk []byte) error {
@@ -143,6 +175,7 @@ func (u *uploader) send(chunk []byte) error {
 		return errors.Join(decode(m.Data, &struct{}{}), errors.New("the server ended the restore"))
 	}
 	u.sent += int64(len(chunk))
+	u.last = time.Now()
 	if time.Since(u.logged) > progressInterval {
 		if !u.logged.IsZero() {
 			u.log.Info("restore: sending", "stream", u.stream, "messages", u.messages, "bytes", u.sent)
@@ -154,10 +187,8 @@ func (u *uploader) send(chunk []byte) error {
 
 // finish sends the rest and the end, and waits until the stream is restored.
 func (u *uploader) finish() error {
-	if len(u.buffer) > 0 {
-		if err := u.send(u.buffer); err != nil {
-			return err
-		}
+	if err := u.flush(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(u.ctx, finishTimeout)
 	defer cancel()
