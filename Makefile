@@ -42,18 +42,18 @@ compile:
 test: ## Run all tests, as CI does
 	@$(MAKE) --no-print-directory -j 2 setup compile
 ifeq ($(PKG),./...)
-	$(TEST) -timeout 15m $(BROWSER) $(BESIDE)
+	$(TEST) -timeout 30m $(BROWSER) $(BESIDE)
 	@$(MAKE) --no-print-directory --output-sync=target -j 3 test-others test-deploy test-web fuzz-later
 else
-	$(TEST) -timeout 15m $(PKG)
+	$(TEST) -timeout 30m $(PKG)
 endif
 
 test-others:
-	$(TEST) -timeout 15m $(OTHERS)
+	$(TEST) -timeout 30m $(OTHERS)
 fuzz-later: test-others
 	FUZZTIME=500x FUZZGUIDE=off scripts/fuzz.sh
 test-deploy:
-	$(TEST) -timeout 20m ./deploy
+	$(TEST) -timeout 30m ./deploy
 test-web:
 	cd notifier/web && node --test test/
 

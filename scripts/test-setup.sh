@@ -13,7 +13,7 @@ found=''
 for program in chromium chromium-browser google-chrome google-chrome-stable; do
   if command -v "$program" >/dev/null 2>&1; then found=yes; fi
 done
-[ "$found" ] || need="$need chromium"
+[ "$found" ] || need="$need chromium chromium-headless-shell" # the tests make do with the first
 
 command -v gcc >/dev/null 2>&1 || need="$need gcc libc6-dev" # for the race detector
 

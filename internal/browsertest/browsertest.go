@@ -39,6 +39,9 @@ type Options struct {
 	Hosts []string
 	// Expected are parts of what pages may complain about, because the test makes them.
 	Expected []string
+	// Full starts Chromium with its user interface, which discards tabs and keeps pages in a back-forward cache. It takes twice the
+	// CPU time. The default is Chromium's headless shell, if it is installed: the same engine without the user interface.
+	Full bool
 	// Limit is how long a tab may be used; 0 means four minutes.
 	Limit time.Duration
 }
@@ -54,8 +57,11 @@ func New(t *testing.T, o Options) *Browser {
 	if o.Limit == 0 {
 		o.Limit = 4 * time.Minute
 	}
-	path := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
+	path, names := "", []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"}
+	if !o.Full {
+		names = slices.Insert(names, 0, "chromium-headless-shell")
+	}
+	for _, name := range names {
 		if found, err := exec.LookPath(name); err == nil {
 			path = found
 			break

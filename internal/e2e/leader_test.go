@@ -59,7 +59,7 @@ func TestLeaderGoes(t *testing.T) {
 				t.Parallel()
 			}
 			w := newWatch(t, harktest.Start(t, harktest.Secret(secret)).URL)
-			s := newTabs(t, w.url)
+			s := tabsIn(t, w.url, browsertest.New(t, browsertest.Options{Full: true}))
 			var took []time.Duration
 			for i := range rounds {
 				took = append(took, c.run(s, w, fmt.Sprint("ana ", strings.ReplaceAll(c.name, " ", "-"), i)))

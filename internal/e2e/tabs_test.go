@@ -24,7 +24,11 @@ type tabs struct {
 }
 
 func newTabs(t *testing.T, url string) *tabs {
-	return &tabs{t: t, url: url, browser: browsertest.New(t, browsertest.Options{}), service: newClient(t, url, "service", "notify")}
+	return tabsIn(t, url, browsertest.New(t, browsertest.Options{}))
+}
+
+func tabsIn(t *testing.T, url string, browser *browsertest.Browser) *tabs {
+	return &tabs{t: t, url: url, browser: browser, service: newClient(t, url, "service", "notify")}
 }
 
 // open opens a page of hark's origin without a script, imports hark.js, and records what it hears.
