@@ -60,7 +60,14 @@ func tries[T any](ctx context.Context, nc *nats.Conn, read func(context.Context)
 // errCodeNoLeader is the server's JSClusterNotAvailErr: a stream, or the cluster, has no leader.
 const errCodeNoLeader = 10008
 
+// errNoLeader is the error for an info that is not of the leader: without one, a replica answers, also one that is cut off and has
+// missed what was stored since.
+var errNoLeader = errors.New("the stream has no leader: most of its NATS servers are down or unreachable")
+
+// isOfLeader reports whether an info is of the stream's leader. A server that is cut off may take itself for the leader for ten seconds.
+func isOfLeader(info *jetstream.StreamInfo) bool { return info.Cluster == nil || info.Cluster.Leader != "" }
+
 func isLeaderless(err error) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == errCodeNoLeader
+	return errors.Is(err, errNoLeader) || errors.As(err, &api) && api.ErrorCode == errCodeNoLeader
 }

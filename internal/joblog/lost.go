@@ -77,11 +77,24 @@ func (k *keptStream) remember(info *jetstream.StreamInfo) {
 	k.seen(info)
 }
 
-// Info returns the info of the stream.
+// Info returns the info of the stream. While the stream has no leader, it may be of a replica that lags: see [isOfLeader].
 func (k *keptStream) Info(ctx context.Context, opts ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
-	info, err := again(ctx, k, func() (*jetstream.StreamInfo, error) {
-		return tries(ctx, k.store.nc, func(ctx context.Context) (*jetstream.StreamInfo, error) { return k.Stream.Info(ctx, opts...) })
+	return k.info(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return k.Stream.Info(ctx, opts...) })
+}
+
+// leaderInfo returns the info of the stream from its leader, or [errNoLeader].
+func (k *keptStream) leaderInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
+	return k.info(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) {
+		info, err := k.Stream.Info(ctx)
+		if err == nil && !isOfLeader(info) {
+			err = errNoLeader
+		}
+		return info, err
 	})
+}
+
+func (k *keptStream) info(ctx context.Context, read func(context.Context) (*jetstream.StreamInfo, error)) (*jetstream.StreamInfo, error) {
+	info, err := again(ctx, k, func() (*jetstream.StreamInfo, error) { return tries(ctx, k.store.nc, read) })
 	if err == nil {
 		k.remember(info)
 	}

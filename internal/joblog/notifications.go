@@ -172,13 +172,13 @@ func (q *Store) NextNotification(ctx context.Context, user string, everyone bool
 }
 
 // Bounds returns the first and last sequence of a stream, by its number. Sequences outside of [first, last] are not
-// available.
+// available. On a cluster they are from the stream's leader; without one there is an error.
 func (q *Store) Bounds(ctx context.Context, number int) (first, last uint64, err error) {
 	stream, err := q.stream(number)
 	if err != nil {
 		return 0, 0, err
 	}
-	info, err := stream.Info(ctx)
+	info, err := stream.leaderInfo(ctx)
 	if err != nil {
 		return 0, 0, fmt.Errorf("joblog: stream info: %w", err)
 	}

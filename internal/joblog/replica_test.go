@@ -2,6 +2,7 @@ package joblog_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 )
 
@@ -203,4 +205,36 @@ func TestReadsFollowWrites(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Where the log ends is not answered by a replica that is cut off from the leader: it has missed what was stored since.
+func TestBoundsAreTheLeaders(t *testing.T) {
+	t.Parallel()
+	servers := natstest.BreakableCluster(t, 3)
+	a, _ := open(t, servers.ConnectTo(t, 0), joblog.Settings{Replicas: 3})
+	b, _ := open(t, servers.ConnectTo(t, 2), joblog.Settings{})
+	servers.Lead(0)
+	servers.Cut(2)
+	ctx := natstest.Context(t)
+	if _, _, err := a.Notify(ctx, "ana", jobs.Notification{Type: "t", Title: "T"}); err != nil {
+		t.Fatal(err)
+	}
+	_, stored, err := a.Bounds(ctx, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	polltest.Until(t, "the server that is cut off answers without a leader", func() bool {
+		short, cancel := context.WithTimeout(ctx, time.Second) // at first nobody answers
+		defer cancel()
+		info, err := b.JetStream().Stream(short, "hark_log")
+		return err == nil && info.CachedInfo().Cluster.Leader == ""
+	})
+	if _, last, err := b.Bounds(ctx, 0); err == nil {
+		t.Errorf("it says that the log ends at %d, which ends at %d", last, stored)
+	}
+	servers.Heal(2)
+	polltest.Until(t, "the log ends at what was stored", func() bool {
+		_, last, err := b.Bounds(ctx, 0)
+		return err == nil && last == stored
+	})
 }

@@ -190,8 +190,8 @@ func (q *Store) Writable(ctx context.Context) error {
 		return err
 	}
 	for _, info := range infos {
-		if info.Cluster != nil && info.Cluster.Leader == "" {
-			return fmt.Errorf("joblog: the stream %s has no leader: most of its NATS servers are down or unreachable", info.Config.Name)
+		if !isOfLeader(info) {
+			return fmt.Errorf("joblog: %s: %w", info.Config.Name, errNoLeader)
 		}
 	}
 	return nil
