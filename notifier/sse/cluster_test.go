@@ -27,19 +27,18 @@ type clusterSystem struct {
 	servers *natstest.Servers
 }
 
-func newClusterSystem(t *testing.T, o sse.Options) *clusterSystem {
+// newClusterSystem starts the servers and the hub. Its connection may go to other servers, too.
+func newClusterSystem(t *testing.T, o sse.Options, others ...int) *clusterSystem {
 	t.Helper()
 	servers := natstest.BreakableCluster(t, 3)
-	open := func(i int) *joblog.Store {
-		t.Helper()
-		q, err := joblog.Open(natstest.Context(t), servers.ConnectTo(t, i), joblog.Options{Settings: joblog.Settings{Replicas: 3}})
-		if err != nil {
-			t.Fatal(err)
+	s := &system{t: t, wait: func() {}, run: make(chan error, 1), served: make(chan error, 1000), queue: openReplicated(t, servers.ConnectTo(t, 0))}
+	o.Queue = openReplicated(t, servers.ConnectTo(t, hubAt, func(o *nats.Options) error {
+		for _, i := range others {
+			o.Servers = append(o.Servers, servers.URLs()[i])
 		}
-		return q
-	}
-	s := &system{t: t, wait: func() {}, run: make(chan error, 1), served: make(chan error, 1000), queue: open(0)}
-	o.Queue = open(hubAt)
+		o.NoRandomize = true
+		return nil
+	}))
 	s.hubConn = o.Queue.Conn()
 	var err error
 	if s.hub, err = sse.New(o); err != nil {
@@ -59,6 +58,52 @@ func newClusterSystem(t *testing.T, o sse.Options) *clusterSystem {
 		s.server.Client().CloseIdleConnections()
 	})
 	return &clusterSystem{s, servers}
+}
+
+func openReplicated(t testing.TB, nc *nats.Conn) *joblog.Store {
+	t.Helper()
+	q, err := joblog.Open(natstest.Context(t), nc, joblog.Options{Settings: joblog.Settings{Replicas: 3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// startOther starts a hub on server 0, and returns when both hubs know of each other.
+func (s *clusterSystem) startOther() (stop func()) {
+	s.t.Helper()
+	other, err := sse.New(sse.Options{Queue: openReplicated(s.t, s.servers.ConnectTo(s.t, 0))})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	run := make(chan error, 1)
+	go func() { run <- other.Run(ctx) }()
+	hearBeats(s.t, s.hubConn).await(2, 4, false)
+	return func() {
+		cancel()
+		if err := <-run; err != nil {
+			s.t.Error(err)
+		}
+	}
+}
+
+// A hub whose NATS server is cut off from the others goes to another server. Its streams have what was stored meanwhile, and what is
+// stored from then on, while the server is still cut off.
+func TestServerCutOff(t *testing.T) {
+	t.Parallel()
+	s := newClusterSystem(t, sse.Options{}, 1)
+	s.servers.Lead(0)
+	defer s.startOther()()
+	r := s.open("cleo", "")
+	r.expect("hello")
+	s.servers.Cut(hubAt)
+	at := time.Now()
+	for _, title := range []string{"meanwhile", "afterwards"} {
+		s.notify("cleo", title)
+		comes(r, titled(t, title))
+		t.Logf("%s: %v after the cut", title, time.Since(at))
+	}
 }
 
 // TestCluster runs the tests of a hub on a cluster, one after another on the same one.
@@ -205,25 +250,8 @@ func routesCut(t *testing.T, s *clusterSystem) {
 // Live events that may have been lost between two NATS servers are missed: once when another hub has become silent, and
 // again when it is back.
 func liveEventsMissed(t *testing.T, s *clusterSystem) {
-	queue, err := joblog.Open(natstest.Context(t), s.servers.ConnectTo(t, 0), joblog.Options{Settings: joblog.Settings{Replicas: 3}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := sse.New(sse.Options{Queue: queue})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	run := make(chan error, 1)
-	go func() { run <- other.Run(ctx) }()
-	defer func() {
-		stop()
-		if err := <-run; err != nil {
-			t.Error(err)
-		}
-	}()
+	defer s.startOther()()
 	r := s.listen("dora", "", "a")
-	hearBeats(t, s.hubConn).await(2, 4, false)
 	at := time.Now()
 	s.servers.Cut(hubAt)
 	defer s.servers.Heal(hubAt)

@@ -33,6 +33,7 @@ type storedMessages struct {
 	follower *joblog.Follower
 	last     map[string]uint64 // the greatest sequence on each subject
 	upTo     uint64
+	answered bool // by the leader of the log
 	err      error
 }
 
@@ -87,7 +88,7 @@ func (h *Hub) readStored(ctx context.Context, src *source, of *joblog.Follower) 
 	defer cancel()
 	if of == nil {
 		_, last, err := src.bounds.get(ctx)
-		return storedMessages{src: src, upTo: last, err: err}
+		return storedMessages{src: src, upTo: last, answered: err == nil, err: err}
 	}
 	found = storedMessages{src: src, follower: of, last: make(map[string]uint64)}
 	found.err = of.Read(ctx, func(subject string, seq uint64) {
@@ -100,7 +101,7 @@ func (h *Hub) readStored(ctx context.Context, src *source, of *joblog.Follower) 
 			found.last[subject] = seq
 		}
 	})
-	found.upTo = of.At()
+	found.upTo, found.answered = of.At(), of.Answered()
 	return found
 }
 
@@ -108,6 +109,7 @@ func (h *Hub) readStored(ctx context.Context, src *source, of *joblog.Follower) 
 func (h *Hub) onStored(found storedMessages, now time.Time) {
 	c := &found.src.comparison
 	c.reading = false
+	h.cutOff.onRead(found.answered, now)
 	if found.follower != c.follower {
 		return // of a log that is gone
 	}

@@ -1,15 +1,24 @@
 package sse
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // A connection can be silent without being closed: the packets between this process and a NATS server are lost, or the server stands
 // still. nats.go notices that by its pings, after three seconds as hark configures them, but not for a connection that a program has
 // made with other settings. The own beats notice it, too: a hub gets each beat that it publishes.
+//
+// A connection can also be good and its server cut off from the others, for as long as that lasts. Then the log does not answer,
+// and no other hub is received. Another server may be reachable. While a log has no leader, the other hubs are received.
 
 // cutOff has what is known about the connection to NATS. It belongs to Run.
 type cutOff struct {
 	returned uint64       // the last own beat that came back
 	seconds  atomic.Int64 // for which there has been no connection; tests read it
+
+	unanswered time.Time // when reads of the log began to fail; zero if the last one was answered
+	moved      bool      // to another server, since the last read that was answered
 }
 
 const (
@@ -19,27 +28,63 @@ const (
 	// defaultByeAfter is the number of seconds without a connection after which readers are sent to another notifier. It is no less,
 	// since all notifiers may have lost NATS: then a stream that stays has what it missed as soon as NATS is back.
 	defaultByeAfter = 30
+	// maxUnanswered is the time for which reads of the log fail, without any other hub, before the connection is replaced.
+	maxUnanswered = 3 * time.Second
 )
 
 // onOwnBeat notes that a beat of this hub has come back.
 func (c *cutOff) onOwnBeat(number uint64) { c.returned = max(c.returned, number) }
 
-// checkConnection is called each second after the beat was published. It replaces a silent connection. If there is no connection for
-// some seconds, and there were other hubs, it ends all streams: a proxy may send their readers to a hub with a connection.
-func (h *Hub) checkConnection() {
+// onRead notes whether the log has answered a read, which began at most compareTimeout ago.
+func (c *cutOff) onRead(answered bool, now time.Time) {
+	switch {
+	case answered:
+		c.unanswered, c.moved = time.Time{}, false
+	case c.unanswered.IsZero():
+		c.unanswered = now
+	}
+}
+
+// isOutOfReach reports whether the log has not answered for a while and all other hubs are silent.
+func (c *cutOff) isOutOfReach(others map[string]*otherHub, now time.Time) bool {
+	if c.unanswered.IsZero() || now.Sub(c.unanswered) < maxUnanswered {
+		return false
+	}
+	for _, other := range others {
+		if !other.silent {
+			return false
+		}
+	}
+	return len(others) > 0
+}
+
+// checkConnection is called each second after the beat was published. It replaces a connection that is silent, or whose server is cut
+// off from the others. If there is no connection for some seconds, and there were other hubs, it ends all streams: a proxy may send
+// their readers to a hub with a connection.
+func (h *Hub) checkConnection(now time.Time) {
 	c := &h.cutOff
 	if h.nc.IsConnected() {
 		c.seconds.Store(0)
-		if h.beats.number-c.returned <= maxBeatsOut || h.o.Exclusive {
+		switch {
+		case h.beats.number-c.returned > maxBeatsOut && !h.o.Exclusive:
+			h.reconnect("NATS connection silent: messages to this notifier itself do not arrive; reconnecting")
+		case !c.moved && c.isOutOfReach(h.beats.others, now):
+			c.moved = true // once: if no server reaches the log, this one is as good as another
+			h.reconnect("NATS server cut off from the others: the log does not answer, and all other notifiers are silent; reconnecting")
+		default:
 			return
-		}
-		h.log.Warn("NATS connection silent: messages to this notifier itself do not arrive; reconnecting", "server", h.nc.ConnectedUrlRedacted())
-		if err := h.nc.ForceReconnect(); err != nil {
-			h.log.Warn("reconnect failed", "err", err)
 		}
 	} else if c.seconds.Add(1) == h.byeAfter && len(h.beats.others) > 0 {
 		h.log.Warn("no connection to NATS; streams end, so that their readers reach another notifier", "streams", h.Open())
 		h.endAll("nats_lost", "This server has lost its connection; reconnect.")
 	}
 	c.returned = h.beats.number // the beats from before a reconnect may be lost
+}
+
+// reconnect replaces the connection with one to the next server, and logs why. It does not block.
+func (h *Hub) reconnect(why string) {
+	h.log.Warn(why, "server", h.nc.ConnectedUrlRedacted())
+	if err := h.nc.ForceReconnect(); err != nil {
+		h.log.Warn("reconnect failed", "err", err)
+	}
 }

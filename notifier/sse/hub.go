@@ -280,7 +280,7 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 			h.checkDrops()
 		case now := <-second.C:
 			h.publishBeat(false)
-			h.checkConnection()
+			h.checkConnection(now)
 			h.checkBeats(now)
 			h.noteKnownHubs()
 			h.updateAudiences(now)
