@@ -65,7 +65,9 @@ const errCodeNoLeader = 10008
 var errNoLeader = errors.New("the stream has no leader: most of its NATS servers are down or unreachable")
 
 // isOfLeader reports whether an info is of the stream's leader. A server that is cut off may take itself for the leader for ten seconds.
-func isOfLeader(info *jetstream.StreamInfo) bool { return info.Cluster == nil || info.Cluster.Leader != "" }
+func isOfLeader(info *jetstream.StreamInfo) bool {
+	return info.Cluster == nil || info.Cluster.Leader != ""
+}
 
 func isLeaderless(err error) bool {
 	var api *jetstream.APIError
