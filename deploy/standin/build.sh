@@ -30,21 +30,37 @@ hash() { cat -- "$@" | sha256sum | cut -c1-16; }
 # run COMMAND...: quiet unless it fails.
 run() { "$@" >"$tmp/log" 2>&1 </dev/null || { cat "$tmp/log" >&2; say "failed: $*"; exit 1; }; }
 
-# golang_context: the toolchain, the modules of go.mod, and what hark imports, compiled with the flags of our Dockerfile.
-# That is done out here, and in one layer, because layers of many files are slow.
+# golang_context: the toolchain, the modules of go.mod, and what hark and the NATS server import: its sources, and its compiled
+# packages. Those are in the build cache of this machine as a rule, because the programs of the tests are built with the flags of
+# our Dockerfile. Layers of many files are slow, so it is one layer, with those files alone that go build reads.
 golang_context() {
-  local image=$tmp/image trim=(--exclude='*_test.go' --exclude=testdata)
-  mkdir -p "$image/usr/local/go" "$image/go/pkg"
+  local image=$tmp/image programs=(./cmd/hark github.com/nats-io/nats-server/v2) goroot cache
+  goroot=$(go env GOROOT) cache=$(go env GOCACHE)
+  mkdir -p "$image/usr/local/go" "$image/go/pkg/mod" "$image/root/.cache/go-build"
   (
     cd "$root"
-    export CGO_ENABLED=0 GOFLAGS=-modcacherw GOMODCACHE=$tmp/modules GOCACHE=$image/root/.cache/go-build GOSUMDB=off
+    export CGO_ENABLED=0 GOFLAGS=-modcacherw GOMODCACHE=$tmp/modules GOSUMDB=off
     GOPROXY="file://$(GOMODCACHE='' go env GOMODCACHE)/cache/download,$(go env GOPROXY)" run go mod download
-    # shellcheck disable=SC2046 # a list of packages
-    run go build -trimpath $(go list -deps ./cmd/hark | grep -vE '(^|/)(internal|vendor)(/|$)|^github.com/hark-jobs/')
+
+    run go list -trimpath -export -deps "${programs[@]}"
+    go list -trimpath -export -deps -f '{{if not (and .Module .Module.Main)}}{{.Export}}{{end}}' "${programs[@]}" >"$tmp/exports"
+    # An entry of the cache is "v1 ACTION OUTPUT size time", in the file xx/ACTION-a, where xx is its beginning.
+    find "$cache" -name '*-a' -exec cat {} + | awk -v exports="$tmp/exports" '
+      BEGIN { while ((getline path <exports) > 0) { sub(".*/", "", path); sub("-d$", "", path); wanted[path] = 1 } }
+      $3 in wanted { print substr($2, 1, 2) "/" $2 "-a"; print substr($3, 1, 2) "/" $3 "-d" }' |
+      sort -u | tar -C "$cache" -cf - -T - | tar -C "$image/root/.cache/go-build" --no-same-owner -xf -
+
+    go list -deps -f '{{$dir := .Dir}}
+      {{- range .GoFiles}}{{$dir}}/{{.}}{{"\n"}}{{end}}{{range .SFiles}}{{$dir}}/{{.}}{{"\n"}}{{end}}
+      {{- range .HFiles}}{{$dir}}/{{.}}{{"\n"}}{{end}}{{range .EmbedFiles}}{{$dir}}/{{.}}{{"\n"}}{{end -}}' "${programs[@]}" >"$tmp/sources"
+    cd "$goroot"
+    { sed -n "s,^$goroot/,,p" "$tmp/sources"; ls -d VERSION go.env bin pkg/include pkg/tool src/go.mod src/vendor/modules.txt; } |
+      tar -cf - -T - | tar -C "$image/usr/local/go" --no-same-owner -xf -
+    # A module that is not there would be unpacked; its folder is enough.
+    cd "$GOMODCACHE"
+    { sed -n "s,^$GOMODCACHE/,,p" "$tmp/sources"; echo cache; } | tar -cf - -T - | tar -C "$image/go/pkg/mod" --no-same-owner -xf -
+    find . -type d -name '*@*' -prune -print0 | (cd "$image/go/pkg/mod" && xargs -0 mkdir -p)
   )
-  tar -C "$(go env GOROOT)" "${trim[@]}" --exclude=./test --exclude=./api --exclude=./doc -cf - . |
-    tar -C "$image/usr/local/go" --no-same-owner -xf -
-  tar -C "$tmp" "${trim[@]}" -cf - modules | tar -C "$tmp/image/go/pkg" --transform='s,^modules,mod,' -xf -
 }
 
 # nats_context: the server of go.mod, built by golang's image, which may be a stand-in or real.
