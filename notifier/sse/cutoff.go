@@ -10,7 +10,8 @@ import (
 // made with other settings. The own beats notice it, too: a hub gets each beat that it publishes.
 //
 // A connection can also be good and its server cut off from the others, for as long as that lasts. Then the log does not answer,
-// and no other hub is received. Another server may be reachable. While a log has no leader, the other hubs are received.
+// and only hubs on the same server are received. Another server may be reachable. While a log elects a leader it does not answer
+// either, for four to nine seconds (nats-server 2.15).
 
 // cutOff has what is known about the connection to NATS. It belongs to Run.
 type cutOff struct {
@@ -28,8 +29,10 @@ const (
 	// defaultByeAfter is the number of seconds without a connection after which readers are sent to another notifier. It is no less,
 	// since all notifiers may have lost NATS: then a stream that stays has what it missed as soon as NATS is back.
 	defaultByeAfter = 30
-	// maxUnanswered is the time for which reads of the log fail, without any other hub, before the connection is replaced.
-	maxUnanswered = 3 * time.Second
+	// maxUnanswered is the time after which a connection is replaced if reads of the log fail. It is longer than an election.
+	maxUnanswered = 10 * time.Second
+	// maxUnansweredAlone is maxUnanswered while all other hubs are silent.
+	maxUnansweredAlone = 3 * time.Second
 )
 
 // onOwnBeat notes that a beat of this hub has come back.
@@ -45,17 +48,25 @@ func (c *cutOff) onRead(answered bool, now time.Time) {
 	}
 }
 
-// isOutOfReach reports whether the log has not answered for a while and all other hubs are silent.
+// isOutOfReach reports whether the log has not answered for so long that another server may be better.
 func (c *cutOff) isOutOfReach(others map[string]*otherHub, now time.Time) bool {
-	if c.unanswered.IsZero() || now.Sub(c.unanswered) < maxUnanswered {
+	if c.unanswered.IsZero() {
 		return false
 	}
-	for _, other := range others {
-		if !other.silent {
+	limit := maxUnanswered
+	if len(others) > 0 && allSilent(others) {
+		limit = maxUnansweredAlone
+	}
+	return now.Sub(c.unanswered) >= limit
+}
+
+func allSilent(hubs map[string]*otherHub) bool {
+	for _, hub := range hubs {
+		if !hub.silent {
 			return false
 		}
 	}
-	return len(others) > 0
+	return true
 }
 
 // checkConnection is called each second after the beat was published. It replaces a connection that is silent, or whose server is cut
@@ -70,7 +81,7 @@ func (h *Hub) checkConnection(now time.Time) {
 			h.reconnect("NATS connection silent: messages to this notifier itself do not arrive; reconnecting")
 		case !c.moved && c.isOutOfReach(h.beats.others, now):
 			c.moved = true // once: if no server reaches the log, this one is as good as another
-			h.reconnect("NATS server cut off from the others: the log does not answer, and all other notifiers are silent; reconnecting")
+			h.reconnect("NATS server probably cut off from the others: the log does not answer; reconnecting")
 		default:
 			return
 		}
