@@ -228,8 +228,9 @@ func ID(name string) string { return `[data-testid="` + name + `"]` }
 // Click clicks an element as soon as that is possible.
 func (p *Tab) Click(selector string) {
 	p.t.Helper()
-	p.Until(selector+" can be clicked", fmt.Sprintf(
-		`(() => { const e = document.querySelector(%q); if (!e || e.disabled || e.getClientRects().length === 0) return false; e.click(); return true })()`, selector))
+	click := fmt.Sprintf(
+		`(() => { const e = document.querySelector(%q); if (!e || e.disabled || e.getClientRects().length === 0) return false; e.click(); return true })()`, selector)
+	p.until(selector+" can be clicked", func() bool { return Eval[bool](p, click) }) // not again, after an error
 }
 
 // Fill sets the value of a field as a user's input would.
@@ -240,11 +241,25 @@ func (p *Tab) Fill(selector, value string) {
 		return e.value === %[2]q })()`, selector, value))
 }
 
-// Until polls a JavaScript expression until it is true.
+// Until polls a JavaScript expression until it is true. It is evaluated again if another page was loaded meanwhile.
 func (p *Tab) Until(what, expression string) {
 	p.t.Helper()
+	p.until(what, func() bool {
+		ok, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](expression))
+		if err != nil && !strings.Contains(err.Error(), pageReplaced) {
+			p.t.Fatalf("%s: %v", expression, err)
+		}
+		return ok && err == nil
+	})
+}
+
+// pageReplaced is Chromium's error for an expression during whose evaluation another page was loaded.
+const pageReplaced = "Inspected target navigated or closed"
+
+func (p *Tab) until(what string, ok func() bool) {
+	p.t.Helper()
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if Eval[bool](p, expression) {
+		if ok() {
 			return
 		}
 	}
