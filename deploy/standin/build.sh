@@ -61,6 +61,7 @@ golang_context() {
     { sed -n "s,^$GOMODCACHE/,,p" "$tmp/sources"; echo cache; } | tar -cf - -T - | tar -C "$image/go/pkg/mod" --no-same-owner -xf -
     find . -type d -name '*@*' -prune -print0 | (cd "$image/go/pkg/mod" && xargs -0 mkdir -p)
   )
+  rm -rf "$tmp/modules" # the engine would be sent it
 }
 
 # nats_context: the server of go.mod, built by golang's image, which may be a stand-in or real.

@@ -109,7 +109,7 @@ const (
 	chunkSize = 128 << 10
 	// chunkTimeout is the timeout of a chunk, and of the start.
 	chunkTimeout = 30 * time.Second
-	// maxSilence is the time without a chunk after which an empty one is sent. The server gives a restore up after five seconds
+	// maxSilence is the time without a chunk after which one without messages is sent. The server gives a restore up after five seconds
 	// (nats-server 2.15, processStreamRestore), which a backup can exceed with messages that are not restored.
 	maxSilence = time.Second
 	// replicaTimeout is how long to wait for a replica whose lag does not change.
