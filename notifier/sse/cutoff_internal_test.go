@@ -1,0 +1,37 @@
+package sse
+
+import (
+	"testing"
+	"time"
+)
+
+// A hub goes to another server after a longer silence of the log than an election takes, and sooner if all other hubs are silent.
+func TestOutOfReach(t *testing.T) {
+	start := time.Now()
+	heard, silent := &otherHub{}, &otherHub{silent: true}
+	for _, test := range []struct {
+		name   string
+		others map[string]*otherHub
+		after  time.Duration
+		want   bool
+	}{
+		{"no other hub, during an election", nil, 9 * time.Second, false},
+		{"no other hub", nil, 10 * time.Second, true},
+		{"one of two is silent", map[string]*otherHub{"a": silent, "b": heard}, 9 * time.Second, false},
+		{"one of two is silent for long", map[string]*otherHub{"a": silent, "b": heard}, 10 * time.Second, true},
+		{"all are silent, a moment ago", map[string]*otherHub{"a": silent, "b": silent}, 2 * time.Second, false},
+		{"all are silent", map[string]*otherHub{"a": silent, "b": silent}, 3 * time.Second, true},
+	} {
+		var c cutOff
+		c.onRead(false, start)
+		c.onRead(false, start.Add(test.after/2)) // the first failure counts
+		if got := c.isOutOfReach(test.others, start.Add(test.after)); got != test.want {
+			t.Errorf("%s: %v after %v", test.name, got, test.after)
+		}
+		c.moved = true
+		c.onRead(true, start.Add(test.after))
+		if c.moved || c.isOutOfReach(test.others, start.Add(time.Hour)) {
+			t.Errorf("%s: out of reach after an answer", test.name)
+		}
+	}
+}
