@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -109,7 +110,7 @@ func Backup(ctx context.Context, nc *nats.Conn, at joblog.Location, dir string, 
 	for _, name := range streams {
 		p := part{Stream: name, File: name + ".s2"}
 		m.Parts = append(m.Parts, p)
-		if err := p.save(ctx, js, dir, log); err != nil {
+		if err := p.save(ctx, js, at.Namespace, dir, log); err != nil {
 			return Summary{}, fmt.Errorf("backup: stream %s: %w", name, err)
 		}
 		m.Parts[len(m.Parts)-1] = p
@@ -138,7 +139,7 @@ func emptyFolder(dir string) error {
 }
 
 // save copies the stream of p into its file and describes it in p.
-func (p *part) save(ctx context.Context, js jetstream.JetStream, dir string, log *slog.Logger) error {
+func (p *part) save(ctx context.Context, js jetstream.JetStream, ns joblog.Namespace, dir string, log *slog.Logger) error {
 	var stream jetstream.Stream
 	var info struct {
 		Config  json.RawMessage `json:"config"` // unchanged from the server, with fields that nats.go may not have
@@ -152,7 +153,7 @@ func (p *part) save(ctx context.Context, js jetstream.JetStream, dir string, log
 			return err
 		}
 		// Read the consumers before the log, so that the log has the results of everything that they have acked.
-		if err := p.readConsumers(ctx, stream); err != nil {
+		if err := p.readConsumers(ctx, stream, ns); err != nil {
 			return err
 		}
 		return call(ctx, js, callTimeout, "STREAM.INFO."+p.Stream, nil, &info)
@@ -177,11 +178,15 @@ func (p *part) save(ctx context.Context, js jetstream.JetStream, dir string, log
 	return nil
 }
 
-// readConsumers describes the durable consumers. The others belong to processes, which create them again.
-func (p *part) readConsumers(ctx context.Context, stream jetstream.Stream) error {
+// readConsumers describes the consumers of the workers. The others belong to processes, which create them again. Most of those
+// are on one server, and while it is down nothing can be known of them.
+func (p *part) readConsumers(ctx context.Context, stream jetstream.Stream, ns joblog.Namespace) error {
 	p.Consumers = nil
 	names := stream.ConsumerNames(ctx)
 	for name := range names.Name() {
+		if !strings.HasPrefix(name, ns.WorkerConsumer("")) {
+			continue
+		}
 		c, err := stream.Consumer(ctx, name)
 		if errors.Is(err, jetstream.ErrConsumerNotFound) {
 			continue // gone meanwhile
@@ -190,9 +195,6 @@ func (p *part) readConsumers(ctx context.Context, stream jetstream.Stream) error
 			return fmt.Errorf("consumer %s: %w", name, err)
 		}
 		info := c.CachedInfo()
-		if info.Config.Durable == "" {
-			continue
-		}
 		config, err := json.Marshal(info.Config)
 		if err != nil {
 			return err
@@ -230,7 +232,7 @@ func retry(ctx context.Context, log *slog.Logger, do func() error) error {
 	}
 }
 
-// isTemporary reports whether an error of NATS is temporary, such as an election.
+// isTemporary reports whether an error of NATS is temporary, such as an election, or a server that is down.
 func isTemporary(err error) bool {
 	for _, e := range []error{context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected,
 		nats.ErrConnectionReconnecting, jetstream.ErrNoStreamResponse} {
@@ -239,11 +241,20 @@ func isTemporary(err error) bool {
 		}
 	}
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.Code == 503
+	return errors.As(err, &api) && api.Code == 503 || isAPIError(err, errStreamOffline) || isAPIError(err, errConsumerOffline)
 }
 
-// errNoMessage is JetStream's error code for "no message found".
-const errNoMessage = 10037
+// Error codes of JetStream. The last two say that none of the servers of the stream or consumer is up.
+const (
+	errNoMessage       jetstream.ErrorCode = 10037
+	errStreamOffline   jetstream.ErrorCode = 10118
+	errConsumerOffline jetstream.ErrorCode = 10119
+)
+
+func isAPIError(err error, code jetstream.ErrorCode) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == code
+}
 
 // call calls JetStream's API and decodes the response. Errors of the server are [*jetstream.APIError].
 func call(ctx context.Context, js jetstream.JetStream, timeout time.Duration, subject string, request, answer any) error {

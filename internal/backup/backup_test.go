@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -583,6 +584,48 @@ func TestServerStops(t *testing.T) {
 		servers.Restart(i)
 		whole(t, nc)
 	}
+}
+
+// While a server is down, the consumers that a process had there cannot be described. Such are those of a notifier that
+// compares, and of a backup that was killed.
+func TestConsumerIsOffline(t *testing.T) {
+	t.Parallel()
+	ctx, servers := natstest.Context(t), natstest.Cluster(t, 3)
+	nc := servers.Connect(t)
+	fill(t, open(t, nc, 3))
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range streams {
+		for i := range 3 {
+			consumerOn(t, js, name, i)
+		}
+	}
+	servers.Stop(2)
+	saved, err := backup.Backup(ctx, nc, joblog.Location{}, filepath.Join(t.TempDir(), "backup"), logTo(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := saved.Streams[0]; got.Consumers != 1 || got.Messages == 0 {
+		t.Errorf("the log is backed up as %+v", got)
+	}
+}
+
+// consumerOn creates an ephemeral consumer without replicas on one server.
+func consumerOn(t *testing.T, js jetstream.JetStream, stream string, server int) {
+	t.Helper()
+	ctx := natstest.Context(t)
+	polltest.Nil(t, fmt.Sprintf("a consumer of %s is on server %d", stream, server), func() error {
+		c, err := js.CreateConsumer(ctx, stream, jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, Replicas: 1, MemoryStorage: true, InactiveThreshold: time.Hour})
+		if err != nil {
+			return err
+		}
+		if got := c.CachedInfo().Cluster.Leader; !strings.HasSuffix(got, strconv.Itoa(server+1)) {
+			return fmt.Errorf("it is on %s", got)
+		}
+		return nil
+	})
 }
 
 // whole waits until each stream has a leader, and all its replicas have caught up.

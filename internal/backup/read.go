@@ -166,8 +166,7 @@ func (r *streamReader) lastSeq(ctx context.Context, log *slog.Logger) (uint64, e
 	err := retry(ctx, log, func() error {
 		return call(ctx, r.js, callTimeout, "STREAM.MSG.GET."+r.stream.CachedInfo().Config.Name, map[string]string{"last_by_subj": ">"}, &answer)
 	})
-	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == errNoMessage {
+	if isAPIError(err, errNoMessage) {
 		return 0, nil
 	}
 	return answer.Message.Seq, err
