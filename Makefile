@@ -10,6 +10,10 @@ PKG ?= ./...
 RACE = -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false
 TEST = $(GO) test $(RACE) -shuffle=on -p 3 -parallel 4 -vet=off
 
+# The time of the steps of `make test`, which are to take under twelve minutes on two cores.
+BEGIN := $(shell date +%s)
+took = @echo "make test: $(1) after $$(($$(date +%s) - $(BEGIN))) s"
+
 # The containers of deploy's test come and go with network interfaces, and each change interrupts what a browser is
 # loading (Chromium: ERR_NETWORK_CHANGED). So the packages with a browser are run first, beside a few long ones, and deploy,
 # which mostly waits, beside all others. The packages that take longest come first, so that none of them runs alone at the end.
@@ -41,12 +45,15 @@ compile:
 
 test: ## Run all tests, as CI does
 	@$(MAKE) --no-print-directory -j 2 setup compile
+	$(call took,installed and compiled)
 ifeq ($(PKG),./...)
 	$(TEST) -timeout 30m $(BROWSER) $(BESIDE)
+	$(call took,first half ok)
 	@$(MAKE) --no-print-directory --output-sync=target -j 3 test-others test-deploy test-web fuzz-later
 else
 	$(TEST) -timeout 30m $(PKG)
 endif
+	$(call took,all ok)
 
 test-others:
 	$(TEST) -timeout 30m $(OTHERS)
