@@ -8,7 +8,7 @@ import (
 
 // churn has streams end and resume again and again, with nothing failing, and counts what they miss.
 func churn(t *testing.T, p *parts, round, users, reconnects int) {
-	l := newLedger(t, fmt.Sprintf("churn %d", round), p.urls, users, pace{notification: time.Second / 2, broadcast: time.Second / 4})
+	l := newLedger(p, fmt.Sprintf("churn %d", round), users, pace{notification: time.Second / 2, broadcast: time.Second / 4})
 	for _, r := range l.readers {
 		r.churns.Store(true)
 	}
@@ -27,7 +27,7 @@ func churn(t *testing.T, p *parts, round, users, reconnects int) {
 		r.churns.Store(false)
 	}
 	ph.settle(l, 0)
-	v := l.verdict(p.urls, []*phase{ph})
+	v := l.verdict([]*phase{ph})
 	t.Logf("%d notifications in %d connections, %.0f s", l.notifications(), l.connects(), time.Since(ph.begin).Seconds())
 	if v != (verdict{}) {
 		t.Errorf("something that must never be, was:\n%v", v)

@@ -66,7 +66,7 @@ func TestCluster(t *testing.T) {
 
 // fail has users post and enqueue while one part after another fails.
 func fail(t *testing.T, p *parts, s setting) {
-	l := newLedger(t, "user", p.urls, s.users, s.pace)
+	l := newLedger(p, "user", s.users, s.pace)
 	defer l.listen()()
 	var phases []*phase
 	var table strings.Builder
@@ -85,7 +85,7 @@ func fail(t *testing.T, p *parts, s setting) {
 		fmt.Fprintln(&table, row)
 		t.Logf("%s\n%s", strings.Join(ph.said, "; "), row)
 	}
-	v := l.verdict(p.urls, phases)
+	v := l.verdict(phases)
 	t.Logf("%d notifications, %d jobs, %d calls; %d streams connected %d times\n%v\n\n%s\n%v",
 		l.notifications(), len(l.jobs), l.tries, len(l.readers), l.connects(), v, tableHead, &table)
 	if v != (verdict{}) {

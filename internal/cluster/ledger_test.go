@@ -17,6 +17,7 @@ import (
 // ledger posts and enqueues for users, each of whom has a stream, and keeps what was accepted.
 type ledger struct {
 	t        *testing.T
+	parts    *parts
 	name     string
 	balancer *balancer
 	readers  []*reader
@@ -69,9 +70,10 @@ func (j *job) accepted() []time.Time {
 
 // newLedger makes a ledger for users of its own, and their readers, which do not read yet. Several ledgers can follow one
 // another on the same cluster.
-func newLedger(t *testing.T, name string, urls []string, users int, p pace) *ledger {
+func newLedger(parts *parts, name string, users int, p pace) *ledger {
+	t := parts.t
 	t.Helper()
-	l := &ledger{t: t, name: name, balancer: newBalancer(urls), pace: p, posted: make(map[string]int), byUser: make(map[string]*reader)}
+	l := &ledger{t: t, parts: parts, name: name, balancer: newBalancer(parts.urls), pace: p, posted: make(map[string]int), byUser: make(map[string]*reader)}
 	t.Cleanup(l.balancer.transport.CloseIdleConnections)
 	l.service = l.client("service", "notify")
 	for u := range users {

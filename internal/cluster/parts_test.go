@@ -145,6 +145,7 @@ func logFile(t *testing.T) io.Writer {
 	t.Cleanup(func() {
 		f.Close()
 		if t.Failed() || os.Getenv("HARK_CLUSTER_LOG") != "" {
+			logExcerpt(t, f.Name())
 			t.Logf("what the processes said: %s", f.Name())
 		} else {
 			os.Remove(f.Name())

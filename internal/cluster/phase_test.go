@@ -127,14 +127,14 @@ func (p *phase) settle(l *ledger, lease time.Duration) {
 	first := await(settleTime + lease)
 	if len(first) > 0 {
 		p.untilNext = countOf(first)
-		l.t.Logf("%s: missing until the next notification: %v", p.name, shown(first))
+		l.t.Logf("%s: missing until the next notification: %v\n%s", p.name, shown(first), l.parts.diagnose())
 		for r := range first {
 			l.notify(p, r.user)
 		}
 		if last := await(flushTime); len(last) > 0 {
 			p.forGood = countOf(last)
 			p.untilNext -= min(p.untilNext, p.forGood)
-			l.t.Logf("%s: missing for good: %v", p.name, shown(last))
+			l.t.Logf("%s: missing for good: %v\n%s", p.name, shown(last), l.parts.diagnose())
 		}
 	}
 	close(p.over)

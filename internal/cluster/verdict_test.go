@@ -50,7 +50,7 @@ func (v verdict) String() string {
 }
 
 // verdict counts all that must not be, and logs the first of each kind. The inboxes may take a while to be filled.
-func (l *ledger) verdict(urls []string, phases []*phase) (v verdict) {
+func (l *ledger) verdict(phases []*phase) (v verdict) {
 	for _, p := range phases {
 		v.untilNext += p.untilNext
 		v.forGood += p.forGood
@@ -74,7 +74,7 @@ func (l *ledger) verdict(urls []string, phases []*phase) (v verdict) {
 		r.mu.Unlock()
 	}
 	l.checkJobs(&v)
-	for _, url := range urls {
+	for _, url := range l.parts.urls {
 		v.inboxWrong += l.checkInboxes(url)
 	}
 	return v
