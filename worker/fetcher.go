@@ -46,12 +46,14 @@ type fetcher struct {
 	shares *shares
 	freed  chan string   // users of jobs that have ended
 	spread chan struct{} // has a token when the log has got several streams; for pull
-	free   int           // how many more jobs can start
+	free   atomic.Int64  // how many more jobs can start; others may read it
 }
 
 func newFetcher(w *Worker, h *Handler) *fetcher {
-	return &fetcher{worker: w, handler: h, shares: newShares(h), freed: make(chan string, h.concurrency), spread: make(chan struct{}, 1), free: h.concurrency, trouble: trouble.New(w.log.With("kind", h.kind.Name),
+	f := &fetcher{worker: w, handler: h, shares: newShares(h), freed: make(chan string, h.concurrency), spread: make(chan struct{}, 1), trouble: trouble.New(w.log.With("kind", h.kind.Name),
 		"fetching jobs failed; retrying", "fetching jobs works again", errNotStarted)}
+	f.free.Store(int64(h.concurrency))
+	return f
 }
 
 var (
@@ -134,6 +136,7 @@ func (f *fetcher) refresh(ctx context.Context, log *slog.Logger) {
 		f.refreshKind(ctx, log)
 		f.checkClock(ctx, leaseRefresh)
 		f.refreshStreams(ctx)
+		f.checkDelivery(ctx, log)
 	}
 }
 
@@ -213,15 +216,15 @@ func (f *fetcher) pull(ctx context.Context, subject string, log *slog.Logger, se
 	silence := time.NewTimer(0)
 	defer silence.Stop()
 	for {
-		if requested == 0 && f.free > 0 {
-			req, err := json.Marshal(map[string]any{"batch": f.free, "expires": pullExpires, "idle_heartbeat": pullHeartbeat})
+		if free := int(f.free.Load()); requested == 0 && free > 0 {
+			req, err := json.Marshal(map[string]any{"batch": free, "expires": pullExpires, "idle_heartbeat": pullHeartbeat})
 			if err != nil {
 				return err
 			}
 			if err := nc.PublishRequest(subject, inbox, req); err != nil {
 				return err
 			}
-			requested = f.free
+			requested = free
 			silence.Reset(2*pullHeartbeat + time.Second)
 		}
 		select {
@@ -230,7 +233,7 @@ func (f *fetcher) pull(ctx context.Context, subject string, log *slog.Logger, se
 		case <-f.spread:
 			return joblog.ErrSpread
 		case user := <-f.freed:
-			f.free++
+			f.free.Add(1)
 			f.shares.end(user)
 		case <-silence.C:
 			if requested == 0 {
@@ -250,7 +253,7 @@ func (f *fetcher) pull(ctx context.Context, subject string, log *slog.Logger, se
 					return fmt.Errorf("worker: pull: %s %s", status, m.Header.Get("Description"))
 				}
 				requested = 0
-			case f.free == 0: // a late response to a request that was considered lost
+			case f.free.Load() == 0: // a late response to a request that was considered lost
 				m.Respond([]byte("-NAK"))
 			default:
 				requested = max(requested-1, 0)
@@ -269,7 +272,7 @@ func (f *fetcher) start(m *nats.Msg, log *slog.Logger, serve func(*nats.Msg)) {
 		}
 		return
 	}
-	f.free--
+	f.free.Add(-1)
 	f.running.Go(func() {
 		serve(m)
 		f.freed <- user

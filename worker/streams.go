@@ -99,10 +99,9 @@ func (f *fetcher) pullAll(ctx context.Context, n int, log *slog.Logger, serve fu
 		case <-ctx.Done():
 			return true, nil
 		case user := <-f.freed:
-			if f.free == 0 {
+			if f.free.Add(1) == 1 {
 				p.empty = 0
 			}
-			f.free++
 			f.shares.end(user)
 		case o := <-p.opened:
 			p.onOpened(background, o)
@@ -187,7 +186,7 @@ func (p *pulls) checkSilence(ctx context.Context, now time.Time) {
 
 // request sends the requests that are due.
 func (p *pulls) request() error {
-	if p.f.free == 0 || p.asked != nil {
+	if p.f.free.Load() == 0 || p.asked != nil {
 		return nil
 	}
 	for ; p.empty < len(p.sources); p.empty++ {
@@ -196,8 +195,8 @@ func (p *pulls) request() error {
 			p.next = (p.next + 1) % len(p.sources)
 			continue
 		}
-		p.asked, p.askedAt, p.requested, p.got = s, time.Now(), p.f.free, 0
-		return p.send(s, p.askInbox, map[string]any{"batch": p.f.free, "no_wait": true})
+		p.asked, p.askedAt, p.requested, p.got = s, time.Now(), int(p.f.free.Load()), 0
+		return p.send(s, p.askInbox, map[string]any{"batch": p.requested, "no_wait": true})
 	}
 	for _, s := range p.sources {
 		if s.subject == "" || s.waits {
@@ -277,7 +276,7 @@ func (p *pulls) turn(s *source) {
 
 // begin starts a job if there is a place for it.
 func (p *pulls) begin(m *nats.Msg) {
-	if p.f.free == 0 {
+	if p.f.free.Load() == 0 {
 		m.Respond([]byte("-NAK"))
 		return
 	}

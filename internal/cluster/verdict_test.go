@@ -87,9 +87,7 @@ func (l *ledger) checkJobs(v *verdict) {
 		if runs == 0 {
 			continue // its caller gave up
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		now, err := l.clients[j.user].Job(ctx, j.id)
-		cancel()
+		now, err := l.ended(j)
 		if err != nil || !now.State.Terminal() {
 			v.unended++
 			if runs > 1 {
@@ -113,6 +111,19 @@ func (l *ledger) checkJobs(v *verdict) {
 				v.wrongly++
 				l.t.Logf("job %s: the end %s, and it is %+v", j.id, e.kind, now)
 			}
+		}
+	}
+}
+
+// ended returns a job once it has ended, or what is known of it after two minutes: a NATS server that was cut off may answer
+// reads, and lags for a while.
+func (l *ledger) ended(j *job) (now jobs.Job, err error) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		now, err = l.clients[j.user].Job(ctx, j.id)
+		cancel()
+		if err == nil && now.State.Terminal() || time.Now().After(end) {
+			return now, err
 		}
 	}
 }

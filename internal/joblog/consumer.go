@@ -2,6 +2,7 @@ package joblog
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -46,4 +47,63 @@ func (k *keptStream) bindConsumer(ctx context.Context, name, subject string) (je
 		return k.Consumer(ctx, name)
 	}
 	return created, err
+}
+
+// Undelivered returns the sequence of the first job request of a kind that the leader of a stream has, and that the workers'
+// consumer has not delivered yet, or 0. It costs two requests.
+func (q *Store) Undelivered(ctx context.Context, number int, kind string) (seq uint64, err error) {
+	stream, err := q.stream(number)
+	if err != nil {
+		return 0, err
+	}
+	consumer, err := stream.Consumer(ctx, q.ns.WorkerConsumer(kind))
+	if err != nil {
+		return 0, err
+	}
+	info := consumer.CachedInfo()
+	if info.Paused { // by an operator
+		return 0, nil
+	}
+	next, err := q.nextOnLeader(ctx, stream.name, q.ns.SpecSubjects(kind, "*"), info.Delivered.Stream+1)
+	if err != nil || next == nil {
+		return 0, err
+	}
+	return next.Seq, nil
+}
+
+// errAlreadyLeads is JetStream's error code for a leader that cannot be moved, such as one that is where it is to be.
+const errAlreadyLeads jetstream.ErrorCode = 10005
+
+// MoveWorkerConsumer has the NATS server that leads a stream lead the workers' consumer of a kind, too. Requests that wait at the
+// consumer end with a status.
+func (q *Store) MoveWorkerConsumer(ctx context.Context, number int, kind string) error {
+	stream, err := q.stream(number)
+	if err != nil {
+		return err
+	}
+	info, err := stream.leaderInfo(ctx)
+	if err != nil {
+		return err
+	}
+	if info.Cluster == nil {
+		return nil // the server is alone
+	}
+	body, err := json.Marshal(map[string]any{"placement": map[string]string{"preferred": info.Cluster.Leader}})
+	if err != nil {
+		return err
+	}
+	m, err := q.nc.RequestWithContext(ctx, q.api+"CONSUMER.LEADER.STEPDOWN."+stream.name+"."+q.ns.WorkerConsumer(kind), body)
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return fmt.Errorf("answer of JetStream: %w", err)
+	}
+	if answer.Error != nil && answer.Error.ErrorCode != errAlreadyLeads {
+		return answer.Error
+	}
+	return nil
 }

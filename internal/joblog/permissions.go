@@ -216,7 +216,7 @@ func (p *permitted) worker() {
 		}
 		for _, log := range p.logs {
 			consumer := log + "." + consumers[i]
-			p.request("CONSUMER.INFO."+consumer, "CONSUMER.CREATE."+consumer+"."+ns.SpecSubjects(kind, "*"), "CONSUMER.MSG.NEXT."+consumer, "CONSUMER.RESET."+consumer)
+			p.request("CONSUMER.INFO."+consumer, "CONSUMER.CREATE."+consumer+"."+ns.SpecSubjects(kind, "*"), "CONSUMER.MSG.NEXT."+consumer, "CONSUMER.RESET."+consumer, "CONSUMER.LEADER.STEPDOWN."+consumer)
 			p.Publish = append(p.Publish, "$JS.ACK."+consumer+".>")
 		}
 	}

@@ -184,6 +184,7 @@ func (f *Ingester) ingest(ctx context.Context, r *reader, epoch jobs.Epoch, at u
 		run = thread.run
 	}
 	truncated := time.Now()
+	undelivered := uint64(0) // a notification of the log that the last idle check found
 	for checked := time.Now(); ; {
 		msgs, err := r.next(ctx, leaseTick)
 		if err != nil {
@@ -205,8 +206,12 @@ func (f *Ingester) ingest(ctx context.Context, r *reader, epoch jobs.Epoch, at u
 			if _, err := f.o.Store.acquireLease(ctx, f.stream, epoch, f.name, leaseTime); err != nil {
 				return err
 			}
+			if undelivered, err = f.checkDelivery(ctx, at, undelivered); err != nil {
+				return err
+			}
 			continue
 		}
+		undelivered = 0
 		run(func() {
 			b := f.decode(msgs, epoch, at)
 			err, at = f.o.Store.ingest(ctx, b, f.name, leaseTime), b.to
@@ -215,6 +220,21 @@ func (f *Ingester) ingest(ctx context.Context, r *reader, epoch jobs.Epoch, at u
 			return err
 		}
 	}
+}
+
+// checkDelivery returns the sequence of the first notification that the log has after a position, or 0. If it is the same as at the
+// last check, the error is errReread: the reader's consumer is on a server whose replica of the log lags, as it does for minutes
+// after that server led the log and was cut off. The next consumer is most likely on another server.
+func (f *Ingester) checkDelivery(ctx context.Context, at, before uint64) (uint64, error) {
+	next, err := f.nextOnLeader(ctx, at)
+	if err != nil {
+		return 0, nil // an election; the reader reports what lasts
+	}
+	if next.Seq != 0 && next.Seq == before {
+		f.o.Logger.Warn("inbox: a notification of the log is not delivered; reading with another consumer", "stream", f.streamName(), "seq", next.Seq)
+		return 0, errReread
+	}
+	return next.Seq, nil
 }
 
 // decode returns the entries of messages. It skips malformed ones, which must not block the others.

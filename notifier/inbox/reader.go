@@ -26,8 +26,8 @@ const (
 // another path, and callers that wait for the inbox end the delay.
 const batchDelay = 100 * time.Millisecond
 
-// errReread says that a message was lost between the server and this process: reading must start again at the position.
-var errReread = errors.New("a message was lost on the way; reading again")
+// errReread says that a message has not come from the server to this process: reading must start again at the position.
+var errReread = errors.New("a message has not arrived; reading again")
 
 // message is a stored notification.
 type message struct {

@@ -18,41 +18,43 @@ var errStatus = errors.New("inbox: a message without a body whose header has a s
 // the server: it has no body, and a Status in its header. The reader never gets such a message. If the next message is another
 // one, skipUnreadable returns the position unchanged. It blocks for a round trip.
 func (f *Ingester) skipUnreadable(ctx context.Context, epoch jobs.Epoch, at uint64) (uint64, error) {
-	subject, seq, header, err := f.nextWithoutBody(ctx, at)
-	if err != nil || seq == 0 || header.Get("Status") == "" {
+	next, err := f.nextOnLeader(ctx, at)
+	if err != nil || len(next.Data) > 0 || len(next.Header) == 0 {
 		return at, err
 	}
-	f.o.Skipped(subject, seq, errStatus)
-	return seq, f.o.Store.ingest(ctx, batch{stream: f.stream, epoch: epoch, from: at, to: seq}, f.name, leaseTime)
+	header, err := nats.DecodeHeadersMsg(next.Header)
+	if err != nil || header.Get("Status") == "" {
+		return at, err
+	}
+	f.o.Skipped(next.Subject, next.Seq, errStatus)
+	return next.Seq, f.o.Store.ingest(ctx, batch{stream: f.stream, epoch: epoch, from: at, to: next.Seq}, f.name, leaseTime)
 }
 
-// nextWithoutBody returns the next notification after a sequence, if it has no body; else seq is 0. It uses the API that returns
-// a stored message in the body of the response.
-func (f *Ingester) nextWithoutBody(ctx context.Context, at uint64) (subject string, seq uint64, header nats.Header, err error) {
+// storedMessage is a message as the leader of a stream returns it in the body of a response.
+type storedMessage struct {
+	Subject string `json:"subject"`
+	Seq     uint64 `json:"seq"`
+	Header  []byte `json:"hdrs"`
+	Data    []byte `json:"data"`
+}
+
+// nextOnLeader returns the next notification after a sequence, from the leader of the stream. Its sequence is 0 if there is none.
+func (f *Ingester) nextOnLeader(ctx context.Context, at uint64) (storedMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaseTick)
 	defer cancel()
 	body, err := json.Marshal(map[string]any{"seq": at + 1, "next_by_subj": f.o.Namespace.NotificationSubjects()})
 	if err != nil {
-		return "", 0, nil, err
+		return storedMessage{}, err
 	}
 	m, err := f.o.JetStream.Conn().RequestWithContext(ctx, joblog.APISubject(f.o.JetStream, "STREAM.MSG.GET."+f.streamName()), body)
 	if err != nil {
-		return "", 0, nil, fmt.Errorf("%w: read the next message: %w", errStream, err)
+		return storedMessage{}, fmt.Errorf("%w: read the next message: %w", errStream, err)
 	}
 	var answer struct {
-		Message struct {
-			Subject string `json:"subject"`
-			Seq     uint64 `json:"seq"`
-			Header  []byte `json:"hdrs"`
-			Data    []byte `json:"data"`
-		} `json:"message"` // absent with an error, such as no message found
+		Message storedMessage `json:"message"` // absent with an error, such as no message found
 	}
 	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return "", 0, nil, fmt.Errorf("%w: read the next message: %w", errStream, err)
+		return storedMessage{}, fmt.Errorf("%w: read the next message: %w", errStream, err)
 	}
-	if len(answer.Message.Data) > 0 || len(answer.Message.Header) == 0 {
-		return "", 0, nil, nil
-	}
-	header, err = nats.DecodeHeadersMsg(answer.Message.Header)
-	return answer.Message.Subject, answer.Message.Seq, header, err
+	return answer.Message, nil
 }

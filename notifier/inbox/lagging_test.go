@@ -1,0 +1,69 @@
+package inbox_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
+	"github.com/hark-jobs/hark/jobs"
+	"github.com/hark-jobs/hark/notifier/inbox"
+)
+
+// A server that led the log and was cut off lags for minutes afterwards. The ingester notices that its consumer is there.
+func TestIngesterAtALaggingServer(t *testing.T) {
+	t.Parallel()
+	ctx, servers := natstest.Context(t), natstest.BreakableCluster(t, 3)
+	q, err := joblog.Open(ctx, servers.ConnectTo(t, 1), joblog.Options{Settings: joblog.Settings{Replicas: 3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := inbox.Open(filepath.Join(t.TempDir(), "inbox.db"), inbox.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	servers.Strand(0, 150, defaultNS.NotificationSubject("bob"), []byte(`{"type":"t","title":"T"}`)) // longer than this test may wait
+
+	f, err := inbox.NewIngester(inbox.IngesterOptions{Store: store, JetStream: q.JetStream(), Epoch: q.CurrentEpoch, BeginEpoch: q.BeginEpoch,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { f.Run(runs) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	polltest.Nil(t, "the ingester's consumer is on the server that lags", func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		stream, err := q.JetStream().Stream(ctx, defaultNS.LogStream())
+		if err != nil {
+			return err
+		}
+		names := stream.ConsumerNames(ctx)
+		for name := range names.Name() {
+			c, err := stream.Consumer(ctx, name)
+			if err != nil {
+				return err
+			}
+			if c.CachedInfo().Cluster.Leader == "n1" {
+				return nil
+			}
+			if err := stream.DeleteConsumer(ctx, name); err != nil { // the next one may be there
+				return err
+			}
+		}
+		return fmt.Errorf("it is on another server; %v", names.Err())
+	})
+	if _, _, err := q.Notify(natstest.Context(t), "ana", jobs.Notification{Type: "t", Title: "0"}); err != nil {
+		t.Fatal(err)
+	}
+	wantTitles(t, store, "ana", 0, 0)
+}
