@@ -76,6 +76,9 @@ cluster-test: setup ## Three NATS servers, PostgreSQL, notifiers and workers: fa
 compose-test: setup ## Run docker-compose.yml for real: kill, restart, cut off and pause its services, and count what was lost (14 minutes)
 	HARK_COMPOSE=long $(GO) test -count=1 -timeout 30m -v -run TestCompose ./deploy
 
+# What is checked is compiled as the programs of the tests are, once for both.
+lint: export CGO_ENABLED = 0
+lint: export GOFLAGS := $(GOFLAGS) -trimpath
 lint: ## gofmt, vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
 	$(GO) vet ./...

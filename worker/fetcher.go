@@ -46,7 +46,7 @@ type fetcher struct {
 	shares *shares
 	freed  chan string   // users of jobs that have ended
 	spread chan struct{} // has a token when the log has got several streams; for pull
-	free   atomic.Int64  // how many more jobs can start; others may read it
+	free   atomic.Int64  // how many more jobs can start; checkDelivery reads it on another goroutine
 }
 
 func newFetcher(w *Worker, h *Handler) *fetcher {

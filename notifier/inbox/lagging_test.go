@@ -2,7 +2,7 @@ package inbox_test
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -14,6 +14,7 @@ import (
 	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/inbox"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // A server that led the log and was cut off lags for minutes afterwards. The ingester notices that its consumer is there.
@@ -29,7 +30,7 @@ func TestIngesterAtALaggingServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	servers.Strand(0, 150, defaultNS.NotificationSubject("bob"), []byte(`{"type":"t","title":"T"}`)) // longer than this test may wait
+	servers.Strand(0, 60, defaultNS.NotificationSubject("bob"), []byte(`{"type":"t","title":"T"}`))
 
 	f, err := inbox.NewIngester(inbox.IngesterOptions{Store: store, JetStream: q.JetStream(), Epoch: q.CurrentEpoch, BeginEpoch: q.BeginEpoch,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
@@ -41,6 +42,34 @@ func TestIngesterAtALaggingServer(t *testing.T) {
 	running.Go(func() { f.Run(runs) })
 	t.Cleanup(func() { cancel(); running.Wait() })
 	polltest.Nil(t, "the ingester's consumer is on the server that lags", func() error {
+		for name, leader := range leadersOf(t, q) {
+			if leader == "n1" {
+				return nil
+			}
+			if err := q.JetStream().DeleteConsumer(t.Context(), defaultNS.LogStream(), name); err != nil { // the next one may be there
+				return err
+			}
+		}
+		return errors.New("it is on another server")
+	})
+	if _, _, err := q.Notify(natstest.Context(t), "ana", jobs.Notification{Type: "t", Title: "0"}); err != nil {
+		t.Fatal(err)
+	}
+	wantTitles(t, store, "ana", 0, 0)
+	for _, leader := range leadersOf(t, q) {
+		if leader != "n1" {
+			return
+		}
+	}
+	t.Error("the ingester has waited until the server no longer lagged")
+}
+
+// leadersOf returns which server leads each consumer of the log.
+func leadersOf(t *testing.T, q *joblog.Store) map[string]string {
+	t.Helper()
+	var leaders map[string]string
+	polltest.Nil(t, "all consumers have leaders", func() error {
+		leaders = make(map[string]string)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		stream, err := q.JetStream().Stream(ctx, defaultNS.LogStream())
@@ -50,20 +79,15 @@ func TestIngesterAtALaggingServer(t *testing.T) {
 		names := stream.ConsumerNames(ctx)
 		for name := range names.Name() {
 			c, err := stream.Consumer(ctx, name)
+			if errors.Is(err, jetstream.ErrConsumerNotFound) {
+				continue
+			}
 			if err != nil {
 				return err
 			}
-			if c.CachedInfo().Cluster.Leader == "n1" {
-				return nil
-			}
-			if err := stream.DeleteConsumer(ctx, name); err != nil { // the next one may be there
-				return err
-			}
+			leaders[name] = c.CachedInfo().Cluster.Leader
 		}
-		return fmt.Errorf("it is on another server; %v", names.Err())
+		return names.Err()
 	})
-	if _, _, err := q.Notify(natstest.Context(t), "ana", jobs.Notification{Type: "t", Title: "0"}); err != nil {
-		t.Fatal(err)
-	}
-	wantTitles(t, store, "ana", 0, 0)
+	return leaders
 }
