@@ -73,6 +73,8 @@ func Backup(ctx context.Context, nc *nats.Conn, at joblog.Location, dir string, 
 	if log == nil {
 		log = slog.Default()
 	}
+	ctx, cancel := withoutDeadline(ctx)
+	defer cancel()
 	if err := emptyFolder(dir); err != nil {
 		return Summary{}, err
 	}
@@ -221,11 +223,22 @@ func lookUp(ctx context.Context, js jetstream.JetStream, name string, log *slog.
 	return stream, err
 }
 
+// withoutDeadline returns a context that ends with ctx, and has no deadline. With a deadline nats.go waits for an answer until
+// then; without one it gives a call up after five seconds, and an answer that was lost with a server is requested again.
+func withoutDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	return inner, func() { stop(); cancel(nil) }
+}
+
 // retry calls do until it succeeds, fails with a permanent error, or retryTimeout has passed.
 func retry(ctx context.Context, log *slog.Logger, do func() error) error {
 	for began := time.Now(); ; sleep(ctx, 500*time.Millisecond) {
 		err := do()
-		if err == nil || ctx.Err() != nil || !isTemporary(err) || time.Since(began) > retryTimeout {
+		if err != nil && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err == nil || !isTemporary(err) || time.Since(began) > retryTimeout {
 			return err
 		}
 		log.Warn("backup: retrying", "err", err)

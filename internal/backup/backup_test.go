@@ -602,7 +602,8 @@ func TestConsumerIsOffline(t *testing.T) {
 			consumerOn(t, js, name, i)
 		}
 	}
-	servers.Stop(2)
+	servers.Lead(2)
+	servers.Stop(2) // so that the first requests are lost
 	saved, err := backup.Backup(ctx, nc, joblog.Location{}, filepath.Join(t.TempDir(), "backup"), logTo(t))
 	if err != nil {
 		t.Fatal(err)

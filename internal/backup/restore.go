@@ -40,6 +40,8 @@ func Restore(ctx context.Context, nc *nats.Conn, dir string, o Options) (Summary
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	ctx, cancel := withoutDeadline(ctx)
+	defer cancel()
 	if err := o.Location.Check(); err != nil {
 		return Summary{}, err
 	}
