@@ -16,13 +16,14 @@ took = @echo "make test: $(1) after $$(($$(date +%s) - $(BEGIN))) s"
 
 # The containers of deploy's test come and go with network interfaces, and each change interrupts what a browser is
 # loading (Chromium: ERR_NETWORK_CHANGED). So the packages with a browser are run first, beside a few long ones, and deploy,
-# which mostly waits, beside all others. The packages that take longest come first, so that none of them runs alone at the end.
-BROWSER = ./internal/e2e $(shell grep -rl 'hark/internal/browsertest"' --include='*_test.go' . | xargs -n 1 dirname | sort -u | grep -vx -e ./deploy -e ./internal/e2e)
-BESIDE = ./worker/export ./notifier/inbox ./internal/chaos ./internal/cluster
+# which mostly waits, beside all others, and so do the fuzz targets. The packages that take longest come first, so that none of
+# them runs alone at the end.
+BROWSER = $(shell grep -rl 'hark/internal/browsertest"' --include='*_test.go' . | xargs -n 1 dirname | sort -u | grep -vx -e ./deploy -e ./internal/e2e)
+FIRST = ./internal/e2e ./notifier/inbox ./worker/export $(BROWSER) ./internal/chaos ./internal/cluster
 LONGEST = ./internal/joblog ./notifier/sse ./notifier ./internal/backup
-OTHERS = $(LONGEST) $$($(GO) list ./... | grep -vxF "$$($(GO) list ./deploy $(BROWSER) $(BESIDE) $(LONGEST))")
+OTHERS = $(LONGEST) $$($(GO) list ./... | grep -vxF "$$($(GO) list ./deploy $(FIRST) $(LONGEST))")
 
-.PHONY: help run build setup compile test test-others test-deploy test-web fuzz-later fuzz chaos cluster-test compose-test lint fmt
+.PHONY: help run build setup compile test test-others test-deploy test-web test-fuzz fuzz chaos cluster-test compose-test lint fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,9 +48,9 @@ test: ## Run all tests, as CI does
 	@$(MAKE) --no-print-directory -j 2 setup compile
 	$(call took,installed and compiled)
 ifeq ($(PKG),./...)
-	$(TEST) -timeout 30m $(BROWSER) $(BESIDE)
+	$(TEST) -timeout 30m $(FIRST)
 	$(call took,first half ok)
-	@$(MAKE) --no-print-directory --output-sync=target -j 3 test-others test-deploy test-web fuzz-later
+	@$(MAKE) --no-print-directory --output-sync=target -j 4 test-others test-deploy test-web test-fuzz
 else
 	$(TEST) -timeout 30m $(PKG)
 endif
@@ -57,7 +58,7 @@ endif
 
 test-others:
 	$(TEST) -timeout 30m $(OTHERS)
-fuzz-later: test-others
+test-fuzz:
 	FUZZTIME=500x FUZZGUIDE=off scripts/fuzz.sh
 test-deploy:
 	$(TEST) -timeout 30m ./deploy

@@ -16,7 +16,7 @@ program() { echo "$programs/$(echo "$1" | tr / _).test"; }
 
 build() {
   if [ "${FUZZGUIDE:-on}" = off ]; then
-    go test -c -o "$(program "$1")" "$1"
+    CGO_ENABLED=0 go test -trimpath -c -o "$(program "$1")" "$1" # as the programs of the tests
   else
     go test -c -fuzz . -gcflags=all=-d=libfuzzer=0 -gcflags=std= -gcflags=./...= -o "$(program "$1")" "$1"
   fi
