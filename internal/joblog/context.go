@@ -64,9 +64,23 @@ const errCodeNoLeader = 10008
 // missed what was stored since.
 var errNoLeader = errors.New("the stream has no leader: most of its NATS servers are down or unreachable")
 
-// isOfLeader reports whether an info is of the stream's leader. A server that is cut off may take itself for the leader for ten seconds.
-func isOfLeader(info *jetstream.StreamInfo) bool {
-	return info.Cluster == nil || info.Cluster.Leader != ""
+// leaderLease is the time after contact with a majority of its followers for which a leader is certainly the only one. It is
+// shorter than what a follower waits before it elects another (nats-server 2.15: four seconds).
+const leaderLease = 3 * time.Second
+
+// IsOfLeader reports whether an info is of the stream's leader, so that nothing was stored that it does not know. A server that is
+// cut off takes itself for the leader for ten seconds, while the others elect another one after four.
+func IsOfLeader(info *jetstream.StreamInfo) bool {
+	if info.Cluster == nil {
+		return true
+	}
+	inContact := 1
+	for _, replica := range info.Cluster.Replicas {
+		if replica.Active < leaderLease {
+			inContact++
+		}
+	}
+	return info.Cluster.Leader != "" && inContact > (1+len(info.Cluster.Replicas))/2
 }
 
 func isLeaderless(err error) bool {

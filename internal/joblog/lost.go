@@ -77,7 +77,7 @@ func (k *keptStream) remember(info *jetstream.StreamInfo) {
 	k.seen(info)
 }
 
-// Info returns the info of the stream. While the stream has no leader, it may be of a replica that lags: see [isOfLeader].
+// Info returns the info of the stream. While the stream has no leader, it may be of a replica that lags: see [IsOfLeader].
 func (k *keptStream) Info(ctx context.Context, opts ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
 	return k.info(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return k.Stream.Info(ctx, opts...) })
 }
@@ -86,7 +86,7 @@ func (k *keptStream) Info(ctx context.Context, opts ...jetstream.StreamInfoOpt) 
 func (k *keptStream) leaderInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
 	return k.info(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) {
 		info, err := k.Stream.Info(ctx)
-		if err == nil && !isOfLeader(info) {
+		if err == nil && !IsOfLeader(info) {
 			err = errNoLeader
 		}
 		return info, err

@@ -238,3 +238,26 @@ func TestBoundsAreTheLeaders(t *testing.T) {
 		return err == nil && last == stored
 	})
 }
+
+// A leader that is cut off takes itself for the leader for ten seconds. The others elect another one sooner, and what they store
+// it does not know: then it does not count as the leader any more.
+func TestBoundsOfAFormerLeader(t *testing.T) {
+	t.Parallel()
+	servers := natstest.BreakableCluster(t, 3)
+	a, _ := open(t, servers.ConnectTo(t, 0), joblog.Settings{Replicas: 3})
+	b, _ := open(t, servers.ConnectTo(t, 2), joblog.Settings{})
+	servers.Lead(0)
+	servers.Cut(0)
+	ctx := natstest.Context(t)
+	polltest.Nil(t, "another server leads", func() error {
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, _, err := b.Notify(short, "ana", jobs.Notification{Type: "t", Title: "T"})
+		return err
+	})
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond) // without an end it waits for a leader
+	defer cancel()
+	if _, last, err := a.Bounds(short, 0); err == nil {
+		t.Errorf("it says that the log ends at %d", last)
+	}
+}

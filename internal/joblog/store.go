@@ -190,7 +190,7 @@ func (q *Store) Writable(ctx context.Context) error {
 		return err
 	}
 	for _, info := range infos {
-		if !isOfLeader(info) {
+		if !IsOfLeader(info) {
 			return fmt.Errorf("joblog: %s: %w", info.Config.Name, errNoLeader)
 		}
 	}

@@ -136,6 +136,9 @@ func (f *Ingester) serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errStream, err)
 	}
+	if !joblog.IsOfLeader(stream.CachedInfo()) {
+		return fmt.Errorf("%w: %s has no leader", errStream, f.streamName())
+	}
 	if err := f.checkPosition(ctx, epoch, at, stream.CachedInfo().State.LastSeq); err != nil {
 		return err
 	}

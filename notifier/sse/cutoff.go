@@ -18,8 +18,8 @@ type cutOff struct {
 	returned uint64       // the last own beat that came back
 	seconds  atomic.Int64 // for which there has been no connection; tests read it
 
-	unanswered time.Time // when reads of the log began to fail; zero if the last one was answered
-	moved      bool      // to another server, since the last read that was answered
+	unanswered time.Time // when reads of the log began to fail, or the last move since; zero if the last one was answered
+	moves      int       // to other servers, since the last read that was answered
 }
 
 const (
@@ -31,30 +31,39 @@ const (
 	defaultByeAfter = 30
 	// maxUnanswered is the time after which a connection is replaced if reads of the log fail. It is longer than an election.
 	maxUnanswered = 10 * time.Second
-	// maxUnansweredAlone is maxUnanswered while all other hubs are silent.
+	// maxUnansweredAlone is maxUnanswered while all other hubs are silent, for the first move.
 	maxUnansweredAlone = 3 * time.Second
+	// maxMoves is the number of moves after which maxUnanswered is not doubled any more.
+	maxMoves = 3
 )
 
 // onOwnBeat notes that a beat of this hub has come back.
 func (c *cutOff) onOwnBeat(number uint64) { c.returned = max(c.returned, number) }
 
+// onAnswer notes that the log has answered, or that a message came which it has stored since.
+func (c *cutOff) onAnswer() { c.unanswered, c.moves = time.Time{}, 0 }
+
 // onRead notes whether the log has answered a read, which began at most compareTimeout ago.
 func (c *cutOff) onRead(answered bool, now time.Time) {
 	switch {
 	case answered:
-		c.unanswered, c.moved = time.Time{}, false
+		c.onAnswer()
 	case c.unanswered.IsZero():
 		c.unanswered = now
 	}
 }
+
+// onMove notes that the connection is replaced. The next server gets twice the time: while no server reaches the log, each is as good
+// as another.
+func (c *cutOff) onMove(now time.Time) { c.unanswered, c.moves = now, min(c.moves+1, maxMoves) }
 
 // isOutOfReach reports whether the log has not answered for so long that another server may be better.
 func (c *cutOff) isOutOfReach(others map[string]*otherHub, now time.Time) bool {
 	if c.unanswered.IsZero() {
 		return false
 	}
-	limit := maxUnanswered
-	if len(others) > 0 && allSilent(others) {
+	limit := maxUnanswered << c.moves
+	if c.moves == 0 && len(others) > 0 && allSilent(others) {
 		limit = maxUnansweredAlone
 	}
 	return now.Sub(c.unanswered) >= limit
@@ -79,8 +88,8 @@ func (h *Hub) checkConnection(now time.Time) {
 		switch {
 		case h.beats.number-c.returned > maxBeatsOut && !h.o.Exclusive:
 			h.reconnect("NATS connection silent: messages to this notifier itself do not arrive; reconnecting")
-		case !c.moved && c.isOutOfReach(h.beats.others, now):
-			c.moved = true // once: if no server reaches the log, this one is as good as another
+		case c.isOutOfReach(h.beats.others, now):
+			c.onMove(now)
 			h.reconnect("NATS server probably cut off from the others: the log does not answer; reconnecting")
 		default:
 			return

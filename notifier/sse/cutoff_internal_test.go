@@ -28,9 +28,12 @@ func TestOutOfReach(t *testing.T) {
 		if got := c.isOutOfReach(test.others, start.Add(test.after)); got != test.want {
 			t.Errorf("%s: %v after %v", test.name, got, test.after)
 		}
-		c.moved = true
+		c.onMove(start)
+		if moves := c.moves; c.isOutOfReach(test.others, start.Add(19*time.Second)) || !c.isOutOfReach(test.others, start.Add(20*time.Second)) {
+			t.Errorf("%s: after %d move, it is not left after twice the time", test.name, moves)
+		}
 		c.onRead(true, start.Add(test.after))
-		if c.moved || c.isOutOfReach(test.others, start.Add(time.Hour)) {
+		if c.moves > 0 || c.isOutOfReach(test.others, start.Add(time.Hour)) {
 			t.Errorf("%s: out of reach after an answer", test.name)
 		}
 	}

@@ -43,7 +43,10 @@ func (h *Hub) onLive(ctx context.Context, m *nats.Msg) {
 // the streams of all users of its source.
 func (h *Hub) deliverLive(src *source, m *nats.Msg, seq uint64) {
 	token, class, _ := h.queue.ParseSubject(m.Subject)
-	src.lastHeard = max(src.lastHeard, seq)
+	if seq > src.lastHeard {
+		src.lastHeard = seq
+		h.cutOff.onAnswer() // the leader of the log sends it once most of its servers have it
+	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if token == jobs.Everyone {

@@ -174,19 +174,14 @@ func (h *Hub) fetchLogPosition(ctx context.Context, heard []uint64) {
 func (h *Hub) readLogPosition(ctx context.Context, heard []uint64) (at logPosition, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	at.heard = heard
 	known := h.currentEpoch()
-	at.epoch, err = h.queue.CurrentEpoch(ctx)
-	for _, src := range h.sources() {
-		if err != nil {
-			break
+	at, err = h.endsOfLog(ctx, heard)
+	if err == nil && at.truncated() && h.queue.CanLag() { // a new leader may not have applied all that it has
+		select {
+		case <-ctx.Done():
+		case <-time.After(truncatedPause):
 		}
-		var end uint64
-		_, end, err = src.bounds.get(ctx)
-		at.ends = append(at.ends, end)
-	}
-	if err == nil && len(at.ends) != len(heard) {
-		err = joblog.ErrSpread
+		at, err = h.endsOfLog(ctx, heard)
 	}
 	if err != nil || at.epoch != known || !at.truncated() {
 		return at, err
@@ -197,6 +192,28 @@ func (h *Hub) readLogPosition(ctx context.Context, heard []uint64) (at logPositi
 		return at, nil
 	}
 	at.epoch = begun
+	return at, nil
+}
+
+// truncatedPause is the pause before a cluster is asked again whether its log was truncated.
+const truncatedPause = time.Second
+
+// endsOfLog asks for the epoch and the end of the log.
+func (h *Hub) endsOfLog(ctx context.Context, heard []uint64) (at logPosition, err error) {
+	at.heard = heard
+	if at.epoch, err = h.queue.CurrentEpoch(ctx); err != nil {
+		return at, err
+	}
+	for _, src := range h.sources() {
+		_, end, err := src.bounds.get(ctx)
+		if err != nil {
+			return at, err
+		}
+		at.ends = append(at.ends, end)
+	}
+	if len(at.ends) != len(heard) {
+		return at, joblog.ErrSpread
+	}
 	return at, nil
 }
 
