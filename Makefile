@@ -19,7 +19,7 @@ took = @echo "make test: $(1) after $$(($$(date +%s) - $(BEGIN))) s"
 # which mostly waits, beside all others, and so do the fuzz targets. The packages that take longest come first, so that none of
 # them runs alone at the end.
 BROWSER = $(shell grep -rl 'hark/internal/browsertest"' --include='*_test.go' . | xargs -n 1 dirname | sort -u | grep -vx -e ./deploy -e ./internal/e2e)
-FIRST = ./internal/e2e ./notifier/inbox ./worker/export $(BROWSER) ./internal/chaos ./internal/cluster
+FIRST = ./internal/e2e $(BROWSER) ./worker/export ./notifier/inbox ./internal/chaos ./internal/cluster
 LONGEST = ./internal/joblog ./notifier/sse ./notifier ./internal/backup
 OTHERS = $(LONGEST) $$($(GO) list ./... | grep -vxF "$$($(GO) list ./deploy $(FIRST) $(LONGEST))")
 

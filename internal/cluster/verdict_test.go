@@ -59,16 +59,16 @@ func (l *ledger) verdict(phases []*phase) (v verdict) {
 	if v.wrong > 0 {
 		l.t.Logf("wrong answers: %q", l.errors[:min(v.wrong, 10)])
 	}
+	shown := 0
 	for _, r := range l.readers {
 		r.mu.Lock()
 		v.repeated += len(r.repeated)
 		v.disorder += len(r.disorder)
 		v.unknown += len(r.strange)
 		v.resets += r.resets
-		for _, all := range [][]string{r.repeated, r.disorder, r.strange} {
-			if len(all) > 0 {
+		if len(r.repeated)+len(r.disorder)+len(r.strange) > 0 {
+			if shown++; shown <= 10 {
 				l.t.Logf("%s: repeated %q, out of order %q, unknown %q", r.user, r.repeated, r.disorder, r.strange)
-				break
 			}
 		}
 		r.mu.Unlock()

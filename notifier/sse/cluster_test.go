@@ -13,6 +13,7 @@ import (
 
 	"github.com/hark-jobs/hark/internal/joblog"
 	"github.com/hark-jobs/hark/internal/natstest"
+	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
 	"github.com/hark-jobs/hark/notifier/sse"
 	"github.com/nats-io/nats.go"
@@ -110,6 +111,37 @@ func TestServerCutOff(t *testing.T) {
 				t.Logf("%s: %v after the cut", title, time.Since(at))
 			}
 		})
+	}
+}
+
+// A former leader that is cut off takes itself for the leader for ten seconds, and its log ends before what the hub has received. A
+// hub that reconnects to it does not take the log for truncated: no stream is reset.
+func TestReconnectToAFormerLeader(t *testing.T) {
+	t.Parallel()
+	s := newClusterSystem(t, sse.Options{}, 0)
+	s.servers.Lead(0)
+	r := s.open("cleo", "")
+	r.expect("hello")
+	others := openReplicated(t, s.servers.ConnectTo(t, 1))
+	s.servers.Cut(0)
+	polltest.Nil(t, "another server leads", func() error {
+		short, cancel := context.WithTimeout(natstest.Context(t), time.Second)
+		defer cancel()
+		_, _, err := others.Notify(short, "cleo", jobs.Notification{Type: "t", Title: "before"})
+		return err
+	})
+	comes(r, titled(t, "before"))
+	if err := s.hubConn.ForceReconnect(); err != nil {
+		t.Fatal(err)
+	}
+	polltest.Until(t, "the hub is at the former leader", func() bool { return s.hubConn.ConnectedUrl() == s.servers.URLs()[0] })
+	if _, _, err := others.Notify(natstest.Context(t), "cleo", jobs.Notification{Type: "t", Title: "after"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range comes(r, titled(t, "after")) { // once the hub has left that server
+		if e.name == "bye" || e.name == "reset" {
+			t.Errorf("the stream got %+v", e)
+		}
 	}
 }
 
