@@ -68,11 +68,18 @@ var errNoLeader = errors.New("the stream has no leader: most of its NATS servers
 // shorter than what a follower waits before it elects another (nats-server 2.15: four seconds).
 const leaderLease = 3 * time.Second
 
-// IsOfLeader reports whether an info is of the stream's leader, so that nothing was stored that it does not know. A server that is
-// cut off takes itself for the leader for ten seconds, while the others elect another one after four.
-func IsOfLeader(info *jetstream.StreamInfo) bool {
+// ErrCutOff is the error for an info of a leader that has no contact with a majority of its followers: its server is cut off from
+// the others, or most of them are down. It takes itself for the leader for ten seconds, while the others elect another one after four.
+var ErrCutOff = errors.New("the leader of the stream has no contact with most of the NATS servers: it is cut off, or they are down")
+
+// CheckLeader returns nil if an info is of the stream's leader, so that nothing was stored that it does not know. Otherwise the error is
+// [ErrCutOff], or says that there is no leader.
+func CheckLeader(info *jetstream.StreamInfo) error {
 	if info.Cluster == nil {
-		return true
+		return nil
+	}
+	if info.Cluster.Leader == "" {
+		return errNoLeader
 	}
 	inContact := 1
 	for _, replica := range info.Cluster.Replicas {
@@ -80,7 +87,10 @@ func IsOfLeader(info *jetstream.StreamInfo) bool {
 			inContact++
 		}
 	}
-	return info.Cluster.Leader != "" && inContact > (1+len(info.Cluster.Replicas))/2
+	if inContact <= (1+len(info.Cluster.Replicas))/2 {
+		return ErrCutOff
+	}
+	return nil
 }
 
 func isLeaderless(err error) bool {

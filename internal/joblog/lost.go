@@ -77,17 +77,17 @@ func (k *keptStream) remember(info *jetstream.StreamInfo) {
 	k.seen(info)
 }
 
-// Info returns the info of the stream. While the stream has no leader, it may be of a replica that lags: see [IsOfLeader].
+// Info returns the info of the stream. While the stream has no leader, it may be of a replica that lags: see [CheckLeader].
 func (k *keptStream) Info(ctx context.Context, opts ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
 	return k.info(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return k.Stream.Info(ctx, opts...) })
 }
 
-// leaderInfo returns the info of the stream from its leader, or [errNoLeader].
+// leaderInfo returns the info of the stream from its leader, or the error of [CheckLeader].
 func (k *keptStream) leaderInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
 	return k.info(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) {
 		info, err := k.Stream.Info(ctx)
-		if err == nil && !IsOfLeader(info) {
-			err = errNoLeader
+		if err == nil {
+			err = CheckLeader(info)
 		}
 		return info, err
 	})

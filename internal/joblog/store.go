@@ -190,8 +190,8 @@ func (q *Store) Writable(ctx context.Context) error {
 		return err
 	}
 	for _, info := range infos {
-		if !IsOfLeader(info) {
-			return fmt.Errorf("joblog: %s: %w", info.Config.Name, errNoLeader)
+		if err := CheckLeader(info); err != nil {
+			return fmt.Errorf("joblog: %s: %w", info.Config.Name, err)
 		}
 	}
 	return nil

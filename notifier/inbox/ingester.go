@@ -136,8 +136,8 @@ func (f *Ingester) serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errStream, err)
 	}
-	if !joblog.IsOfLeader(stream.CachedInfo()) {
-		return fmt.Errorf("%w: %s has no leader", errStream, f.streamName())
+	if err := joblog.CheckLeader(stream.CachedInfo()); err != nil {
+		return fmt.Errorf("%w: %w", errStream, err)
 	}
 	if err := f.checkPosition(ctx, epoch, at, stream.CachedInfo().State.LastSeq); err != nil {
 		return err

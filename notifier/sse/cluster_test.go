@@ -93,12 +93,12 @@ func (s *clusterSystem) startOther() (stop func()) {
 // stored from then on, while the server is still cut off. It does so sooner if another hub has become silent.
 func TestServerCutOff(t *testing.T) {
 	t.Parallel()
-	for _, others := range []int{0, 1} {
-		t.Run(fmt.Sprint("other hubs: ", others), func(t *testing.T) {
+	for _, test := range []struct{ others, leader int }{{0, 0}, {1, 0}, {0, hubAt}} {
+		t.Run(fmt.Sprintf("other hubs: %d, leader: %d", test.others, test.leader), func(t *testing.T) {
 			t.Parallel()
 			s := newClusterSystem(t, sse.Options{}, 1)
-			s.servers.Lead(0)
-			if others > 0 {
+			s.servers.Lead(test.leader)
+			if test.others > 0 {
 				defer s.startOther()()
 			}
 			r := s.open("cleo", "")
@@ -106,7 +106,7 @@ func TestServerCutOff(t *testing.T) {
 			s.servers.Cut(hubAt)
 			at := time.Now()
 			for _, title := range []string{"meanwhile", "afterwards"} {
-				s.notify("cleo", title)
+				notifyWhenElected(t, s.queue, "cleo", title)
 				comes(r, titled(t, title))
 				t.Logf("%s: %v after the cut", title, time.Since(at))
 			}
@@ -124,12 +124,7 @@ func TestReconnectToAFormerLeader(t *testing.T) {
 	r.expect("hello")
 	others := openReplicated(t, s.servers.ConnectTo(t, 1))
 	s.servers.Cut(0)
-	polltest.Nil(t, "another server leads", func() error {
-		short, cancel := context.WithTimeout(natstest.Context(t), time.Second)
-		defer cancel()
-		_, _, err := others.Notify(short, "cleo", jobs.Notification{Type: "t", Title: "before"})
-		return err
-	})
+	notifyWhenElected(t, others, "cleo", "before")
 	comes(r, titled(t, "before"))
 	if err := s.hubConn.ForceReconnect(); err != nil {
 		t.Fatal(err)
@@ -143,6 +138,17 @@ func TestReconnectToAFormerLeader(t *testing.T) {
 			t.Errorf("the stream got %+v", e)
 		}
 	}
+}
+
+// notifyWhenElected stores a notification, once the log has a leader.
+func notifyWhenElected(t *testing.T, q *joblog.Store, user, title string) {
+	t.Helper()
+	polltest.Nil(t, "the log has a leader", func() error {
+		short, cancel := context.WithTimeout(natstest.Context(t), time.Second)
+		defer cancel()
+		_, _, err := q.Notify(short, user, jobs.Notification{Type: "t", Title: title, Key: title})
+		return err
+	})
 }
 
 // TestCluster runs the tests of a hub on a cluster, one after another on the same one.

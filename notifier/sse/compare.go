@@ -33,7 +33,7 @@ type storedMessages struct {
 	follower *joblog.Follower
 	last     map[string]uint64 // the greatest sequence on each subject
 	upTo     uint64
-	answered bool // by the leader of the log
+	answered error // nil if the leader of the log has answered
 	err      error
 }
 
@@ -88,7 +88,7 @@ func (h *Hub) readStored(ctx context.Context, src *source, of *joblog.Follower) 
 	defer cancel()
 	if of == nil {
 		_, last, err := src.bounds.get(ctx)
-		return storedMessages{src: src, upTo: last, answered: err == nil, err: err}
+		return storedMessages{src: src, upTo: last, answered: err, err: err}
 	}
 	found = storedMessages{src: src, follower: of, last: make(map[string]uint64)}
 	found.err = of.Read(ctx, func(subject string, seq uint64) {

@@ -1,8 +1,11 @@
 package sse
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
+
+	"github.com/hark-jobs/hark/internal/joblog"
 )
 
 // A connection can be silent without being closed: the packets between this process and a NATS server are lost, or the server stands
@@ -20,6 +23,7 @@ type cutOff struct {
 
 	unanswered time.Time // when reads of the log began to fail, or the last move since; zero if the last one was answered
 	moves      int       // to other servers, since the last read that was answered
+	isCertain  bool      // the log's leader has said so: it is on this side, and has no contact with most of the servers
 }
 
 const (
@@ -41,21 +45,25 @@ const (
 func (c *cutOff) onOwnBeat(number uint64) { c.returned = max(c.returned, number) }
 
 // onAnswer notes that the log has answered, or that a message came which it has stored since.
-func (c *cutOff) onAnswer() { c.unanswered, c.moves = time.Time{}, 0 }
+func (c *cutOff) onAnswer() { c.unanswered, c.moves, c.isCertain = time.Time{}, 0, false }
 
-// onRead notes whether the log has answered a read, which began at most compareTimeout ago.
-func (c *cutOff) onRead(answered bool, now time.Time) {
-	switch {
-	case answered:
+// onRead notes why the log has not answered a read, which began at most compareTimeout ago, or with nil that it has.
+func (c *cutOff) onRead(err error, now time.Time) {
+	if err == nil {
 		c.onAnswer()
-	case c.unanswered.IsZero():
+		return
+	}
+	if c.unanswered.IsZero() {
 		c.unanswered = now
 	}
+	c.isCertain = errors.Is(err, joblog.ErrCutOff)
 }
 
 // onMove notes that the connection is replaced. The next server gets twice the time: while no server reaches the log, each is as good
 // as another.
-func (c *cutOff) onMove(now time.Time) { c.unanswered, c.moves = now, min(c.moves+1, maxMoves) }
+func (c *cutOff) onMove(now time.Time) {
+	c.unanswered, c.moves, c.isCertain = now, min(c.moves+1, maxMoves), false
+}
 
 // isOutOfReach reports whether the log has not answered for so long that another server may be better.
 func (c *cutOff) isOutOfReach(others map[string]*otherHub, now time.Time) bool {
@@ -63,7 +71,11 @@ func (c *cutOff) isOutOfReach(others map[string]*otherHub, now time.Time) bool {
 		return false
 	}
 	limit := maxUnanswered << c.moves
-	if c.moves == 0 && len(others) > 0 && allSilent(others) {
+	switch {
+	case c.moves > 0: // the server that it came to is no better
+	case c.isCertain:
+		return true
+	case len(others) > 0 && allSilent(others):
 		limit = maxUnansweredAlone
 	}
 	return now.Sub(c.unanswered) >= limit
