@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/hark-jobs/hark/client"
 	"github.com/hark-jobs/hark/internal/logtest"
 	"github.com/hark-jobs/hark/internal/pgtest"
 	"github.com/hark-jobs/hark/internal/polltest"
@@ -52,6 +53,27 @@ func TestMigrateInbox(t *testing.T) {
 		want(0, "", "notify", "--user", "ana", "--title", fmt.Sprint("note-", i), "--url", url, "--data", data)
 	}
 	want(1, "Another hark uses the data folder", migrate...)
+	code, token, errs := harkCommand(t.Context(), "token", "--user", "ana", "--data", data)
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	ana, err := client.New(client.Options{URL: url, Token: strings.TrimSpace(token)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	polltest.Nil(t, "the inbox has the notifications", func() error {
+		n := 0
+		for _, err := range ana.Notifications(t.Context(), client.NotificationsQuery{}) {
+			if err != nil {
+				return err
+			}
+			n++
+		}
+		if n < 3 {
+			return fmt.Errorf("it has %d", n)
+		}
+		return nil
+	})
 	stop()
 	s, err := inbox.Open(file, inbox.Options{})
 	if err != nil {
