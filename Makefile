@@ -16,8 +16,8 @@ took = @echo "make test: $(1) after $$(($$(date +%s) - $(BEGIN))) s"
 
 # The containers of deploy's test come and go with network interfaces, and each change interrupts what a browser is
 # loading (Chromium: ERR_NETWORK_CHANGED). So the packages with a browser are run first, beside a few long ones, and deploy,
-# which mostly waits, beside all others, and so do the fuzz targets. The packages that take longest come first, so that none of
-# them runs alone at the end.
+# which mostly waits, beside all others. The fuzz targets, which only compute, come last. The packages that take longest come first,
+# so that none of them runs alone at the end.
 BROWSER = $(shell grep -rl 'hark/internal/browsertest"' --include='*_test.go' . | xargs -n 1 dirname | sort -u | grep -vx -e ./deploy -e ./internal/e2e)
 FIRST = ./internal/e2e $(BROWSER) ./worker/export ./notifier/inbox ./internal/chaos ./internal/cluster
 LONGEST = ./internal/joblog ./notifier/sse ./notifier ./internal/backup
@@ -50,7 +50,7 @@ test: ## Run all tests, as CI does
 ifeq ($(PKG),./...)
 	$(TEST) -timeout 30m $(FIRST)
 	$(call took,first half ok)
-	@$(MAKE) --no-print-directory --output-sync=target -j 4 test-others test-deploy test-web test-fuzz
+	@$(MAKE) --no-print-directory --output-sync=target -j 3 test-others test-deploy test-web test-fuzz
 else
 	$(TEST) -timeout 30m $(PKG)
 endif
@@ -58,7 +58,7 @@ endif
 
 test-others:
 	$(TEST) -timeout 30m $(OTHERS)
-test-fuzz:
+test-fuzz: test-others
 	FUZZTIME=500x FUZZGUIDE=off scripts/fuzz.sh
 test-deploy:
 	$(TEST) -timeout 30m ./deploy
