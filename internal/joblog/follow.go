@@ -17,7 +17,7 @@ type Follower struct {
 	consumer  jetstream.Consumer // nil until there is something to read
 	delivered uint64             // the consumer's sequence of that message
 	silent    int                // fetches in a row without an expected message
-	answered  error              // nil if the leader has answered the last call of Read
+	answerErr error              // nil if the leader has answered the last call of Read
 }
 
 const (
@@ -42,16 +42,16 @@ func (q *Store) Follow(stream int, after uint64) *Follower {
 // At returns the sequence of the last message that was read.
 func (f *Follower) At() uint64 { return f.at }
 
-// Answered returns nil if the leader of the stream has answered the last call of Read, also if that then failed. Otherwise the error
+// AnswerErr returns nil if the leader of the stream has answered the last call of Read, also if that then failed. Otherwise the error
 // says why not, such as [ErrCutOff].
-func (f *Follower) Answered() error { return f.answered }
+func (f *Follower) AnswerErr() error { return f.answerErr }
 
 // Read calls each for every message that was stored since the last call, with its live subject. It blocks for one round
 // trip if there is none, and for several if there are. After an error, the next call continues after the last message
 // that was read. When a server lags, some messages are returned by a later call.
 func (f *Follower) Read(ctx context.Context, each func(liveSubject string, seq uint64)) error {
 	last, err := f.last(ctx)
-	f.answered = err
+	f.answerErr = err
 	if err != nil || last <= f.at {
 		return err
 	}

@@ -118,6 +118,12 @@ func (p *publisher) retry(ctx context.Context, m *nats.Msg, send func() write) (
 		if resent && (isConflict(err) || isKnownBatch(err)) {
 			return p.conflictOrOwn(ctx, m, w.batch, err)
 		}
+		if err == nil && restored != nil { // the stream may be a new one, whose epoch is learned before its ids are used
+			select {
+			case <-ctx.Done():
+			case <-restored:
+			}
+		}
 		if !IsTransient(err) {
 			return a, err
 		}

@@ -29,12 +29,12 @@ type suspect struct {
 
 // storedMessages is what the log has stored for the streams of this hub since the last answer.
 type storedMessages struct {
-	src      *source
-	follower *joblog.Follower
-	last     map[string]uint64 // the greatest sequence on each subject
-	upTo     uint64
-	answered error // nil if the leader of the log has answered
-	err      error
+	src       *source
+	follower  *joblog.Follower
+	last      map[string]uint64 // the greatest sequence on each subject
+	upTo      uint64
+	answerErr error // nil if the leader of the log has answered
+	err       error
 }
 
 const (
@@ -88,7 +88,7 @@ func (h *Hub) readStored(ctx context.Context, src *source, of *joblog.Follower) 
 	defer cancel()
 	if of == nil {
 		_, last, err := src.bounds.get(ctx)
-		return storedMessages{src: src, upTo: last, answered: err, err: err}
+		return storedMessages{src: src, upTo: last, answerErr: err, err: err}
 	}
 	found = storedMessages{src: src, follower: of, last: make(map[string]uint64)}
 	found.err = of.Read(ctx, func(subject string, seq uint64) {
@@ -101,7 +101,7 @@ func (h *Hub) readStored(ctx context.Context, src *source, of *joblog.Follower) 
 			found.last[subject] = seq
 		}
 	})
-	found.upTo, found.answered = of.At(), of.Answered()
+	found.upTo, found.answerErr = of.At(), of.AnswerErr()
 	return found
 }
 
@@ -109,7 +109,7 @@ func (h *Hub) readStored(ctx context.Context, src *source, of *joblog.Follower) 
 func (h *Hub) onStored(found storedMessages, now time.Time) {
 	c := &found.src.comparison
 	c.reading = false
-	h.cutOff.onRead(found.answered, now)
+	h.cutOff.onRead(found.answerErr, now)
 	if found.follower != c.follower {
 		return // of a log that is gone
 	}
