@@ -50,16 +50,18 @@ func (s *Servers) Lead(i int) {
 	}
 	list := js.StreamNames(ctx)
 	for name := range list.Name() {
+		var asked time.Time
 		for {
-			leads, err := s.leads(ctx, js, name, i)
-			if err == nil {
+			leader, err := s.leader(ctx, js, name)
+			if err == nil && leader == serverName(i) {
 				break
 			}
 			if ctx.Err() != nil {
-				s.t.Fatalf("natstest: server %d does not become the leader of %s: %v", i, name, err)
+				s.t.Fatalf("natstest: server %d does not become the leader of %s: %s is, %v", i, name, leader, err)
 			}
-			if !leads { // one that leads, and waits for its replicas, must not step down
-				_, _ = nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+name, body, time.Second) // one without a leader is asked again
+			if err == nil && time.Since(asked) > stepDownPause {
+				asked = time.Now()
+				_, _ = nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+name, body, time.Second)
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
@@ -69,31 +71,37 @@ func (s *Servers) Lead(i int) {
 	}
 }
 
-// leads reports whether a server is the leader of a stream, and returns an error unless all replicas have what it has.
-func (s *Servers) leads(ctx context.Context, js jetstream.JetStream, stream string, i int) (leads bool, err error) {
+// stepDownPause is how long a leader is left alone before it is asked to step down again. A replica that catches up begins
+// again with each new leader, up to five seconds later. Meanwhile it cannot be elected: leaders that step down more often than
+// that can keep it from ever leading.
+const stepDownPause = 10 * time.Second
+
+// leader returns which server leads a stream, and an error unless all replicas have what it has.
+func (s *Servers) leader(ctx context.Context, js jetstream.JetStream, stream string) (leader string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	found, err := js.Stream(ctx, stream)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	info := found.CachedInfo()
-	if info.Cluster == nil || info.Cluster.Leader != serverName(i) {
-		return false, fmt.Errorf("it is %+v", info.Cluster)
+	if info.Cluster == nil || info.Cluster.Leader == "" {
+		return "", fmt.Errorf("no server leads: %+v", info.Cluster)
 	}
+	leader = info.Cluster.Leader
 	if len(info.Cluster.Replicas) != info.Config.Replicas-1 {
-		return true, fmt.Errorf("it has %d of %d replicas", len(info.Cluster.Replicas)+1, info.Config.Replicas)
+		return leader, fmt.Errorf("it has %d of %d replicas", len(info.Cluster.Replicas)+1, info.Config.Replicas)
 	}
 	for _, replica := range info.Cluster.Replicas {
 		if !replica.Current {
-			return true, fmt.Errorf("%s lags", replica.Name)
+			return leader, fmt.Errorf("%s lags", replica.Name)
 		}
 		// A replica begins to answer up to two seconds after it is current. Until then others answer for it.
 		if info.Config.AllowDirect && !s.answers(replica.Name, "$JS.API.DIRECT.GET."+stream) {
-			return true, fmt.Errorf("%s does not answer direct gets", replica.Name)
+			return leader, fmt.Errorf("%s does not answer direct gets", replica.Name)
 		}
 	}
-	return true, nil
+	return leader, nil
 }
 
 // answers reports whether a server itself has subscribed to a subject, for the account of all.
