@@ -3,6 +3,8 @@ package sse
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/hark-jobs/hark/internal/joblog"
@@ -127,7 +129,7 @@ func (s *stream) replay(ctx context.Context, c *catchUp) {
 			continue
 		}
 		if ctx.Err() == nil && !errors.Is(err, errReplicaLagging) {
-			s.hub.log.Warn("catch up failed: log not readable; retrying", "err", err, "in", pause)
+			s.hub.failedReads.warn(s.hub.log, err)
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -139,6 +141,25 @@ func (s *stream) replay(ctx context.Context, c *catchUp) {
 		pause = min(2*pause, 2*time.Second)
 		c.readTimeout = min(2*c.readTimeout, 8*time.Second)
 	}
+}
+
+// failedReads logs that streams cannot read the log. When they cannot, all of them try again within a second or two, so there is
+// one line per second at most. It is safe for concurrent use.
+type failedReads struct {
+	mu       sync.Mutex
+	logged   time.Time // the last line
+	unlogged int       // failures since then
+}
+
+func (f *failedReads) warn(log *slog.Logger, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unlogged++
+	if time.Since(f.logged) < time.Second {
+		return
+	}
+	log.Warn("catch up failed: log not readable; retrying", "err", err, "failures", f.unlogged)
+	f.logged, f.unlogged = time.Now(), 0
 }
 
 // replayOnce reads the log once, up to the goal that there is when it begins. A request that arrives meanwhile is left

@@ -76,6 +76,7 @@ type Hub struct {
 	slowConsumer chan struct{} // holds one token after NotifySlowConsumer
 
 	skipped      atomic.Uint64
+	failedReads  failedReads
 	pendingBytes atomic.Int64 // bytes pending for all readers
 	takenOver    atomic.Int64 // connections that are taken over at present
 	takeOver     bool         // take connections over where that is possible
