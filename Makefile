@@ -3,12 +3,16 @@
 GO ?= go
 PKG ?= ./...
 
-# Most tests wait more than they compute: more packages, and more tests of a package, run at a time than there are cores. SQLite is C that was
-# translated to Go; with the race detector in it, it takes five times as long. What calls it has the detector. The NATS server
-# keeps the detector: without it tests take a third less, and races are reported that are none (probably since functions with
-# type parameters, as those of sync.Map, are compiled in several packages, and the linker takes one of them for all).
-RACE = -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false
-TEST = $(GO) test $(RACE) -shuffle=on -p 3 -parallel 4 -vet=off
+# Most tests wait more than they compute: more packages, and more tests of a package, run at a time than there are cores. They are
+# compiled as the programs that they start, and as `make lint` compiles: on a new machine each package is compiled once.
+TESTFLAGS = -shuffle=on -p 3 -parallel 4 -vet=off
+TEST = CGO_ENABLED=0 $(GO) test -trimpath $(TESTFLAGS)
+
+# SQLite is C that was translated to Go; with the race detector in it, it takes five times as long. What calls it has the detector.
+# The NATS server has it, too: without, races are reported that are none (probably since functions with type parameters, as those of
+# sync.Map, are compiled in several packages, and the linker takes one of them for all). Its own races are not reported.
+RACETEST = GORACE=suppressions=$(CURDIR)/scripts/race-suppressions CGO_ENABLED=1 $(GO) test -race \
+	-gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false $(TESTFLAGS)
 
 # The time of the steps of `make test`, which are to take under twelve minutes on two cores.
 BEGIN := $(shell date +%s)
@@ -20,10 +24,13 @@ took = @echo "make test: $(1) after $$(($$(date +%s) - $(BEGIN))) s"
 # so that none of them runs alone at the end.
 BROWSER = $(shell grep -rl 'hark/internal/browsertest"' --include='*_test.go' . | xargs -n 1 dirname | sort -u | grep -vx -e ./deploy -e ./internal/e2e)
 FIRST = ./internal/e2e $(BROWSER) ./worker/export ./notifier/inbox ./internal/chaos ./internal/cluster
-LONGEST = ./internal/joblog ./notifier/sse ./notifier ./internal/backup
+LONGEST = ./notifier/sse ./notifier ./internal/joblog ./internal/backup
 OTHERS = $(LONGEST) $$($(GO) list ./... | grep -vxF "$$($(GO) list ./deploy $(FIRST) $(LONGEST))")
 
-.PHONY: help run build setup compile test test-others test-deploy test-web test-fuzz fuzz chaos cluster-test compose-test lint fmt
+# What the race detector finds nothing in: tests that only start processes and browsers.
+PROCESSES = ./deploy ./internal/e2e ./internal/chaos ./internal/cluster $(BROWSER)
+
+.PHONY: help run build setup compile test test-others test-deploy test-web test-fuzz race fuzz chaos cluster-test compose-test lint fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,12 +44,10 @@ build: ## Build bin/hark
 setup: ## Install what the tests need: Chromium, PostgreSQL, LibreOffice, nginx, Caddy, by apt
 	@scripts/test-setup.sh
 
-# On a new machine this takes as long as apt, which mostly waits: the two run side by side. The race detector needs gcc, which
-# setup may still be installing; then the tests compile what they need.
-# The programs of the tests are compiled here too: packages whose tests run side by side would each compile them.
+# On a new machine this takes as long as apt, which mostly waits: the two run side by side. The programs of the tests are compiled
+# here too: packages whose tests run side by side would each compile them.
 compile:
-	@CGO_ENABLED=0 $(GO) list -trimpath -export -deps ./cmd/hark github.com/nats-io/nats-server/v2 >/dev/null
-	@! command -v gcc >/dev/null || $(GO) list $(RACE) -export -deps -test $(PKG) >/dev/null
+	@CGO_ENABLED=0 $(GO) list -trimpath -export -deps -test $(PKG) github.com/nats-io/nats-server/v2 >/dev/null
 
 test: ## Run all tests, as CI does
 	@$(MAKE) --no-print-directory -j 2 setup compile
@@ -64,6 +69,13 @@ test-deploy:
 	$(TEST) -timeout 30m ./deploy
 test-web:
 	cd notifier/web && node --test test/
+
+race: setup ## Run the tests with the race detector, but for those of processes and browsers (PKG=./worker: those of a package)
+ifeq ($(PKG),./...)
+	$(RACETEST) -timeout 30m $(LONGEST) ./notifier/inbox ./worker/export $$($(GO) list ./... | grep -vxF "$$($(GO) list $(PROCESSES) $(LONGEST) ./notifier/inbox ./worker/export)")
+else
+	$(RACETEST) -timeout 30m $(PKG)
+endif
 
 fuzz: ## Run each fuzz target with 50,000 inputs (10 minutes)
 	FUZZTIME=50000x scripts/fuzz.sh
