@@ -5,13 +5,13 @@ PKG ?= ./...
 
 # Most tests wait more than they compute: more packages, and more tests of a package, run at a time than there are cores. They are
 # compiled as the programs that they start, and as `make lint` compiles: on a new machine each package is compiled once.
-TESTFLAGS = -shuffle=on -p 3 -parallel 4 -vet=off
-TEST = CGO_ENABLED=0 $(GO) test -trimpath $(TESTFLAGS)
+TESTFLAGS = -shuffle=on -p 3 -vet=off
+TEST = CGO_ENABLED=0 $(GO) test -trimpath -parallel 8 $(TESTFLAGS)
 
 # SQLite is C that was translated to Go; with the race detector in it, it takes five times as long. What calls it has the detector.
 # The NATS server has it, too: without, races are reported that are none (probably since functions with type parameters, as those of
 # sync.Map, are compiled in several packages, and the linker takes one of them for all). Its own races are not reported.
-RACETEST = GORACE=suppressions=$(CURDIR)/scripts/race-suppressions CGO_ENABLED=1 $(GO) test -race \
+RACETEST = GORACE=suppressions=$(CURDIR)/scripts/race-suppressions CGO_ENABLED=1 $(GO) test -race -parallel 4 \
 	-gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false $(TESTFLAGS)
 
 # The time of the steps of `make test`, which are to take under twelve minutes on two cores.
@@ -20,10 +20,10 @@ took = @echo "make test: $(1) after $$(($$(date +%s) - $(BEGIN))) s"
 
 # The containers of deploy's test come and go with network interfaces, and each change interrupts what a browser is
 # loading (Chromium: ERR_NETWORK_CHANGED). So the packages with a browser are run first, beside a few long ones, and deploy,
-# which mostly waits, beside all others. The fuzz targets, which only compute, come last. The packages that take longest come first,
-# so that none of them runs alone at the end.
+# which mostly waits, beside all others. So do the fuzz targets, which only compute: on what the others leave. The packages that take
+# longest come first, so that none of them runs alone at the end.
 BROWSER = $(shell grep -rl 'hark/internal/browsertest"' --include='*_test.go' . | xargs -n 1 dirname | sort -u | grep -vx -e ./deploy -e ./internal/e2e)
-FIRST = ./internal/e2e $(BROWSER) ./worker/export ./notifier/inbox ./internal/chaos ./internal/cluster
+FIRST = ./internal/e2e ./notifier/inbox ./worker/export $(BROWSER) ./internal/chaos ./internal/cluster
 LONGEST = ./notifier/sse ./notifier ./internal/joblog ./internal/backup
 OTHERS = $(LONGEST) $$($(GO) list ./... | grep -vxF "$$($(GO) list ./deploy $(FIRST) $(LONGEST))")
 
@@ -55,7 +55,7 @@ test: ## Run all tests, as CI does
 ifeq ($(PKG),./...)
 	$(TEST) -timeout 30m $(FIRST)
 	$(call took,first half ok)
-	@$(MAKE) --no-print-directory --output-sync=target -j 3 test-others test-deploy test-web test-fuzz
+	@$(MAKE) --no-print-directory --output-sync=target -j 4 test-others test-deploy test-web test-fuzz
 else
 	$(TEST) -timeout 30m $(PKG)
 endif
@@ -63,8 +63,8 @@ endif
 
 test-others:
 	$(TEST) -timeout 30m $(OTHERS)
-test-fuzz: test-others
-	FUZZTIME=500x FUZZGUIDE=off scripts/fuzz.sh
+test-fuzz:
+	FUZZTIME=500x FUZZGUIDE=off nice -n 19 scripts/fuzz.sh
 test-deploy:
 	$(TEST) -timeout 30m ./deploy
 test-web:
