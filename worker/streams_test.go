@@ -95,26 +95,48 @@ func TestJobsOfSeveralStreams(t *testing.T) {
 	}
 }
 
-// The jobs of one stream get all places of a worker, and others do not wait until they are done.
+// waiting waits until there are so many requests for jobs at the consumer of a stream.
+func (b *bench) waiting(stream string, want int) {
+	b.Helper()
+	polltest.Nil(b, "requests at "+stream, func() error {
+		consumer, err := b.queue.JetStream().Consumer(natstest.Context(b), stream, defaultNS.WorkerConsumer("count"))
+		if err == nil && consumer.CachedInfo().NumWaiting != want {
+			err = fmt.Errorf("%d, want %d", consumer.CachedInfo().NumWaiting, want)
+		}
+		return err
+	})
+}
+
+// The jobs of one stream get all places of a worker, and those of another do not wait until they are done, although there are more and
+// more in a third.
 func TestStreamsTakeTurns(t *testing.T) {
 	b := newBenchWith(t, joblog.Options{Settings: joblog.Settings{Streams: 4}})
 	hold, began := make(chan struct{}), make(chan struct{}, 100)
 	var c counter
 	b.start(worker.Options{Handlers: []worker.Handler{c.handler(4, func() { began <- struct{}{}; <-hold })}})
-	all := make(map[string][]jobs.Job)
-	for range 20 {
-		all["ana"] = append(all["ana"], b.enqueue(jobs.Request{Kind: "count", User: "ana"}))
+	streams := defaultNS.LogStreams(4) // in the order of fourUsers
+	for _, stream := range streams {
+		b.waiting(stream, 1)
 	}
+	all := make(map[string][]jobs.Job)
+	enqueue := func(user string, n int) {
+		for range n {
+			all[user] = append(all[user], b.enqueue(jobs.Request{Kind: "count", User: user}))
+		}
+	}
+	enqueue(fourUsers[0], 20)
 	for range 4 {
 		<-began
 	}
-	other := b.enqueue(jobs.Request{Kind: "count", User: "bob"})
-	all["bob"] = append(all["bob"], other)
-	for range 9 { // two more rounds of four, and one
+	enqueue(fourUsers[1], 1)
+	b.waiting(streams[1], 0) // the worker has no place for it, hands it back, and asks this stream next
+	enqueue(fourUsers[2], 20)
+	b.waiting(streams[2], 0) // now that one
+	for range 9 {            // two more rounds of four, and one
 		hold <- struct{}{}
 	}
-	polltest.Nil(b, "bob's job has its turn", func() error {
-		job, err := b.queue.Get(natstest.Context(b), "bob", other.ID)
+	polltest.Nil(b, "the job of the second stream has its turn", func() error {
+		job, err := b.queue.Get(natstest.Context(b), fourUsers[1], all[fourUsers[1]][0].ID)
 		if err == nil && job.State == jobs.Queued {
 			err = fmt.Errorf("it is %s", job.State)
 		}
@@ -134,13 +156,7 @@ func TestIdleWorkerAtSeveralStreams(t *testing.T) {
 	waiting := func(want int) {
 		t.Helper()
 		for _, name := range defaultNS.LogStreams(4) {
-			polltest.Nil(t, "requests at "+name, func() error {
-				consumer, err := b.queue.JetStream().Consumer(natstest.Context(t), name, defaultNS.WorkerConsumer("count"))
-				if err == nil && consumer.CachedInfo().NumWaiting != want {
-					err = fmt.Errorf("%d, want %d", consumer.CachedInfo().NumWaiting, want)
-				}
-				return err
-			})
+			b.waiting(name, want)
 		}
 	}
 	waiting(1)

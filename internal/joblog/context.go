@@ -57,6 +57,23 @@ func tries[T any](ctx context.Context, nc *nats.Conn, read func(context.Context)
 	}
 }
 
+// untilAnswered makes a request that has the same effect if it is made twice, until it is answered, or ctx ends, or callTimeout is over if ctx
+// has no deadline. While the servers of a cluster elect a leader they do not answer some requests of the JetStream API, and do not say
+// so. Unlike [tries] it waits for a connection.
+func untilAnswered[T any](ctx context.Context, request func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	for {
+		short, cancel := context.WithTimeout(ctx, callTimeout)
+		result, err := request(short)
+		expired := short.Err() != nil
+		cancel()
+		if err == nil || !expired || ctx.Err() != nil {
+			return result, err
+		}
+	}
+}
+
 // errCodeNoLeader is the server's JSClusterNotAvailErr: a stream, or the cluster, has no leader.
 const errCodeNoLeader = 10008
 

@@ -205,15 +205,15 @@ func (s Settings) differences(exists Settings) (args []any) {
 // bind returns the result of find, and of create if nothing was found. Stream is the name of the stream. Several processes may
 // call it at once: one creates, and the others find. If the server permits this login neither, the error is a [*NotPermittedError].
 func bind[T any](ctx context.Context, js jetstream.JetStream, stream string, find, create func(context.Context) (T, error)) (T, error) {
-	found, err := find(ctx)
+	found, err := untilAnswered(ctx, find)
 	if !errors.Is(err, jetstream.ErrStreamNotFound) && !errors.Is(err, jetstream.ErrBucketNotFound) {
 		return found, notPermitted(js, infoOf, stream, err)
 	}
-	created, err := create(ctx)
+	created, err := untilAnswered(ctx, create)
 	err = notPermitted(js, createOf, stream, err)
 	// A busy cluster may report for a moment that a new stream does not exist.
 	for errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
-		if created, err = find(ctx); err == nil {
+		if created, err = untilAnswered(ctx, find); err == nil {
 			break
 		}
 		select {

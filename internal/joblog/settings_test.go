@@ -288,3 +288,39 @@ func TestSettingsCheck(t *testing.T) {
 		}
 	}
 }
+
+// A process that opens the log while the cluster does not answer, as during an election, has it as soon as it does, and not only when
+// the deadline of its context is over.
+func TestOpenWhileTheClusterDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	servers := natstest.BreakableCluster(t, 3)
+	for i := range 3 { // for two of the three the leader is on another server
+		servers.Lose(i, "$JS.API.STREAM.")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	opened := make(chan error, 3)
+	for i := range 3 {
+		nc := servers.ConnectTo(t, i)
+		before := nc.Stats().OutMsgs
+		go func() {
+			q, err := joblog.Open(ctx, nc, joblog.Options{})
+			if err == nil {
+				err = q.Close()
+			}
+			opened <- err
+		}()
+		polltest.Until(t, "it asks for the log", func() bool { return nc.Stats().OutMsgs > before })
+		if err := nc.FlushTimeout(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 3 {
+		servers.Heal(i)
+	}
+	for range 3 {
+		if err := <-opened; err != nil {
+			t.Error(err)
+		}
+	}
+}

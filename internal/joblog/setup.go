@@ -82,12 +82,19 @@ func (s *setup) create(name string, make func(Settings) error) error {
 	return s.do([]Change{{What: name}}, func() error { return make(s.want.or(s.exists).or(defaultSettings)) })
 }
 
-// update writes the configuration of a stream.
+// stream returns a stream that exists.
+func (s *setup) stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	return untilAnswered(ctx, func(ctx context.Context) (jetstream.Stream, error) { return s.js.Stream(ctx, name) })
+}
+
+// update writes the configuration of a stream, if there are changes.
 func (s *setup) update(ctx context.Context, config jetstream.StreamConfig, changes []Change) error {
-	return s.do(changes, func() error {
-		_, err := s.js.UpdateStream(ctx, config)
-		return err
-	})
+	return s.do(changes, func() error { return s.write(ctx, config) })
+}
+
+func (s *setup) write(ctx context.Context, config jetstream.StreamConfig) error {
+	_, err := untilAnswered(ctx, func(ctx context.Context) (jetstream.Stream, error) { return s.js.UpdateStream(ctx, config) })
+	return err
 }
 
 // differ appends a change if from and to differ.
@@ -123,7 +130,7 @@ func (s *setup) logStreams(ctx context.Context) error {
 func (s *setup) countStreams(ctx context.Context) (int, error) {
 	// With two streams or more there is one that begins in the middle. The first one may have been lost.
 	for _, name := range s.ns.LogStreams(2) {
-		found, err := s.js.Stream(ctx, name)
+		found, err := s.stream(ctx, name)
 		if err == nil {
 			return streamsIn(&found.CachedInfo().Config), nil
 		}
@@ -136,7 +143,7 @@ func (s *setup) countStreams(ctx context.Context) (int, error) {
 
 func (s *setup) logStream(ctx context.Context, i, n int) error {
 	name := s.ns.LogStreams(n)[i]
-	found, err := s.js.Stream(ctx, name)
+	found, err := s.stream(ctx, name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return s.create(name, func(settings Settings) error {
 			_, err := bindStream(ctx, s.js, s.ns, settings, i, n)
@@ -184,7 +191,7 @@ func ownMetadata(metadata map[string]string) map[string]string {
 }
 
 func (s *setup) files(ctx context.Context) error {
-	found, err := s.js.Stream(ctx, s.ns.FilesStream())
+	found, err := s.stream(ctx, s.ns.FilesStream())
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return s.create(s.ns.FilesStream(), func(settings Settings) error {
 			_, err := bindFiles(ctx, s.js, s.ns, settings)
@@ -224,7 +231,7 @@ func (s *setup) buckets(ctx context.Context) error {
 
 func (s *setup) bucket(ctx context.Context, bucket jetstream.KeyValueConfig) error {
 	name := BucketStream(bucket.Bucket)
-	found, err := s.js.Stream(ctx, name)
+	found, err := s.stream(ctx, name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return s.create(name, func(settings Settings) error {
 			bucket.Replicas = settings.Replicas
@@ -248,7 +255,7 @@ func (s *setup) consumers(ctx context.Context) error {
 		return nil
 	}
 	for _, name := range s.ns.LogStreams(s.streams) {
-		stream, err := s.js.Stream(ctx, name)
+		stream, err := s.stream(ctx, name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			continue // in a dry run
 		}

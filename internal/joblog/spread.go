@@ -45,7 +45,7 @@ func (s *setup) spread(ctx context.Context, from, to int) error {
 			if i == 0 {
 				config.Metadata[epochKey] = strconv.FormatInt(epoch, 10)
 			}
-			if _, err := s.js.UpdateStream(ctx, config); err != nil {
+			if err := s.write(ctx, config); err != nil {
 				return fmt.Errorf("give the stream %s other shards: %w", name, err)
 			}
 		}
@@ -58,7 +58,7 @@ func (s *setup) spread(ctx context.Context, from, to int) error {
 func (s *setup) emptyStreams(ctx context.Context, from, to int) (configs map[string]jetstream.StreamConfig, epoch int64, err error) {
 	configs, epoch = make(map[string]jetstream.StreamConfig), time.Now().UnixMilli()
 	for _, name := range s.ns.LogStreams(from) {
-		stream, err := s.js.Stream(ctx, name)
+		stream, err := s.stream(ctx, name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			continue
 		}
@@ -79,7 +79,7 @@ func (s *setup) emptyStreams(ctx context.Context, from, to int) (configs map[str
 // its subject.
 func (s *setup) checkPlaces(ctx context.Context, n int) error {
 	for i, name := range s.ns.LogStreams(n) {
-		stream, err := s.js.Stream(ctx, name)
+		stream, err := s.stream(ctx, name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			continue
 		}

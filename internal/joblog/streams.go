@@ -160,7 +160,7 @@ func bindLog(ctx context.Context, js jetstream.JetStream, ns Namespace, s Settin
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api.ErrorCode == errCodeOverlap {
 		// The first stream was lost, and another one exists. With two streams or more there is one that begins in the middle.
-		middle, findErr := js.Stream(ctx, ns.LogStreams(2)[1])
+		middle, findErr := untilAnswered(ctx, func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, ns.LogStreams(2)[1]) })
 		if findErr != nil {
 			return nil, errors.Join(err, findErr)
 		}
