@@ -123,7 +123,10 @@ func (s *Server) connect(name string) (nc *natsconn.Conn, err error) {
 // first applies the settings of the config.
 func (s *Server) openQueue(ctx context.Context) error {
 	if s.natsd != nil {
-		changes, err := joblog.Setup(ctx, s.nc.Conn, s.options.location(), joblog.Settings(s.options.Settings), false)
+		// With a deadline a request is made again whose answer is lost.
+		setup, cancel := context.WithTimeout(ctx, setupTime)
+		changes, err := joblog.Setup(setup, s.nc.Conn, s.options.location(), joblog.Settings(s.options.Settings), false)
+		cancel()
 		for _, c := range changes {
 			if c.Setting != "" {
 				s.log.Info("setting changed", "of", c.What, "setting", c.Setting, "from", c.From, "to", c.To)
@@ -159,6 +162,9 @@ func (s *Server) openQueue(ctx context.Context) error {
 	}, Public: publicQueue})
 	return nil
 }
+
+// setupTime is how long the embedded server may take to create the streams, on a slow disk.
+const setupTime = 2 * time.Minute
 
 // healthy returns the error of an embedded server that cannot store anything.
 func (s *Server) healthy() error {

@@ -49,7 +49,7 @@ type Server struct {
 	dir       string
 	log       *slog.Logger
 	unhealthy atomic.Pointer[error] // why nothing can be stored; nil if the server is healthy
-	suspect   bool                  // the last check has failed; it belongs to Run
+	suspect   suspicion             // the failure of the last check; it belongs to Run
 
 	mu      sync.Mutex
 	server  *server.Server // replaced at each restart

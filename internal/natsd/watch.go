@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -57,16 +58,14 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) check() {
 	err, blocked := s.examine()
 	if err == nil {
-		s.suspect = false
+		s.suspect = suspicion{}
 		s.unhealthy.Store(nil)
 		s.keepMark()
 		return
 	}
-	if !s.suspect && !blocked {
-		s.suspect = true // a stream that is being created or deleted looks like this for a moment
+	if !s.suspect.lasts(err) && !blocked {
 		return
 	}
-	s.suspect = true
 	if s.unhealthy.Swap(&err) == nil {
 		s.log.Error("nothing can be stored; retrying when the disk has space", "err", err)
 	}
@@ -78,6 +77,32 @@ func (s *Server) check() {
 		return
 	}
 	s.log.Info("the NATS server was restarted, and can store again")
+}
+
+// suspicion is a failure that may pass by itself.
+type suspicion struct {
+	reason string
+	since  time.Time
+}
+
+// notRecovered is what the server's health check says of a stream that it could not recover at its start, and also of one that is
+// being created or deleted. createTime is how long the latter may take on a slow disk: a restart meanwhile loses the requests.
+const (
+	notRecovered = "could not be recovered"
+	createTime   = 10 * time.Second
+)
+
+// lasts records a failure, and reports whether it is that of the check before and does not look like a stream that is being created.
+func (s *suspicion) lasts(err error) bool {
+	reason := err.Error()
+	if errors.Is(err, ErrNoRoom) {
+		reason = ErrNoRoom.Error() // without the bytes
+	}
+	if reason != s.reason {
+		*s = suspicion{reason, time.Now()}
+		return false
+	}
+	return !strings.Contains(reason, notRecovered) || time.Since(s.since) >= createTime
 }
 
 // examine returns why the server cannot store, nil if it can. blocked says that a restart would not help.
