@@ -95,7 +95,7 @@ func TestJobsOfSeveralStreams(t *testing.T) {
 	}
 }
 
-// waiting waits until there are so many requests for jobs at the consumer of a stream.
+// waiting waits until want requests for jobs are at the consumer of a stream.
 func (b *bench) waiting(stream string, want int) {
 	b.Helper()
 	polltest.Nil(b, "requests at "+stream, func() error {
