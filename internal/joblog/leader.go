@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 
 // ReadLeader is [Store.Read] from the leader of the stream. On a cluster Read may be answered by a lagging replica,
 // which does not have the latest writes of this process or the message it was delivered. Final decisions, such as that a
-// message needs no more work, must use ReadLeader. It costs two requests. Kind is the job's kind, or "*".
+// message needs no more work, must use ReadLeader. It costs two requests, and on a cluster a third one for a job that is not found. Kind is the job's kind, or "*".
 func (q *Store) ReadLeader(ctx context.Context, user, kind, id string) (*Snapshot, error) {
 	if jobs.CheckUser(user) != nil || !jobs.ValidID(id) {
 		return nil, jobs.ErrNotFound
@@ -38,7 +39,23 @@ func (q *Store) ReadLeader(ctx context.Context, user, kind, id string) (*Snapsho
 			return q.ReadLeader(ctx, user, kind, id)
 		}
 	}
-	return q.merged(ctx, &s, nil)
+	found, err := q.merged(ctx, &s, nil)
+	if errors.Is(err, jobs.ErrNotFound) {
+		if err := q.confirmAbsent(ctx, q.streamFor(user)); err != nil {
+			return nil, fmt.Errorf("joblog: read: %w", err)
+		}
+	}
+	return found, err
+}
+
+// confirmAbsent returns nil if the leader of a stream, which has just answered that there is no message, was the only one. One that is cut
+// off takes itself for the leader for ten seconds, and does not have what another one has stored meanwhile.
+func (q *Store) confirmAbsent(ctx context.Context, stream *keptStream) error {
+	if q.alone() {
+		return nil
+	}
+	_, err := stream.leaderInfo(ctx)
+	return err
 }
 
 // kindOf returns the kind of the job's last well-formed spec, or "". Specs of other kinds may be before it, and

@@ -49,6 +49,9 @@ func (q *Store) Owner(ctx context.Context, id string) (user string, err error) {
 			err = each(m)
 		}
 	}
+	for i := 0; err == nil && user == "" && i < len(streams); i++ {
+		err = q.confirmAbsent(ctx, streams[i])
+	}
 	if err != nil {
 		return "", fmt.Errorf("joblog: owner: %w", err)
 	}

@@ -261,3 +261,48 @@ func TestBoundsOfAFormerLeader(t *testing.T) {
 		t.Errorf("it says that the log ends at %d", last)
 	}
 }
+
+// A job that was stored while a leader was cut off is not answered as not found by that leader, which takes itself for the leader for
+// ten seconds.
+func TestNotFoundOfAFormerLeader(t *testing.T) {
+	t.Parallel()
+	servers := natstest.BreakableCluster(t, 3)
+	ctx := natstest.Context(t)
+	a, _ := open(t, servers.ConnectTo(t, 0), joblog.Settings{Replicas: 3})
+	b, _ := open(t, servers.ConnectTo(t, 1), joblog.Settings{})
+	if err := b.PublishKind(ctx, jobs.Kind{Name: "k", Title: "K", MaxAttempts: 1, Open: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := b.Enqueue(ctx, jobs.Request{User: "ana", Kind: "k"}); err != nil {
+		t.Fatal(err)
+	}
+	servers.Lead(0)
+	servers.Cut(0)
+	var job jobs.Job
+	polltest.Nil(t, "the other servers store a job", func() (err error) {
+		short, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		job, _, err = b.Enqueue(short, jobs.Request{User: "ana", Kind: "k", IdempotencyKey: "one"})
+		return err
+	})
+	short, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if _, err := a.Get(short, "ana", job.ID); err == nil || errors.Is(err, jobs.ErrNotFound) {
+		t.Errorf("Get: %v", err)
+	}
+	if user, err := a.Owner(short, job.ID); err == nil || errors.Is(err, jobs.ErrNotFound) {
+		t.Errorf("Owner: %q, %v", user, err)
+	}
+	servers.Heal(0)
+	polltest.Nil(t, "the job is found, and one that never was is not", func() error {
+		short, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		if _, err := a.Get(short, "ana", job.ID); err != nil {
+			return err
+		}
+		if _, err := a.Get(short, "ana", "01JD3Q00000000000000000002"); !errors.Is(err, jobs.ErrNotFound) {
+			return fmt.Errorf("a job that never was: %w", err)
+		}
+		return nil
+	})
+}
