@@ -20,14 +20,14 @@ took = @echo "make test: $(1) after $$(($$(date +%s) - $(BEGIN))) s"
 
 # The containers of deploy's test come and go with network interfaces, and each change interrupts what a browser is
 # loading (Chromium: ERR_NETWORK_CHANGED). So the packages with a browser are run first, beside a few long ones, and deploy,
-# which mostly waits, beside all others. So do the fuzz targets, which only compute: on what the others leave. The packages that take
-# longest come first, so that none of them runs alone at the end.
+# which mostly waits, beside all others. The fuzz targets only compute: they run beside the others, at the lowest priority. The packages
+# that take longest come first, so that none of them runs alone at the end.
 BROWSER = $(shell grep -rl 'hark/internal/browsertest"' --include='*_test.go' . | xargs -n 1 dirname | sort -u | grep -vx -e ./deploy -e ./internal/e2e)
 FIRST = ./internal/e2e ./notifier/inbox ./worker/export $(BROWSER) ./internal/chaos ./internal/cluster
 LONGEST = ./notifier/sse ./notifier ./internal/joblog ./internal/backup
 OTHERS = $(LONGEST) $$($(GO) list ./... | grep -vxF "$$($(GO) list ./deploy $(FIRST) $(LONGEST))")
 
-# What the race detector finds nothing in: tests that only start processes and browsers.
+# Tests that only start processes and browsers: the race detector would find nothing in them.
 PROCESSES = ./deploy ./internal/e2e ./internal/chaos ./internal/cluster $(BROWSER)
 
 .PHONY: help run build setup compile test test-others test-deploy test-web test-fuzz race fuzz chaos cluster-test compose-test lint fmt

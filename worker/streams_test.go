@@ -107,8 +107,8 @@ func (b *bench) waiting(stream string, want int) {
 	})
 }
 
-// The jobs of one stream get all places of a worker, and those of another do not wait until they are done, although there are more and
-// more in a third.
+// The jobs of one stream get all places of a worker. A job of another stream does not wait until they are done, although a third stream
+// has many jobs, too.
 func TestStreamsTakeTurns(t *testing.T) {
 	b := newBenchWith(t, joblog.Options{Settings: joblog.Settings{Streams: 4}})
 	hold, began := make(chan struct{}), make(chan struct{}, 100)

@@ -15,7 +15,9 @@ import (
 
 // ReadLeader is [Store.Read] from the leader of the stream. On a cluster Read may be answered by a lagging replica,
 // which does not have the latest writes of this process or the message it was delivered. Final decisions, such as that a
-// message needs no more work, must use ReadLeader. It costs two requests, and on a cluster a third one for a job that is not found. Kind is the job's kind, or "*".
+// message needs no more work, must use ReadLeader. It costs two requests, and on a cluster a third one for a job that is not found.
+// Kind is the job's kind, or "*". If the leader is cut off from the other servers, a job that it does not have is no [jobs.ErrNotFound] but
+// [ErrCutOff].
 func (q *Store) ReadLeader(ctx context.Context, user, kind, id string) (*Snapshot, error) {
 	if jobs.CheckUser(user) != nil || !jobs.ValidID(id) {
 		return nil, jobs.ErrNotFound

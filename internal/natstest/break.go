@@ -57,7 +57,7 @@ func (s *Servers) Lead(i int) {
 				break
 			}
 			if ctx.Err() != nil {
-				s.t.Fatalf("natstest: server %d does not become the leader of %s: %s is, %v", i, name, leader, err)
+				s.t.Fatalf("natstest: server %d does not become the leader of %s, which %q leads: %v", i, name, leader, err)
 			}
 			if err == nil && time.Since(asked) > stepDownPause {
 				asked = time.Now()
