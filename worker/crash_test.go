@@ -51,7 +51,7 @@ func crashAfter(t *testing.T, step joblog.Step, wantRuns int32, nc *nats.Conn, o
 	id := b.enqueue(jobs.Request{Kind: "write"}).ID
 	job := b.await(id, in(jobs.Succeeded))
 	b.told("job.succeeded")
-	b.acked()
+	b.acked(b.queue.Namespace().LogStream(), "write")
 	b.told("job.succeeded")
 	if runs.Load() != wantRuns {
 		t.Errorf("the handler ran %d times, want %d", runs.Load(), wantRuns)
@@ -66,11 +66,11 @@ func crashAfter(t *testing.T, step joblog.Step, wantRuns int32, nc *nats.Conn, o
 	}
 }
 
-// acked waits until no delivery of the kind write is open any more.
-func (b *bench) acked() {
+// acked waits until a stream has no job of a kind that is to be delivered or acked.
+func (b *bench) acked(stream, kind string) {
 	b.Helper()
-	polltest.Until(b, "the job is acked", func() bool {
-		c, err := b.queue.JetStream().Consumer(natstest.Context(b), b.queue.Namespace().LogStream(), b.queue.Namespace().WorkerConsumer("write"))
+	polltest.Until(b, "the jobs are acked", func() bool {
+		c, err := b.queue.JetStream().Consumer(natstest.Context(b), stream, b.queue.Namespace().WorkerConsumer(kind))
 		if err != nil {
 			b.Fatal(err)
 		}
