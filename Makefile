@@ -43,6 +43,7 @@ build: ## Build bin/hark
 
 setup: ## Install what the tests need: Chromium, PostgreSQL, LibreOffice, nginx, Caddy, by apt
 	@scripts/test-setup.sh
+	@! docker version >/dev/null 2>&1 || deploy/standin/build.sh base
 
 # On a new machine this takes as long as apt, which mostly waits: the two run side by side. The programs of the tests are compiled
 # here too: packages whose tests run side by side would each compile them.
@@ -92,10 +93,11 @@ compose-test: setup ## Run docker-compose.yml for real: kill, restart, cut off a
 # What is checked is compiled as the programs of the tests are, once for both.
 lint: export CGO_ENABLED = 0
 lint: export GOFLAGS := $(GOFLAGS) -trimpath
-lint: ## gofmt, vet and staticcheck
+lint: ## gofmt, vet and staticcheck, and vet for the Go of README
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
-	$(GO) vet ./...
-	$(GO) tool staticcheck ./...
+	$(GO) vet -tags lint ./...
+	$(GO) tool staticcheck -tags lint ./...
+	$(GO) test -tags lint -vet=off -run TestReadmeIsVetted ./internal/e2e
 
 fmt: ## Format all Go files
 	gofmt -w .

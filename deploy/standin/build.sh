@@ -1,7 +1,8 @@
 #!/bin/bash
-# Builds stand-ins for the public images that Dockerfile and docker-compose.yml name, for machines whose Docker engine
+# build.sh [base]: builds stand-ins for the public images that Dockerfile and docker-compose.yml name, for machines whose Docker engine
 # has no registry to pull from. The images have the same names and tags, and the same entry points, variables, users
-# and paths as the official ones, as far as our files use them. They are for tests only.
+# and paths as the official ones, as far as our files use them. They are for tests only. With "base" it builds only the root file
+# system that they share, which is mostly apt's work: `make setup` does that while the tests are compiled.
 #
 # What exists and is current is kept, and so is every image of that name that is not a stand-in. To remove them all:
 #   docker image rm $(docker image ls -q --filter label=hark.standin)
@@ -99,6 +100,7 @@ if ! keep "$base" "$base_hash"; then
   run docker import --change "LABEL $label=$base_hash" "$tmp/base.tar" "$base"
   rm "$tmp/base.tar"
 fi
+[ "${1-}" != base ] || exit 0
 
 container=''
 cleanup() {
