@@ -97,29 +97,37 @@ func (h *Hub) advanceReplayFloor() {
 	}
 }
 
+// logKnown is what the hub has of the log when it asks where the log ends.
+type logKnown struct {
+	epoch jobs.Epoch
+	heard []uint64 // the greatest sequence of each source that was received live, in that epoch
+}
+
 // logPosition is where the log ends, as it answered: a position for each source.
 type logPosition struct {
 	epoch jobs.Epoch
 	ends  []uint64
-	heard []uint64 // the greatest sequences received live before the question
+	known logKnown // before the question
 }
 
 // truncated reports whether a source ends before what was received from it.
 func (at *logPosition) truncated() bool {
 	for i, end := range at.ends {
-		if end < at.heard[i] {
+		if end < at.known.heard[i] {
 			return true
 		}
 	}
 	return false
 }
 
-// heard returns the greatest sequence received live of each source.
-func (h *Hub) heard() (heard []uint64) {
+// logKnown returns what the hub has of the log. Only the goroutine that changes it may call this: an epoch and sequences of
+// different moments would pass for a log that went back.
+func (h *Hub) logKnown() logKnown {
+	known := logKnown{epoch: h.currentEpoch()}
 	for _, src := range h.sources() {
-		heard = append(heard, src.lastHeard)
+		known.heard = append(known.heard, src.lastHeard)
 	}
-	return heard
+	return known
 }
 
 // onConnStatus handles a change of the connection to NATS. After a reconnect messages may have been missed, so all
@@ -143,14 +151,14 @@ func (h *Hub) onConnStatus(ctx context.Context, status nats.Status) error {
 func (h *Hub) askLogPosition(ctx context.Context) {
 	h.cancelFetch()
 	ctx, h.cancelFetch = context.WithCancel(ctx)
-	go h.fetchLogPosition(ctx, h.heard())
+	go h.fetchLogPosition(ctx, h.logKnown())
 }
 
 // fetchLogPosition asks for the end of the log until it is answered or ctx ends. JetStream may become available
 // later than the connection.
-func (h *Hub) fetchLogPosition(ctx context.Context, heard []uint64) {
+func (h *Hub) fetchLogPosition(ctx context.Context, known logKnown) {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		at, err := h.readLogPosition(ctx, heard)
+		at, err := h.readLogPosition(ctx, known)
 		if err == nil {
 			select {
 			case h.logPositions <- at:
@@ -171,24 +179,23 @@ func (h *Hub) fetchLogPosition(ctx context.Context, heard []uint64) {
 
 // readLogPosition asks for the epoch and the end of the log. If a source ends before what was received from it, it
 // was truncated, and its sequences will be used again. Then it begins a new epoch.
-func (h *Hub) readLogPosition(ctx context.Context, heard []uint64) (at logPosition, err error) {
+func (h *Hub) readLogPosition(ctx context.Context, known logKnown) (at logPosition, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	known := h.currentEpoch()
-	at, err = h.endsOfLog(ctx, heard)
+	at, err = h.endsOfLog(ctx, known)
 	if err == nil && at.truncated() && h.queue.CanLag() { // a new leader may not have applied all that it has
 		select {
 		case <-ctx.Done():
 		case <-time.After(truncatedPause):
 		}
-		at, err = h.endsOfLog(ctx, heard)
+		at, err = h.endsOfLog(ctx, known)
 	}
-	if err != nil || at.epoch != known || !at.truncated() {
+	if err != nil || at.epoch != known.epoch || !at.truncated() {
 		return at, err
 	}
-	begun, err := h.queue.BeginEpoch(ctx, known)
+	begun, err := h.queue.BeginEpoch(ctx, known.epoch)
 	if err != nil {
-		h.log.Error("log truncated, and starting a new epoch failed; new messages may reuse the ids of lost ones", "ends", at.ends, "expected", heard, "err", err)
+		h.log.Error("log truncated, and starting a new epoch failed; new messages may reuse the ids of lost ones", "ends", at.ends, "expected", known.heard, "err", err)
 		return at, nil
 	}
 	at.epoch = begun
@@ -199,8 +206,8 @@ func (h *Hub) readLogPosition(ctx context.Context, heard []uint64) (at logPositi
 const truncatedPause = time.Second
 
 // endsOfLog asks for the epoch and the end of the log.
-func (h *Hub) endsOfLog(ctx context.Context, heard []uint64) (at logPosition, err error) {
-	at.heard = heard
+func (h *Hub) endsOfLog(ctx context.Context, known logKnown) (at logPosition, err error) {
+	at.known = known
 	if at.epoch, err = h.queue.CurrentEpoch(ctx); err != nil {
 		return at, err
 	}
@@ -211,7 +218,7 @@ func (h *Hub) endsOfLog(ctx context.Context, heard []uint64) (at logPosition, er
 		}
 		at.ends = append(at.ends, end)
 	}
-	if len(at.ends) != len(heard) {
+	if len(at.ends) != len(known.heard) {
 		return at, joblog.ErrSpread
 	}
 	return at, nil
@@ -222,11 +229,11 @@ func (h *Hub) checkEpoch(ctx context.Context) {
 	if !h.checkingEpoch.CompareAndSwap(false, true) {
 		return
 	}
-	heard := h.heard()
+	known := h.logKnown()
 	go func() {
 		defer h.checkingEpoch.Store(false)
 		asked := time.Now()
-		at, err := h.readLogPosition(ctx, heard)
+		at, err := h.readLogPosition(ctx, known)
 		if err == nil && at.epoch == h.currentEpoch() {
 			h.settle(h.logEnds.record(at, asked))
 		}
@@ -282,11 +289,15 @@ func (h *Hub) onLogPosition(at logPosition) {
 	if len(at.ends) != len(sources) {
 		return // of a log with another number of streams
 	}
-	same := jobs.Epoch(h.epoch.Swap(int64(at.epoch))) == at.epoch
+	if at.known.epoch != h.currentEpoch() {
+		return // asked before the last reset, whose readers it would reset again
+	}
+	same := at.epoch == at.known.epoch
 	if same && !at.truncated() {
 		return
 	}
-	h.log.Warn("log recreated or truncated; all streams are reset", "epoch", at.epoch, "same_epoch", same, "ends", at.ends, "expected", at.heard)
+	h.epoch.Store(int64(at.epoch))
+	h.log.Warn("log recreated or truncated; all streams are reset", "epoch", at.epoch, "same_epoch", same, "ends", at.ends, "expected", at.known.heard)
 	h.settle(nil)
 	h.discardLive()
 	for i, src := range sources {

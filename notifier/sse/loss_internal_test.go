@@ -86,15 +86,48 @@ func TestLiveMessagesOfALostLogAreDiscarded(t *testing.T) {
 	if n := len(h.live); n != 3 {
 		t.Fatalf("%d messages wait", n)
 	}
-	h.onLogPosition(logPosition{epoch: h.currentEpoch(), ends: []uint64{10}, heard: []uint64{10}})
+	known := logKnown{h.currentEpoch(), []uint64{1000}}
+	h.onLogPosition(logPosition{epoch: known.epoch, ends: []uint64{1000}, known: known})
 	if n := len(h.live); n != 3 {
 		t.Errorf("%d messages wait, and the log is what it was", n)
 	}
-	h.onLogPosition(logPosition{epoch: h.currentEpoch() + 1, ends: []uint64{5}, heard: []uint64{1000}})
+	h.onLogPosition(logPosition{epoch: known.epoch + 1, ends: []uint64{5}, known: known})
 	if n := len(h.live); n != 0 {
 		t.Errorf("%d messages of the old log wait", n)
 	}
 	if heard := h.sources()[0].lastHeard; heard != 5 {
 		t.Errorf("heard %d", heard)
+	}
+}
+
+// A check of the log that was asked before a reset and answered after it begins no new epoch, and does not reset the readers again.
+func TestLogIsCheckedTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	h, nc := newIdleHub(t, 10)
+	ctx := natstest.Context(t)
+	h.sources()[0].lastHeard = 1000
+	known := h.logKnown()
+	if err := h.queue.JetStream().DeleteStream(ctx, joblog.DefaultNamespace.LogStream()); err != nil {
+		t.Fatal(err)
+	}
+	first, err := h.readLogPosition(ctx, known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.onLogPosition(first); h.currentEpoch() == known.epoch {
+		t.Fatal("the lost log has caused no reset")
+	}
+	late, err := h.readLogPosition(ctx, known)
+	if err != nil || late.epoch != first.epoch {
+		t.Errorf("the late check has the epoch %d, the first one %d; %v", late.epoch, first.epoch, err)
+	}
+	if err := nc.Publish(joblog.DefaultNamespace.LiveInboxSubject("ana"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if h.onLogPosition(late); len(h.live) != 1 || h.currentEpoch() != first.epoch {
+		t.Errorf("after the late check the epoch is %d and %d messages wait; want %d and 1", h.currentEpoch(), len(h.live), first.epoch)
 	}
 }
