@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -35,7 +36,7 @@ type audience struct {
 	parts       map[string][]string        // the users of a hub that has not published all of them yet
 	met         map[string]bool            // the hubs that have published all their users
 	hubs        map[string]int             // the number of hubs at which a user listens
-	before      map[string]bool            // the users for whom that has changed, and whether they listened at the last announcement
+	changed     map[string]bool            // the users who have begun or ended to listen since the last announcement
 }
 
 // attendance is what a hub publishes about the audience of a topic.
@@ -70,6 +71,13 @@ const (
 	attendanceBuffer = 1 << 10
 )
 
+func newAudience(name, key string) *audience {
+	return &audience{
+		name: name, key: key, own: make(map[string]int), leaving: make(map[string]time.Time), came: make(map[string]bool),
+		others: make(map[string]map[string]bool), parts: make(map[string][]string), met: make(map[string]bool), hubs: make(map[string]int), changed: make(map[string]bool),
+	}
+}
+
 // audienceLocked returns the audience of a topic, or nil if the topic is not announced.
 func (h *Hub) audienceLocked(name, key string) (*audience, error) {
 	if h.o.Announced == nil || !h.o.Announced(name) {
@@ -78,10 +86,7 @@ func (h *Hub) audienceLocked(name, key string) (*audience, error) {
 	if a := h.audiences[key]; a != nil {
 		return a, nil
 	}
-	a := &audience{
-		name: name, key: key, own: make(map[string]int), leaving: make(map[string]time.Time), came: make(map[string]bool),
-		others: make(map[string]map[string]bool), parts: make(map[string][]string), met: make(map[string]bool), hubs: make(map[string]int), before: make(map[string]bool),
-	}
+	a := newAudience(name, key)
 	var err error
 	if a.sub, err = h.nc.ChanSubscribe(h.ns.AudienceSubject(key), h.attendances); err != nil {
 		return nil, fmt.Errorf("sse: audience of %s: %w", name, err)
@@ -141,15 +146,11 @@ func (h *Hub) updateAudiences(now time.Time) {
 func (h *Hub) publishChangesLocked(a *audience, now time.Time) {
 	var came, left []string
 	for user, since := range a.leaving {
-		if now.Sub(since) < h.leaveGrace {
-			continue
+		if now.Sub(since) < h.leaveGrace || a.came[user] {
+			continue // who has just come is published first, since a listener may have fetched that user's name
 		}
 		delete(a.leaving, user)
 		delete(a.own, user)
-		if a.came[user] {
-			delete(a.came, user) // no other hub has the user
-			continue
-		}
 		left = append(left, user)
 		a.remove(user)
 	}
@@ -236,9 +237,12 @@ func (a *audience) change(hub string, came, left []string) {
 		}
 	}
 	for _, user := range left {
-		if users[user] {
+		switch {
+		case users[user]:
 			delete(users, user)
 			a.remove(user)
+		case a.hubs[user] == 0: // not noted yet here, but a listener here may have fetched the name from that hub
+			a.changed[user] = true
 		}
 	}
 	if len(users) == 0 {
@@ -249,12 +253,13 @@ func (a *audience) change(hub string, came, left []string) {
 // begin notes all users at another hub for the first time. They listened before the audience of this hub existed, or while its beats
 // were lost, so they are not announced. A listener here fetches who listens after that.
 func (a *audience) begin(hub string, all []string) {
+	changed := maps.Clone(a.changed)
+	a.replace(hub, all)
 	for _, user := range all {
-		if _, noted := a.before[user]; !noted {
-			a.before[user] = true
+		if !changed[user] {
+			delete(a.changed, user)
 		}
 	}
-	a.replace(hub, all)
 }
 
 // replace notes all users at another hub.
@@ -274,42 +279,39 @@ func (a *audience) replace(hub string, all []string) {
 
 // add notes that a user listens at one hub more.
 func (a *audience) add(user string) {
-	a.noteBefore(user)
-	a.hubs[user]++
+	if a.hubs[user]++; a.hubs[user] == 1 {
+		a.changed[user] = true
+	}
 }
 
 // remove notes that a user listens at one hub less.
 func (a *audience) remove(user string) {
-	a.noteBefore(user)
 	if a.hubs[user]--; a.hubs[user] == 0 {
 		delete(a.hubs, user)
+		a.changed[user] = true
 	}
 }
 
-func (a *audience) noteBefore(user string) {
-	if _, noted := a.before[user]; !noted {
-		a.before[user] = a.hubs[user] > 0
-	}
-}
-
-// announceLocked sends the listeners here the changes since the last announcement.
-func (h *Hub) announceLocked(a *audience) {
-	if len(a.before) == 0 {
-		return
-	}
-	var join, leave []string
-	for token, listened := range a.before {
-		listens := a.hubs[token] > 0
+// takeChanges returns the users to announce, as they are named outside, and forgets that they have changed. Who has left and come again
+// meanwhile, or the other way round, is announced, too: a listener may have fetched the list in between.
+func (a *audience) takeChanges() (join, leave []string) {
+	for token := range a.changed {
 		user, err := joblog.UnescapeUser(token)
 		switch {
-		case err != nil || listens == listened:
-		case listens:
+		case err != nil: // not sent by a hub
+		case a.hubs[token] > 0:
 			join = append(join, user)
 		default:
 			leave = append(leave, user)
 		}
 	}
-	clear(a.before)
+	clear(a.changed)
+	return join, leave
+}
+
+// announceLocked sends the listeners here the changes since the last announcement.
+func (h *Hub) announceLocked(a *audience) {
+	join, leave := a.takeChanges()
 	t := h.topics[a.key]
 	if t == nil || len(join)+len(leave) == 0 {
 		return
