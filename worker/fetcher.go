@@ -206,7 +206,7 @@ func (f *fetcher) pull(ctx context.Context, subject string, log *slog.Logger, se
 	if err != nil {
 		return err
 	}
-	defer nakPending(sub, msgs)
+	defer nakPending(nc, msgs, sub)
 	refreshing, stop := context.WithCancel(ctx)
 	refreshed := make(chan struct{})
 	go func() { f.refresh(refreshing, log); close(refreshed) }()
@@ -279,9 +279,16 @@ func (f *fetcher) start(m *nats.Msg, log *slog.Logger, serve func(*nats.Msg)) {
 	})
 }
 
-// nakPending ends the subscription, and sends a nak for each job that had arrived and was not started.
-func nakPending(sub *nats.Subscription, msgs <-chan *nats.Msg) {
-	sub.Unsubscribe()
+// unsubscribeTime is how long nakPending waits for the server, which answers at once unless the connection is bad.
+const unsubscribeTime = 5 * time.Second
+
+// nakPending ends the subscriptions, and sends a nak for each job that has arrived, or is on its way, and was not started. It blocks
+// for a round trip.
+func nakPending(nc *nats.Conn, msgs <-chan *nats.Msg, subs ...*nats.Subscription) {
+	for _, sub := range subs {
+		_ = sub.Drain() // unlike Unsubscribe it takes what the server has sent before it ends the subscription
+	}
+	_ = nc.FlushTimeout(unsubscribeTime) // jobs that do not arrive before are delivered again after the lease
 	for {
 		select {
 		case m := <-msgs:

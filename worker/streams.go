@@ -118,12 +118,11 @@ func (f *fetcher) pullAll(ctx context.Context, n int, log *slog.Logger, serve fu
 
 // close ends the subscriptions, and sends a nak for each job that had arrived and was not started.
 func (p *pulls) close() {
+	subs := []*nats.Subscription{p.askSub}
 	for _, s := range p.sources {
-		nakPending(s.sub, p.msgs)
+		subs = append(subs, s.sub)
 	}
-	if p.askSub != nil {
-		nakPending(p.askSub, p.msgs)
-	}
+	nakPending(p.nc, p.msgs, subs...)
 }
 
 // open opens the consumer of a source after a pause. It does not block.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hark-jobs/hark/internal/joblog"
+	"github.com/hark-jobs/hark/internal/natsd"
 	"github.com/hark-jobs/hark/internal/natstest"
 	"github.com/hark-jobs/hark/internal/polltest"
 	"github.com/hark-jobs/hark/jobs"
@@ -430,6 +431,56 @@ func TestStopHandsBack(t *testing.T) {
 	b.start(worker.Options{Handlers: []worker.Handler{handler}})
 	if job := b.await(id, in(jobs.Succeeded)); job.Attempt != 1 {
 		t.Errorf("%+v", job)
+	}
+}
+
+// A job that is on its way to a worker when that stops goes to another worker at once, not after the lease.
+func TestStopWhileAJobIsOnItsWay(t *testing.T) {
+	for name, streams := range map[string]int{"one stream": 1, "four streams": 4} {
+		t.Run(name, func(t *testing.T) {
+			server, err := natsd.Start(natsd.Options{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(server.Stop)
+			connect := func(addr string) *nats.Conn {
+				nc, err := nats.Connect("nats://"+addr, nats.Timeout(time.Minute))
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(nc.Close)
+				return nc
+			}
+			addr := strings.TrimPrefix(server.URL(), "nats://")
+			relay := natstest.NewRelay(t, addr)
+			b := newBenchOn(t, connect(addr), joblog.Options{Settings: joblog.Settings{Lease: time.Hour, Streams: streams}})
+			nc := connect(relay.Addr())
+			far, err := joblog.Open(natstest.Context(t), nc, joblog.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			handler := worker.Handle(jobs.Define[none](jobs.Kind{Name: "count"}), func(context.Context, *worker.Job, none) (jobs.Result, error) {
+				return jobs.Result{}, nil
+			})
+			stop := (&bench{t, far}).start(worker.Options{Handlers: []worker.Handler{handler}})
+			b.waiting(defaultNS.LogStream(), 1) // of ana
+			relay.Freeze()
+			id := b.enqueue(jobs.Request{Kind: "count"}).ID
+			polltest.Until(t, "the job is on its way", func() bool {
+				c, err := b.queue.JetStream().Consumer(natstest.Context(t), defaultNS.LogStream(), defaultNS.WorkerConsumer("count"))
+				return err == nil && c.CachedInfo().NumAckPending == 1
+			})
+			subscriptions, stopped := nc.NumSubscriptions(), make(chan struct{})
+			go func() { stop(); close(stopped) }()
+			// A worker that no longer takes what arrives has dropped its subscription by now. One that is right waits for the server.
+			for end := time.Now().Add(time.Second); nc.NumSubscriptions() >= subscriptions && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
+			relay.Thaw()
+			<-stopped
+			b.start(worker.Options{Handlers: []worker.Handler{handler}})
+			b.await(id, in(jobs.Succeeded))
+		})
 	}
 }
 
