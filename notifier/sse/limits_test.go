@@ -171,9 +171,7 @@ func TestServeFails(t *testing.T) {
 	if err := <-s.served; !errors.Is(err, broken) {
 		t.Error(err)
 	}
-	if open, feeds := s.hub.Open(), s.hub.Users(); open != 0 || feeds != 0 {
-		t.Errorf("%d streams and %d feeds left", open, feeds)
-	}
+	polltest.Until(t, "nothing of it is left", func() bool { return s.hub.Open() == 0 && s.hub.Users() == 0 })
 	fail(nil)
 	for _, user := range []string{"", jobs.Everyone} {
 		if r, _ := s.tryOpen(user, ""); r != nil {
