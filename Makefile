@@ -30,7 +30,7 @@ OTHERS = $(LONGEST) $$($(GO) list ./... | grep -vxF "$$($(GO) list ./deploy $(FI
 # Tests that only start processes and browsers: the race detector would find nothing in them.
 PROCESSES = ./deploy ./internal/e2e ./internal/chaos ./internal/cluster $(BROWSER)
 
-.PHONY: help run build setup compile test test-others test-deploy test-web test-fuzz race fuzz chaos cluster-test compose-test lint fmt
+.PHONY: help run build setup compile standin test test-others test-deploy test-web test-fuzz race fuzz chaos cluster-test compose-test lint fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,15 +43,18 @@ build: ## Build bin/hark
 
 setup: ## Install what the tests need: Chromium, PostgreSQL, LibreOffice, nginx, Caddy, by apt
 	@scripts/test-setup.sh
-	@! docker version >/dev/null 2>&1 || deploy/standin/build.sh base
 
 # On a new machine this takes as long as apt, which mostly waits: the two run side by side. The programs of the tests are compiled
 # here too: packages whose tests run side by side would each compile them.
 compile:
 	@CGO_ENABLED=0 $(GO) list -trimpath -export -deps -test $(PKG) github.com/nats-io/nats-server/v2 >/dev/null
 
+# The base of the images that the test of docker-compose.yml makes. If this fails, that test says so.
+standin: setup
+	-@! docker version >/dev/null 2>&1 || deploy/standin/build.sh base
+
 test: ## Run all tests, as CI does
-	@$(MAKE) --no-print-directory -j 2 setup compile
+	@$(MAKE) --no-print-directory -j 2 $(if $(filter ./...,$(PKG)),standin,setup) compile
 	$(call took,installed and compiled)
 ifeq ($(PKG),./...)
 	$(TEST) -timeout 30m $(FIRST)

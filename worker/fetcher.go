@@ -288,7 +288,9 @@ func nakPending(nc *nats.Conn, msgs <-chan *nats.Msg, subs ...*nats.Subscription
 	for _, sub := range subs {
 		_ = sub.Drain() // unlike Unsubscribe it takes what the server has sent before it ends the subscription
 	}
-	_ = nc.FlushTimeout(unsubscribeTime) // jobs that do not arrive before are delivered again after the lease
+	if nc.IsConnected() { // otherwise nothing arrives
+		_ = nc.FlushTimeout(unsubscribeTime) // a job that arrives later is delivered again after the lease
+	}
 	for {
 		select {
 		case m := <-msgs:

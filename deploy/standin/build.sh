@@ -2,7 +2,7 @@
 # build.sh [base]: builds stand-ins for the public images that Dockerfile and docker-compose.yml name, for machines whose Docker engine
 # has no registry to pull from. The images have the same names and tags, and the same entry points, variables, users
 # and paths as the official ones, as far as our files use them. They are for tests only. With "base" it builds only the root file
-# system that they share, which is mostly apt's work: `make setup` does that while the tests are compiled.
+# system that they share, which is mostly apt's work: `make test` does that while the tests are compiled.
 #
 # What exists and is current is kept, and so is every image of that name that is not a stand-in. To remove them all:
 #   docker image rm $(docker image ls -q --filter label=hark.standin)

@@ -124,8 +124,8 @@ func (c leaving) run(s *tabs, w *watch, user string) time.Duration {
 	return took
 }
 
-// begin prepares the end of the leader. It returns when that was done: if the tab still leads after that, the stream of the next leader
-// is opened after that.
+// begin prepares the end of the leader, and returns the time at which it is prepared. If the tab leads after that time, the next leader
+// opens its stream after that time, too.
 func (c leaving) begin(s *tabs, leader *browsertest.Tab) (end func(), at time.Time) {
 	end = func() { c.end(s, leader) }
 	if c.prepare != nil {
