@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
@@ -148,7 +149,7 @@ func runs(pid int) bool {
 func TestKilledProcessLeavesNothing(t *testing.T) {
 	if os.Getenv("PGTEST_CHILD") != "" {
 		os.Stdout.WriteString("\nDSN " + pgtest.DSN(t) + "\n")
-		select {} // until killed
+		time.Sleep(time.Hour) // until killed; Go ends a process in which nothing runs and no timer waits
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledProcessLeavesNothing$", "-test.v")
 	cmd.Env = append(os.Environ(), "PGTEST_CHILD=1")
@@ -181,7 +182,9 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait()
+	if err := cmd.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Fatalf("the process ended by itself: %v", err)
+	}
 
 	polltest.Nil(t, "the folder and the process are gone", func() error {
 		if _, err := os.Stat(dir); !os.IsNotExist(err) || runs(pid) {
