@@ -23,7 +23,7 @@ took = @echo "make test: $(1) after $$(($$(date +%s) - $(BEGIN))) s"
 # which mostly waits, beside all others. The fuzz targets only compute: they run beside the others, at the lowest priority. The packages
 # that take longest come first, so that none of them runs alone at the end.
 BROWSER = $(shell grep -rl 'hark/internal/browsertest"' --include='*_test.go' . | xargs -n 1 dirname | sort -u | grep -vx -e ./deploy -e ./internal/e2e)
-FIRST = ./internal/e2e ./notifier/inbox ./worker/export $(BROWSER) ./internal/chaos ./internal/cluster
+FIRST = ./internal/e2e ./notifier/inbox ./worker/export ./internal/cluster ./internal/chaos $(BROWSER)
 LONGEST = ./notifier/sse ./notifier ./internal/joblog ./internal/backup
 OTHERS = $(LONGEST) $$($(GO) list ./... | grep -vxF "$$($(GO) list ./deploy $(FIRST) $(LONGEST))")
 

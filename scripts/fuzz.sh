@@ -16,7 +16,7 @@ program() { echo "$programs/$(echo "$1" | tr / _).test"; }
 
 build() {
   if [ "${FUZZGUIDE:-on}" = off ]; then
-    CGO_ENABLED=0 go test -trimpath -c -o "$(program "$1")" "$1" # as the programs of the tests
+    CGO_ENABLED=0 go test -trimpath -ldflags='-s -w' -c -o "$(program "$1")" "$1" # as the programs of the tests
   else
     go test -c -fuzz . -gcflags=all=-d=libfuzzer=0 -gcflags=std= -gcflags=./...= -o "$(program "$1")" "$1"
   fi

@@ -24,7 +24,8 @@ options=$(mktemp)
 trap 'rm -f "$options"' EXIT
 apt-config dump | grep -E '^Acquire::(http|https|Check-|Retries)' >"$options" || :
 
-# PostgreSQL's user has the number that the official image gives it, and no cluster is made at its installation.
+# PostgreSQL's user has the number that the official image gives it, and no cluster is made at its installation. What the images need
+# neither, as Perl and LLVM, goes at the end: the engine walks through all files for each layer that it makes.
 mmdebstrap --quiet --mode=root --variant=essential --aptopt="$options" \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
   --dpkgopt='path-exclude=/usr/share/locale/*' \
@@ -34,5 +35,11 @@ mmdebstrap --quiet --mode=root --variant=essential --aptopt="$options" \
   --essential-hook='mkdir -p "$1/etc/postgresql-common"' \
   --essential-hook='echo create_main_cluster = false >"$1/etc/postgresql-common/createcluster.conf"' \
   --customize-hook='rm -rf "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/apt/sources.list*' \
-  --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*' \
+  --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/usr/share/perl* "$1"/usr/lib/*/perl*' \
+  --customize-hook='rm -rf "$1"/usr/share/i18n "$1"/usr/lib/*/libLLVM* "$1"/usr/lib/postgresql/15/lib/bitcode "$1"/usr/lib/postgresql/15/lib/llvmjit*' \
+  --customize-hook='rm -rf "$1"/etc/postgresql "$1"/var/lib/postgresql' \
+  --customize-hook='chroot "$1" install -d -o postgres -g postgres -m 1777 /var/lib/postgresql/data' \
+  --customize-hook='chroot "$1" install -d -o postgres -g postgres -m 3777 /var/run/postgresql' \
+  --customize-hook='sed -ri "s!^#?(listen_addresses)\s*=\s*\S+.*!\1 = '"'*'"'!" "$1/usr/share/postgresql/15/postgresql.conf.sample"' \
+  --customize-hook='mkdir -p "$1/docker-entrypoint-initdb.d" "$1/etc/nats" "$1/config/caddy" "$1/data/caddy" "$1/srv" && ln -s busybox "$1/bin/wget"' \
   bookworm "$out" "$@"

@@ -170,7 +170,7 @@ func (p *module) run(args ...string) string {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(p.t.Context(), "go", args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = p.dir, &stdout, &stderr
-	cmd.Env = append(harkproc.GoEnv(), "GOFLAGS=-mod=mod -trimpath", "GOWORK=off")
+	cmd.Env = append(harkproc.GoEnv(), "GOFLAGS=-mod=mod -trimpath '-ldflags=-s -w'", "GOWORK=off")
 	if err := cmd.Run(); err != nil {
 		p.t.Fatalf("go %s: %v\n%s%s", strings.Join(args, " "), err, &stdout, &stderr)
 	}

@@ -10,7 +10,7 @@ import (
 // GoEnv returns the environment for a go command that builds programs in a test. They are built as those of Dockerfile are, so that
 // tests run what is shipped, and all tests share one set of compiled packages.
 func GoEnv() []string {
-	return append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS="+os.Getenv("GOFLAGS")+" -trimpath")
+	return append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS="+os.Getenv("GOFLAGS")+" -trimpath '-ldflags=-s -w'")
 }
 
 // output runs the go command with the environment of [GoEnv].
