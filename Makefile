@@ -24,7 +24,7 @@ took = @echo "make test: $(1) after $$(($$(date +%s) - $(BEGIN))) s"
 # that take longest come first, so that none of them runs alone at the end.
 BROWSER = $(shell grep -rl 'hark/internal/browsertest"' --include='*_test.go' . | xargs -n 1 dirname | sort -u | grep -vx -e ./deploy -e ./internal/e2e)
 FIRST = ./internal/e2e ./notifier/inbox ./worker/export ./internal/cluster ./internal/chaos $(BROWSER)
-LONGEST = ./notifier/sse ./notifier ./internal/joblog ./internal/backup
+LONGEST = ./notifier/sse ./notifier ./internal/joblog ./cmd/hark ./internal/backup ./worker
 OTHERS = $(LONGEST) $$($(GO) list ./... | grep -vxF "$$($(GO) list ./deploy $(FIRST) $(LONGEST))")
 
 # Tests that only start processes and browsers: the race detector would find nothing in them.
@@ -65,8 +65,9 @@ else
 endif
 	$(call took,all ok)
 
+# These wait most of the time.
 test-others:
-	$(TEST) -timeout 30m $(OTHERS)
+	$(TEST) -p 5 -timeout 30m $(OTHERS)
 test-fuzz:
 	FUZZTIME=500x FUZZGUIDE=off nice -n 19 scripts/fuzz.sh
 test-deploy:

@@ -346,7 +346,10 @@ func TestCancelQueued(t *testing.T) {
 	}
 	b.start(worker.Options{Handlers: []worker.Handler{handler}})
 	b.await(b.enqueue(jobs.Request{Kind: "quick", User: "ana"}).ID, in(jobs.Succeeded))
-	if notes := b.notes(); len(notes) != 2 {
+	// A state is stored before its notification.
+	var notes []jobs.Notification
+	polltest.Until(t, "a notification for each end", func() bool { notes = b.notes(); return len(notes) >= 2 })
+	if len(notes) != 2 {
 		t.Errorf("told %+v", notes)
 	}
 	if job := b.await(id, in(jobs.Cancelled)); job.Attempt != 0 {

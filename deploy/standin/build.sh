@@ -79,7 +79,8 @@ caddy_files() { :; }
 
 path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-# config NAME: the configuration of an image, in the instructions of a Dockerfile.
+# config NAME: the configuration of an image, in the instructions of a Dockerfile. PostgreSQL's own programs are before Debian's of the
+# same names, which are Perl.
 config() {
   case $1 in
     golang) cat <<END ;;
