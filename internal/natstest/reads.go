@@ -38,7 +38,8 @@ func WatchReads(t testing.TB, nc *nats.Conn, stream string) *Reads {
 // answer is late, counts once: that is the machine's fault, and both answers may come.
 func (r *Reads) Next() (messages int) {
 	r.t.Helper()
-	if err := r.nc.Flush(); err != nil { // the server has sent all that came before
+	ctx := Context(r.t)
+	if err := r.nc.FlushWithContext(ctx); err != nil { // the server has sent all that came before
 		r.t.Fatal(err)
 	}
 	requests := map[string]string{}         // by the subject of the answer
@@ -51,7 +52,7 @@ func (r *Reads) Next() (messages int) {
 		if waiting == 0 {
 			break
 		}
-		m, err := r.all.NextMsgWithContext(Context(r.t))
+		m, err := r.all.NextMsgWithContext(ctx)
 		if err != nil {
 			r.t.Fatal(err)
 		}
