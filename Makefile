@@ -49,8 +49,8 @@ setup: ## Install what the tests need: Chromium, PostgreSQL, LibreOffice, nginx,
 compile:
 	@CGO_ENABLED=0 $(GO) list -trimpath -export -deps -test $(PKG) github.com/nats-io/nats-server/v2 >/dev/null
 
-# The images for the test of docker-compose.yml, and first their base, which is mostly apt's work: both are made while other things wait.
-# If that fails, the test says so.
+# The images for the test of docker-compose.yml are made beside other steps: their base while apt and the compiler run, the images during
+# the first half. If this fails, that test makes them again and reports the error.
 standin-base: setup
 	-@! docker version >/dev/null 2>&1 || deploy/standin/build.sh base
 standin:

@@ -24,8 +24,8 @@ options=$(mktemp)
 trap 'rm -f "$options"' EXIT
 apt-config dump | grep -E '^Acquire::(http|https|Check-|Retries)' >"$options" || :
 
-# PostgreSQL's user has the number that the official image gives it, and no cluster is made at its installation. What the images need
-# neither, as Perl and LLVM, goes at the end: the engine walks through all files for each layer that it makes.
+# PostgreSQL's user has the number that the official image gives it, and no cluster is made at its installation. Files that
+# no image uses, such as Perl and LLVM, are removed at the end: the engine reads the list of all files for each layer that it makes.
 mmdebstrap --quiet --mode=root --variant=essential --aptopt="$options" \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
   --dpkgopt='path-exclude=/usr/share/locale/*' \

@@ -143,8 +143,8 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# An image is committed once, with its files and its configuration: docker build commits it for each line, which takes an engine without
-# overlayfs five seconds.
+# Each image is committed once, with its files and its configuration. docker build would commit it after each line of a Dockerfile, and
+# an engine without overlayfs takes five seconds for each commit.
 for entry in "${todo[@]}"; do
   read -r image hash <<<"$entry"
   name=${image%%:*}

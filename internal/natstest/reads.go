@@ -34,8 +34,8 @@ func WatchReads(t testing.TB, nc *nats.Conn, stream string) *Reads {
 	return r
 }
 
-// Next returns how many messages were returned for the requests since the last call. A request that is made again, because its
-// answer is late, counts once: that is the machine's fault, and both answers may come.
+// Next returns how many messages were returned for the requests since the last call. Equal requests count once: a request is made again
+// if its answer is late, and then both answers may come.
 func (r *Reads) Next() (messages int) {
 	r.t.Helper()
 	ctx := Context(r.t)
